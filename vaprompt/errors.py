@@ -1,0 +1,64 @@
+"""Every way in which a user's input can be wrong, as exceptions that print as one line.
+
+The line names the file (and line), what is wrong, and what to do about it. The command line prints it and
+exits with `exit_code`; whatever is not a `VapromptError` is a bug of ours (exit code 1).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class VapromptError(Exception):
+    """Base of all errors that are about the user's input, never about our code."""
+
+    exit_code = 2
+
+    def __init__(self, where: Path | str | None, *, fault: str, remedy: str, line: int | None = None) -> None:
+        """Compose the one line that is shown.
+
+        Args:
+            where: the file, folder, URL or recipe key that the fault is in; None where there is none.
+            fault: what is wrong with it, with the offending value and the allowed ones.
+            remedy: what the user can do.
+            line: 1-based line in a text file.
+        """
+        self.where, self.fault, self.remedy, self.line = where, fault, remedy, line
+        place = "" if where is None else f"{where}:{line}: " if line is not None else f"{where}: "
+        super().__init__(" ".join(f"{place}{fault}; {remedy}".split()))
+
+
+class RecipeError(VapromptError):
+    """A recipe or description cannot be read, has an unknown key, or a value out of its range."""
+
+
+class AnnotationError(VapromptError):
+    """An annotation file breaks the format that its data set promises."""
+
+
+class DatasetError(VapromptError):
+    """A data set's folder is not what its layout says."""
+
+
+class MediaError(VapromptError):
+    """A video, sound or picture cannot be decoded, or breaks a limit."""
+
+
+class StoreError(VapromptError):
+    """A feature store is missing, damaged, or lacks what is asked of it."""
+
+
+class FingerprintError(StoreError):
+    """Two things were made differently and must not be mixed; the fault lists the fields that differ."""
+
+
+class WeightsError(VapromptError):
+    """An encoder's weights are missing or do not belong to its architecture."""
+
+
+class RunError(VapromptError):
+    """A training run is missing, incomplete, or cannot be used as asked."""
+
+
+class TargetError(VapromptError):
+    """What a command is to write cannot be written there."""

@@ -1,0 +1,48 @@
+"""How long work tells whoever watches how far it is, without knowing whether that is a terminal, a log or nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Task(Protocol):
+    """One stage of work under way."""
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        """Report `amount` more of the total done; `note` is a short text such as the video's name or the loss."""
+        ...
+
+
+class Progress(Protocol):
+    """Where stages of work are announced."""
+
+    @contextmanager
+    def task(self, name: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
+        """Announce a stage called `name` of `total` units (None: not known beforehand)."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Print one line that stays, such as a warning or a finished file."""
+        ...
+
+
+class _SilentTask:
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        """Do nothing."""
+
+
+class Silent:
+    """The default: nobody watches."""
+
+    @contextmanager
+    def task(self, name: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
+        """Announce nothing."""
+        yield _SilentTask()
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+
+SILENT: Progress = Silent()

@@ -1,0 +1,153 @@
+"""What all recipes share: validated fields, TOML files, `--set key=value`, and errors that name the nearest valid key.
+
+A recipe is a frozen pydantic model. Each component's recipe stands beside the component; this module only
+reads, overrides, checks and writes them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vaprompt.errors import RecipeError
+
+R = TypeVar("R", bound="Recipe")
+
+
+class Recipe(BaseModel):
+    """Base of all recipes: immutable, no unknown keys, each field explained by the docstring below it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+def read_recipe(kind: type[R], source: Path | None = None, overrides: Sequence[str] = ()) -> R:
+    """Return the recipe of `kind` in the TOML file `source`, with `--set` overrides applied.
+
+    Args:
+        kind: the recipe's class; its defaults fill what the file leaves out.
+        source: a TOML file; None takes the defaults alone.
+        overrides: texts of the form `dotted.key=value`; the value is read as TOML, else taken as text.
+
+    Raises:
+        RecipeError: the file is missing or not TOML, a key is unknown (the nearest valid one is named),
+            or a value is outside its range.
+    """
+    values: dict[str, Any] = {} if source is None else read_toml(source)
+    for override in overrides:
+        _apply(values, override)
+    return validated(kind, values, where=str(source) if source else "--set")
+
+
+def read_toml(source: Path) -> dict[str, Any]:
+    """Return the content of a TOML file.
+
+    Raises:
+        RecipeError: it cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(source.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(source, fault="there is no such file", remedy="check the path; recipes end in .toml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(source, fault=f"cannot be read ({error})", remedy="give a TOML text file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(source, fault=f"is not TOML: {error}", remedy="mend the line named") from None
+
+
+def validated(kind: type[R], values: Mapping[str, Any], *, where: str) -> R:
+    """Return `values` as a recipe of `kind`; `where` is named in the error.
+
+    Raises:
+        RecipeError: an unknown key or a value out of range.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        raise _explained(kind, error, where) from None
+
+
+def write_recipe(recipe: Recipe, target: Path) -> None:
+    """Write the recipe with every field, defaults included, as TOML (None is left out, as TOML has no null)."""
+    target.write_text(tomli_w.dumps(without_none(recipe.model_dump(mode="json"))), encoding="utf-8")
+
+
+def without_none(value: Any) -> Any:
+    """Return nested dicts and lists without the dict entries that are None."""
+    if isinstance(value, dict):
+        return {key: without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_none(item) for item in value]
+    return value
+
+
+def shipped(kind: str, name: str) -> Path:
+    """Return the path of a recipe that comes with the program: `shipped("extract", "paper")`.
+
+    In a checkout these are the folders `data`, `extract` and `train` beside the package; an installed
+    package carries copies of them.
+    """
+    package = Path(__file__).parent
+    for folder in (package.parent, package / "shipped"):
+        path = folder / kind / f"{name}.toml"
+        if path.is_file():
+            return path
+    raise RecipeError(f"{kind}/{name}.toml", fault="does not come with this installation", remedy="reinstall vaprompt")
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not all(part.strip() for part in key.split(".")):
+        raise RecipeError(
+            f"--set {override}", fault="is not of the form key=value", remedy="write for example --set image.batch=8"
+        )
+    *parents, last = (part.strip() for part in key.split("."))
+    for depth, parent in enumerate(parents):
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            above = ".".join(parents[: depth + 1])
+            raise RecipeError(f"--set {override}", fault=f"{above} has no keys below it", remedy=f"set {above} itself")
+    values[last] = _toml_value(text.strip())
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explained(kind: type[Recipe], error: ValidationError, where: str) -> RecipeError:
+    """Turn pydantic's first complaint into one line with the key, the fault and the way out."""
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, known_keys(kind), n=1, cutoff=0.0)
+        return RecipeError(where, fault=f"unknown key '{key}'", remedy=f"the nearest valid one is '{near[0]}'")
+    given = first["input"]
+    shown = f"{given!r}" if isinstance(given, (str, int, float, bool, list)) else type(given).__name__
+    return RecipeError(where, fault=f"{key} = {shown[:80]} is not allowed", remedy=first["msg"])
+
+
+def known_keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return the dotted names of all fields of a recipe, those of nested recipes included."""
+    keys: list[str] = []
+    for name, field in kind.model_fields.items():
+        nested = _nested_recipe(field.annotation)
+        keys.append(prefix + name)
+        if nested is not None:
+            keys += known_keys(nested, f"{prefix}{name}.")
+    return keys
+
+
+def _nested_recipe(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
