@@ -1,0 +1,71 @@
+# Everything the project can do, by name. A target that needs the environment makes it first (.venv, some 6 GB).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Stage 1 and stage 2; give DATA and STORE, STORE and RUN.
+DATA ?=
+STORE ?=
+RUN ?=
+ARGS ?=
+
+PYTEST := $(BIN)/python -m pytest --jaxtyping-packages=vaprompt,beartype.beartype
+
+.DELETE_ON_ERROR:
+.PHONY: help setup demo extract train test test-slow check format bench clean
+
+help:
+	@echo 'make setup      make the environment .venv'
+	@echo 'make demo       the whole job on drawn faces, in demo/'
+	@echo 'make extract    stage 1: DATA=folder-or-toml STORE=name.zarr [RECIPE=extract/paper.toml] [ARGS=...]'
+	@echo 'make train      stage 2: STORE=name.zarr RUN=folder [RECIPE=train/paper.toml] [ARGS=...]'
+	@echo 'make test       the tests (make test-slow: those that take minutes each)'
+	@echo 'make check      ruff and mypy (make format: let ruff mend what it can)'
+	@echo 'make bench      measure again what the README and benchmarks/ state'
+	@echo 'make clean      remove caches and build products; keeps .venv, stores and runs'
+
+setup: $(INSTALLED)
+
+# The stamp is written last, so that a setup that was interrupted is done again.
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/vaprompt demo demo $(ARGS)
+
+extract: RECIPE ?= extract/paper.toml
+extract: $(INSTALLED)
+	@test -n "$(DATA)" -a -n "$(STORE)" || { echo 'usage: make extract DATA=folder-or-toml STORE=name.zarr' >&2; exit 2; }
+	$(BIN)/vaprompt extract "$(DATA)" "$(RECIPE)" --store "$(STORE)" $(ARGS)
+
+train: RECIPE ?= train/paper.toml
+train: $(INSTALLED)
+	@test -n "$(STORE)" -a -n "$(RUN)" || { echo 'usage: make train STORE=name.zarr RUN=folder' >&2; exit 2; }
+	$(BIN)/vaprompt train "$(STORE)" "$(RECIPE)" --run "$(RUN)" $(ARGS)
+
+# The coverage figures come before pytest's closing line, so that the log ends with the verdict.
+test: $(INSTALLED)
+	$(PYTEST) -m 'not slow' --cov=vaprompt --cov-report=term:skip-covered $(ARGS)
+
+test-slow: $(INSTALLED)
+	$(PYTEST) -m slow $(ARGS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean:
+	rm -rf build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find vaprompt tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
