@@ -53,7 +53,9 @@ def read_toml(source: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(source.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecipeError(source, fault="there is no such file", remedy="check the path; recipes end in .toml") from None
+        raise RecipeError(
+            source, fault="there is no such file", remedy="check the path; recipes end in .toml"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(source, fault=f"cannot be read ({error})", remedy="give a TOML text file") from None
     except tomllib.TOMLDecodeError as error:

@@ -124,4 +124,5 @@ def prototypes(
 
 
 def _unit(vector_D: Float[np.ndarray, "D"]) -> Float[np.ndarray, "D"]:
-    return np.asarray(vector_D / np.linalg.norm(vector_D))
+    unit_D: np.ndarray = vector_D / np.linalg.norm(vector_D)
+    return unit_D

@@ -1,0 +1,108 @@
+"""The whole estimator: projections, temporal encoders, fusion, regression head and region head.
+
+Axes: B windows in the batch, T image steps, S audio steps, I and A the cached embeddings' channels, D the
+model's channels, K regions; the last axis 2 is valence, arousal.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from vaprompt.model.audio_cnn import AudioCNN
+from vaprompt.model.fusion import Fused, Fusion, FusionRecipe
+from vaprompt.model.heads import HeadRecipe, RegressionHead
+from vaprompt.model.prompts import ClipRegionHead, FusedRegionHead, PromptRecipe
+from vaprompt.model.temporal import TemporalRecipe, temporal_encoder
+from vaprompt.recipes import Recipe
+
+Modality = Literal["image", "audio"]
+
+
+class ModelRecipe(Recipe):
+    """The network that is trained on cached features."""
+
+    modalities: tuple[Modality, ...] = ("image", "audio")
+    """What it sees and hears."""
+    width: int = Field(256, ge=8, le=4096)
+    """Channels of everything after the projections (paper: 256)."""
+    audio_encoder: Literal["linear", "cnn"] = "linear"
+    """What takes cached audio to the model's width: a projection, or Table 1's CNN on cached log-Mel frames."""
+    temporal: TemporalRecipe = TemporalRecipe()
+    fusion: FusionRecipe = FusionRecipe()
+    head: HeadRecipe = HeadRecipe()
+    prompt: PromptRecipe = PromptRecipe()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelRecipe:
+        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
+            raise ValueError("modalities must be image, audio, or both, each once")
+        if self.width % self.fusion.heads:
+            raise ValueError(f"fusion.heads = {self.fusion.heads} must divide width = {self.width}")
+        if self.prompt.semantic == "clip" and "image" not in self.modalities:
+            raise ValueError("prompt.semantic = 'clip' compares image embeddings: add 'image' to modalities")
+        if self.head.output == "sequence" and "image" not in self.modalities:
+            raise ValueError("head.output = 'sequence' predicts for image steps: add 'image' to modalities")
+        return self
+
+
+class Estimate(NamedTuple):
+    """What the estimator says of a batch of windows."""
+
+    value: Float[Tensor, "B *T 2"]
+    """Valence and arousal: (B, 2), or (B, T, 2) for `sequence`; not limited to [-1, 1]."""
+    region_BK: Float[Tensor, "B K"]
+    """Region logits, before the softmax."""
+    gate_BTD: Float[Tensor, "B T D"] | None
+    """How much sound was let in; None without a gate."""
+
+
+class Estimator(nn.Module):
+    """Valence and arousal of windows of cached features."""
+
+    def __init__(
+        self, recipe: ModelRecipe, *, image_dim: int, audio_dim: int, prototype_KE: Float[Tensor, "K E"]
+    ) -> None:
+        """Build it with fresh weights from torch's random state.
+
+        Args:
+            recipe: its sizes and parts.
+            image_dim: channels of an image embedding (512 for CLIP ViT-B/16).
+            audio_dim: channels of an audio step (768 for AST).
+            prototype_KE: unit text prototypes of the regions, in CLIP's joint space.
+        """
+        super().__init__()
+        self.recipe = recipe
+        width = recipe.width
+        self.image: nn.Module | None = None
+        self.audio: nn.Module | None = None
+        if "image" in recipe.modalities:
+            self.image = nn.Sequential(nn.Linear(image_dim, width), temporal_encoder(width, recipe.temporal))
+        if "audio" in recipe.modalities:
+            cnn = [AudioCNN()] if recipe.audio_encoder == "cnn" else []
+            into = cnn[0].dim if cnn else audio_dim
+            self.audio = nn.Sequential(*cnn, nn.Linear(into, width), temporal_encoder(width, recipe.temporal))
+        self.fusion = Fusion(width, recipe.fusion) if len(recipe.modalities) == 2 else None
+        self.head = RegressionHead(width, recipe.head)
+        self.regions: nn.Module = (
+            FusedRegionHead(width, prototype_KE, recipe.prompt)
+            if recipe.prompt.semantic == "fused"
+            else ClipRegionHead(prototype_KE, recipe.prompt)
+        )
+
+    def forward(self, image_BTI: Float[Tensor, "B T I"] | None, audio_BSA: Float[Tensor, "B S A"] | None) -> Estimate:
+        """Return the estimate for each window; a modality that the recipe leaves out may be None."""
+        fused = self._fuse(image_BTI, audio_BSA)
+        return Estimate(self.head(fused.sequence_BTD), self.regions(fused.sequence_BTD, image_BTI), fused.gate_BTD)
+
+    def _fuse(self, image_BTI: Tensor | None, audio_BSA: Tensor | None) -> Fused:
+        if self.image is None and self.audio is not None:
+            return Fused(self.audio(audio_BSA), None)
+        assert self.image is not None
+        if self.audio is None or self.fusion is None:
+            return Fused(self.image(image_BTI), None)
+        fused: Fused = self.fusion(self.image(image_BTI), self.audio(audio_BSA))
+        return fused
