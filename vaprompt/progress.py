@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Task(Protocol):
     """One stage of work under way."""
 
@@ -15,6 +16,7 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Where stages of work are announced."""
 
