@@ -1,0 +1,67 @@
+"""Which frozen encoders turn pictures and sound into embeddings, and how: the recipes alone, free of torch."""
+
+from __future__ import annotations
+
+from typing import Literal, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from vaprompt.recipes import Recipe
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+EMBEDDED = "embedded"
+"""The value of `model` and `weights` that means the miniatures inside the package."""
+
+
+class ImageEncoderRecipe(Recipe):
+    """The image encoder, whose text tower also embeds the prompts."""
+
+    kind: Literal["open_clip"] = "open_clip"
+    """The family of the encoder."""
+    model: str = "ViT-B-16-quickgelu"
+    """Any model name of open_clip, or `embedded` for the miniature inside the package."""
+    weights: str = "openai"
+    """A tag of open_clip that lies in the local cache; a folder or a .safetensors file; `random:SEED`; `embedded`."""
+    precision: Precision = "fp32"
+    """Number format of the network's matrices; features are stored as float16 in any case."""
+    batch: int = Field(32, ge=1, le=4096)
+    """Pictures encoded at once; changes speed, and features by rounding only."""
+
+    @model_validator(mode="after")
+    def _miniature_is_whole(self) -> Self:
+        return _checked_miniature(self)
+
+
+class AudioEncoderRecipe(Recipe):
+    """The audio encoder and the fixed grid of windows that it hears."""
+
+    kind: Literal["ast", "logmel"] = "ast"
+    """`ast`: the audio spectrogram transformer; `logmel`: the log-Mel picture itself, for a CNN trained with the heads."""
+    model: str = "MIT/ast-finetuned-audioset-10-10-0.4593"
+    """Repository of the AST on the Hugging Face hub, or `embedded`; of no meaning for `logmel`."""
+    weights: str = "MIT/ast-finetuned-audioset-10-10-0.4593"
+    """A repository in the local cache; a folder with config.json and model.safetensors; `random:SEED`; `embedded`."""
+    precision: Precision = "fp32"
+    """Number format of the network's matrices; features are stored as float16 in any case."""
+    batch: int = Field(8, ge=1, le=4096)
+    """Windows encoded at once; changes speed, and features by rounding only."""
+    steps: int | None = Field(None, ge=1, le=4096)
+    """Time steps kept of each window, by averaging; left out: as many as the encoder has (AST: 101)."""
+    window: float = Field(10.0, gt=0, le=60)
+    """Seconds of sound that one window holds."""
+    hop: float = Field(3.0, ge=0.04, le=60)
+    """Seconds from one window's end to the next one's."""
+
+    @model_validator(mode="after")
+    def _miniature_is_whole(self) -> Self:
+        return _checked_miniature(self) if self.kind == "ast" else self
+
+
+R = TypeVar("R", ImageEncoderRecipe, AudioEncoderRecipe)
+
+
+def _checked_miniature(recipe: R) -> R:
+    if recipe.weights == EMBEDDED and recipe.model != EMBEDDED:
+        raise ValueError('weights = "embedded" fit model = "embedded" alone: set both')
+    return recipe
