@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import IO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -18,7 +18,7 @@ from vaprompt.progress import Task
 class RichProgress:
     """Bars that move, one for each stage under way; a finished stage leaves its line."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: IO[str] | None = None) -> None:
         """Write to `stream` (stderr when None)."""
         self._console = Console(file=sys.stderr if stream is None else stream, highlight=False)
         self._bars: Bars | None = None

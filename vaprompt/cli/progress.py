@@ -6,12 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import IO
 
 from vaprompt.progress import Progress, Task
 
 
-def progress(stream: TextIO | None = None) -> Progress:
+def progress(stream: IO[str] | None = None) -> Progress:
     """Return what suits `stream` (stderr when None): bars where a person watches, plain lines in a log."""
     stream = sys.stderr if stream is None else stream
     if not stream.isatty():
@@ -25,7 +25,7 @@ class PlainProgress:
     """Prints a line when a stage ends, and one every `every` seconds while it lasts."""
 
     def __init__(
-        self, stream: TextIO | None = None, *, every: float = 15.0, clock: Callable[[], float] = time.monotonic
+        self, stream: IO[str] | None = None, *, every: float = 15.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Write to `stream` (stderr when None); `clock` returns seconds."""
         self._stream = sys.stderr if stream is None else stream
