@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 class Task(Protocol):
     """One stage of work under way."""
 
-    def advance(self, amount: float = 1, note: str = "") -> None:
+    def advance(self, amount: int | float = 1, note: str = "") -> None:
         """Report `amount` more of the total done; `note` is a short text such as the video's name or the loss."""
         ...
 
@@ -21,7 +21,7 @@ class Progress(Protocol):
     """Where stages of work are announced."""
 
     @contextmanager
-    def task(self, name: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
+    def task(self, name: str, total: int | float | None = None, unit: str = "") -> Iterator[Task]:
         """Announce a stage called `name` of `total` units (None: not known beforehand)."""
         ...
 
@@ -31,7 +31,7 @@ class Progress(Protocol):
 
 
 class _SilentTask:
-    def advance(self, amount: float = 1, note: str = "") -> None:
+    def advance(self, amount: int | float = 1, note: str = "") -> None:
         """Do nothing."""
 
 
@@ -39,7 +39,7 @@ class Silent:
     """The default: nobody watches."""
 
     @contextmanager
-    def task(self, name: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
+    def task(self, name: str, total: int | float | None = None, unit: str = "") -> Iterator[Task]:
         """Announce nothing."""
         yield _SilentTask()
 

@@ -1,6 +1,7 @@
 """How progress reaches a log and a terminal."""
 
 import os
+import re
 from pathlib import Path
 
 from vaprompt.cli.bars import RichProgress
@@ -55,6 +56,6 @@ def test_a_terminal_gets_bars_that_show_names_as_they_are():
             outer.advance()
         with watcher.task("again", total=1) as task:
             task.advance()
-        shown = screen.read(65536).decode()
+        shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.read(65536).decode())
     for text in ("extracting", "2/2 videos", "kept [as it is]", "again"):
         assert text in shown

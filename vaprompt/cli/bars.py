@@ -24,7 +24,7 @@ class RichProgress:
         self._bars: Bars | None = None
 
     @contextmanager
-    def task(self, name: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
+    def task(self, name: str, total: int | float | None = None, unit: str = "") -> Iterator[Task]:
         """Announce a stage; see `vaprompt.progress.Progress`."""
         outermost = self._bars is None
         bars = self._bars = self._bars or self._new_bars()
@@ -62,5 +62,5 @@ class _RichTask:
     def __init__(self, bars: Bars, task: TaskID) -> None:
         self._bars, self._task = bars, task
 
-    def advance(self, amount: float = 1, note: str = "") -> None:
+    def advance(self, amount: int | float = 1, note: str = "") -> None:
         self._bars.update(self._task, advance=amount, note=note)

@@ -25,14 +25,18 @@ class PlainProgress:
     """Prints a line when a stage ends, and one every `every` seconds while it lasts."""
 
     def __init__(
-        self, stream: IO[str] | None = None, *, every: float = 15.0, clock: Callable[[], float] = time.monotonic
+        self,
+        stream: IO[str] | None = None,
+        *,
+        every: int | float = 15,
+        clock: Callable[[], int | float] = time.monotonic,
     ) -> None:
         """Write to `stream` (stderr when None); `clock` returns seconds."""
         self._stream = sys.stderr if stream is None else stream
         self._every, self._clock = every, clock
 
     @contextmanager
-    def task(self, name: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
+    def task(self, name: str, total: int | float | None = None, unit: str = "") -> Iterator[Task]:
         """Announce a stage; see `vaprompt.progress.Progress`."""
         task = _PlainTask(self, name, total, unit)
         yield task
@@ -44,13 +48,13 @@ class PlainProgress:
 
 
 class _PlainTask:
-    def __init__(self, log: PlainProgress, name: str, total: float | None, unit: str) -> None:
+    def __init__(self, log: PlainProgress, name: str, total: int | float | None, unit: str) -> None:
         self._log, self._name, self._total, self._unit = log, name, total, unit
         self._done = 0.0
         self._note = ""
         self._started = self._told = log._clock()
 
-    def advance(self, amount: float = 1, note: str = "") -> None:
+    def advance(self, amount: int | float = 1, note: str = "") -> None:
         self._done += amount
         self._note = note
         now = self._log._clock()
