@@ -1,0 +1,147 @@
+"""Sound on the picture's clock: mono, resampled, cut into windows that end at given times.
+
+Zero time is the first video frame, so a stream that starts late, early or stops before the picture does lies where
+it is heard; wherever there is no sound there is silence. Sound is decoded once, front to back, and only as much is
+held as one window needs.
+
+Axes: W windows, L samples, C channels.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from vaprompt.errors import MediaError
+from vaprompt.media.container import REPAIR, audio_stream, cut_off, opened
+from vaprompt.media.video import first_frame_seconds
+
+GAP_SECONDS = 0.02
+"""Time stamps that jump by more than this are a real gap; less is rounding in the container."""
+
+
+def has_audio(path: Path) -> bool:
+    """Say whether the file has an audio stream (which may hold nothing but silence).
+
+    Raises:
+        MediaError: the file is missing or is not media.
+    """
+    with opened(path) as container:
+        return audio_stream(container) is not None
+
+
+def sound_extent(path: Path) -> tuple[float, float] | None:
+    """Return when the sound starts and ends, in seconds from the first video frame; None without sound.
+
+    Raises:
+        MediaError: the file cannot be decoded.
+    """
+    zero = first_frame_seconds(path)
+    start = end = None
+    for seconds, decoded in _decode(path):
+        start = seconds if start is None else start
+        end = seconds + decoded.samples / decoded.sample_rate
+    return None if start is None or end is None else (start - zero, end - zero)
+
+
+def audio_windows(
+    path: Path, end_W: Float64[np.ndarray, "W"], *, window: float, rate: int = 16000
+) -> Iterator[Float32[np.ndarray, "L"]]:
+    """Yield, for each end, the `window` seconds of sound before it: mono in [-1, 1], round(window * rate) samples.
+
+    Args:
+        path: a video file; one without an audio stream gives silence.
+        end_W: the windows' ends in ascending order, in seconds from the first video frame; may be negative.
+        window: length in seconds.
+        rate: samples a second of the result.
+
+    Raises:
+        MediaError: the file cannot be decoded.
+    """
+    if np.any(np.diff(end_W) < 0):
+        raise ValueError("the ends of audio windows must ascend")
+    length = round(window * rate)
+    pieces = _mono_pieces(path, rate)
+    held: deque[tuple[int, Float32[np.ndarray, "L"]]] = deque()
+    reached: float = -np.inf
+    for end in end_W:
+        stop = round(float(end) * rate)
+        start = stop - length
+        while reached < stop:
+            position, wave_L = next(pieces, (None, None))
+            if position is None or wave_L is None:
+                reached = np.inf
+            else:
+                held.append((position, wave_L))
+                reached = position + len(wave_L)
+        while held and held[0][0] + len(held[0][1]) <= start:
+            held.popleft()
+        yield _cut(held, start, length)
+
+
+def _cut(held: deque[tuple[int, Float32[np.ndarray, "L"]]], start: int, length: int) -> Float32[np.ndarray, "L"]:
+    window_L = np.zeros(length, dtype=np.float32)
+    for position, wave_L in held:
+        first, last = max(position, start), min(position + len(wave_L), start + length)
+        if first < last:
+            window_L[first - start : last - start] = wave_L[first - position : last - position]
+    return window_L
+
+
+def _mono_pieces(path: Path, rate: int) -> Iterator[tuple[int, Float32[np.ndarray, "L"]]]:
+    """Yield the sound piece by piece: position in samples from the first video frame, and mono samples."""
+    zero = first_frame_seconds(path)
+    resampler: av.AudioResampler | None = None
+    given: tuple[str, str, int] | None = None
+    expected = 0.0
+    position = 0
+    for seconds, decoded in _decode(path):
+        seen = (decoded.format.name, decoded.layout.name, decoded.sample_rate)
+        if resampler is None or seen != given or abs(seconds - expected) > GAP_SECONDS:
+            # A resampler knows samples, not time: after a gap, or when the stream changes, a fresh one starts.
+            if resampler is not None:
+                for wave_L in _mono(resampler, None):
+                    yield position, wave_L
+                    position += len(wave_L)
+            resampler = av.AudioResampler(format="fltp", layout=decoded.layout, rate=rate)
+            given, position = seen, round((seconds - zero) * rate)
+        expected = seconds + decoded.samples / decoded.sample_rate
+        for wave_L in _mono(resampler, decoded):
+            yield position, wave_L
+            position += len(wave_L)
+    if resampler is not None:
+        for wave_L in _mono(resampler, None):
+            yield position, wave_L
+            position += len(wave_L)
+
+
+def _mono(resampler: av.AudioResampler, decoded: av.AudioFrame | None) -> Iterator[Float32[np.ndarray, "L"]]:
+    if decoded is not None:
+        decoded.pts = None
+    for resampled in resampler.resample(decoded):
+        # The plain mean: FFmpeg's own mixing to one channel would raise two equal channels by 3 dB.
+        yield resampled.to_ndarray().mean(axis=0, dtype=np.float32)
+
+
+def _decode(path: Path) -> Iterator[tuple[float, av.AudioFrame]]:
+    """Yield each decoded piece of sound with the container's own time of its start, in seconds."""
+    with opened(path) as container:
+        stream = audio_stream(container)
+        if stream is None:
+            return
+        following = 0.0
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise cut_off(path)
+            for decoded in packet.decode():
+                assert isinstance(decoded, av.AudioFrame)
+                if decoded.sample_rate <= 0:
+                    raise MediaError(path, fault="has sound without a sample rate", remedy=REPAIR)
+                seconds = following if decoded.time is None else decoded.time
+                following = seconds + decoded.samples / decoded.sample_rate
+                yield seconds, decoded

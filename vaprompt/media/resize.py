@@ -1,0 +1,50 @@
+"""Pictures as an image encoder expects them: shortest side resized, centre cut out, normalised.
+
+The same as open_clip's PIL transform to within one step of 255 (tested), but on a whole batch of bytes at once and
+several times as fast: resizing starves an accelerator before decoding does.
+
+Axes: B pictures, H height, W width, C colour channels, S the encoder's side.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def preprocess(
+    image_BHWC: UInt8[Tensor, "B H W 3"],
+    *,
+    size: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> Float32[Tensor, "B 3 {size} {size}"]:
+    """Return pictures of one size as an encoder's normalised input (B, 3, size, size), on their own device.
+
+    Args:
+        image_BHWC: red, green, blue bytes.
+        size: the shorter side becomes this many pixels (antialiased bicubic), then the centre square is taken.
+        mean: subtracted from each channel in [0, 1]. It belongs to the encoder: CLIP's is not ImageNet's.
+        std: each channel is divided by it.
+    """
+    image_BCHW = image_BHWC.permute(0, 3, 1, 2)
+    height, width = image_BHWC.shape[1:3]
+    shortest = min(height, width)
+    if shortest != size:
+        image_BCHW = _resize(image_BCHW, size * height // shortest, size * width // shortest)
+    # Rounding half to even, as torchvision's CenterCrop does.
+    top, left = round((image_BCHW.shape[2] - size) / 2), round((image_BCHW.shape[3] - size) / 2)
+    image_BCSS = image_BCHW[:, :, top : top + size, left : left + size].float()
+    mean_C11 = torch.tensor(mean, device=image_BCSS.device).view(3, 1, 1)
+    std_C11 = torch.tensor(std, device=image_BCSS.device).view(3, 1, 1)
+    return image_BCSS.sub_(mean_C11 * 255).div_(std_C11 * 255).contiguous()
+
+
+def _resize(image_BCHW: UInt8[Tensor, "B 3 H W"], height: int, width: int) -> Tensor:
+    if image_BCHW.device.type == "cpu":
+        # On the processor torch resizes bytes directly, with Pillow's own fixed-point arithmetic.
+        return F.interpolate(image_BCHW, (height, width), mode="bicubic", antialias=True)
+    resized = F.interpolate(image_BCHW.float(), (height, width), mode="bicubic", antialias=True)
+    return resized.round_().clamp_(0, 255)
