@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -30,14 +30,15 @@ class ImageEncoderRecipe(Recipe):
 
     @model_validator(mode="after")
     def _miniature_is_whole(self) -> Self:
-        return _checked_miniature(self)
+        _require_whole_miniature(self.model, self.weights)
+        return self
 
 
 class AudioEncoderRecipe(Recipe):
     """The audio encoder and the fixed grid of windows that it hears."""
 
     kind: Literal["ast", "logmel"] = "ast"
-    """`ast`: the audio spectrogram transformer; `logmel`: the log-Mel picture itself, for a CNN trained with the heads."""
+    """`ast`: the audio spectrogram transformer; `logmel`: the log-Mel picture, for a CNN trained with the heads."""
     model: str = "MIT/ast-finetuned-audioset-10-10-0.4593"
     """Repository of the AST on the Hugging Face hub, or `embedded`; of no meaning for `logmel`."""
     weights: str = "MIT/ast-finetuned-audioset-10-10-0.4593"
@@ -55,13 +56,11 @@ class AudioEncoderRecipe(Recipe):
 
     @model_validator(mode="after")
     def _miniature_is_whole(self) -> Self:
-        return _checked_miniature(self) if self.kind == "ast" else self
+        if self.kind == "ast":
+            _require_whole_miniature(self.model, self.weights)
+        return self
 
 
-R = TypeVar("R", ImageEncoderRecipe, AudioEncoderRecipe)
-
-
-def _checked_miniature(recipe: R) -> R:
-    if recipe.weights == EMBEDDED and recipe.model != EMBEDDED:
+def _require_whole_miniature(model: str, weights: str) -> None:
+    if weights == EMBEDDED and model != EMBEDDED:
         raise ValueError('weights = "embedded" fit model = "embedded" alone: set both')
-    return recipe

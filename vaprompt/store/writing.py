@@ -1,0 +1,202 @@
+"""Writing one stream of one video: aside, in bounded memory, onto the disk, then in place by one rename.
+
+Whatever is killed, whenever: the store holds a video's stream whole and with its marker, or not at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec
+
+from vaprompt.errors import StoreError
+from vaprompt.store.layout import ASIDE, GROUP_FILE, checked_name, sync_folder, sync_tree, writable, write_attributes
+
+CHUNK_BYTES = 2**20
+"""Chunks are as many whole rows as fit; a stream that ends earlier is one chunk of its own length."""
+
+
+class GroupWriter:
+    """Writes arrays of equal length into a group that appears at its place only once it is whole.
+
+    Use as a context manager: `append` rows as they come, then `publish`; leaving without `publish` leaves nothing.
+    """
+
+    def __init__(self, store: Path, place: str) -> None:
+        """Begin the group `place` (such as `image/video1`) of the store.
+
+        Raises:
+            TargetError: the store cannot be written.
+        """
+        self._store, self._place = store, store / place
+        with writable(store):
+            (store / ASIDE).mkdir(exist_ok=True)
+            self._aside = Path(tempfile.mkdtemp(dir=store / ASIDE, prefix=f"{place.replace('/', '-')}-"))
+            self._aside.chmod(0o755)  # mkdtemp's own rights would keep a shared store's other readers out
+        write_attributes(self._aside, {"status": "writing"})
+        self._columns: dict[str, _Column] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def append(self, **rows: np.ndarray) -> None:
+        """Append rows to the arrays named; every call names the same arrays, each with the same number of rows.
+
+        Raises:
+            TargetError: the disk is full, or another fault in writing.
+        """
+        if len({len(row) for row in rows.values()}) > 1 or (self._columns and self._columns.keys() != rows.keys()):
+            raise ValueError(f"arrays of one group grow together, not { ({k: v.shape for k, v in rows.items()}) }")
+        with writable(self._store):
+            for name, values in rows.items():
+                if name not in self._columns:
+                    self._columns[name] = _Column(self._aside, name, values)
+                self._columns[name].append(values)
+
+    def publish(self, marker: Mapping[str, Any]) -> None:
+        """Finish the arrays, sync them, write the marker with every file's digest last, and put the group in place.
+
+        Args:
+            marker: the group's attributes; `status` and `files` are added.
+
+        Raises:
+            TargetError: the disk is full, or another fault in writing.
+        """
+        with writable(self._store):
+            for column in self._columns.values():
+                column.finish()
+            sync_tree(self._aside)
+            write_attributes(self._aside, {**marker, "status": "done", "files": _digests(self._aside)})
+            self._place.parent.mkdir(exist_ok=True)
+            if self._place.exists():  # replaced: made of other source files, or damaged
+                replaced = Path(tempfile.mkdtemp(dir=self._store / ASIDE))
+                self._place.rename(replaced / self._place.name)
+                self._aside.rename(self._place)
+                shutil.rmtree(replaced)
+            else:
+                self._aside.rename(self._place)
+            sync_folder(self._place.parent)
+
+
+class _Column:
+    """One growing array: full chunks are written at once, the rest waits in memory (never more than a chunk)."""
+
+    def __init__(self, group: Path, name: str, like: np.ndarray) -> None:
+        self._group, self._name = group, name
+        self._shape, self._dtype = like.shape[1:], like.dtype
+        row = max(1, like.dtype.itemsize * int(np.prod(self._shape, dtype=np.int64)))
+        self._rows = max(1, CHUNK_BYTES // row)
+        self._pending: list[np.ndarray] = []
+        self._waiting = self._written = 0
+        self._array: zarr.Array[Any] | None = None
+
+    def append(self, values: np.ndarray) -> None:
+        if values.shape[1:] != self._shape or values.dtype != self._dtype:
+            raise ValueError(f"{self._name} holds {self._dtype} {self._shape}, not {values.dtype} {values.shape[1:]}")
+        self._pending.append(values)
+        self._waiting += len(values)
+        # Strictly more: what fills one chunk exactly may be all there is.
+        if self._waiting > self._rows:
+            together = np.concatenate(self._pending)
+            whole = (len(together) - 1) // self._rows * self._rows
+            self._write(together[:whole])
+            self._pending = [together[whole:].copy()]
+            self._waiting = len(together) - whole
+
+    def finish(self) -> None:
+        if self._array is None:
+            self._rows = max(1, self._waiting)
+        self._write(np.concatenate(self._pending))
+        self._pending, self._waiting = [], 0
+
+    def _write(self, values: np.ndarray) -> None:
+        if self._array is None:
+            self._array = zarr.create_array(
+                str(self._group / self._name),
+                shape=(0, *self._shape),
+                chunks=(self._rows, *self._shape),
+                dtype=self._dtype,
+                filters=None,
+                # Features hardly compress, and reading must be fast; but without a checksum a flipped bit is silent.
+                compressors=Crc32cCodec(),
+                # A chunk of zeros must be a file too: a missing chunk always means damage.
+                config={"write_empty_chunks": True},
+            )
+        start, self._written = self._written, self._written + len(values)
+        self._array.resize((self._written, *self._shape))
+        self._array[start:] = values
+
+
+def _digests(group: Path) -> dict[str, dict[str, Any]]:
+    """Return length and SHA-256 of every file below the group but its own metadata, by path."""
+    found = {}
+    for file in sorted(path for path in group.rglob("*") if path.is_file()):
+        name = file.relative_to(group).as_posix()
+        if name != GROUP_FILE:
+            found[name] = {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    return found
+
+
+def video_writer(store: Path, stream: str, video: str) -> GroupWriter:
+    """Return the writer of one stream of one video.
+
+    Raises:
+        StoreError: the name cannot be a folder's.
+        TargetError: the store cannot be written.
+    """
+    return GroupWriter(store, f"{stream}/{checked_name(video, store)}")
+
+
+@contextmanager
+def exclusive(store: Path) -> Iterator[None]:
+    """Hold the store against a second writer, and clear away what a killed one left half-written.
+
+    Raises:
+        StoreError: another process is writing into the store.
+        TargetError: the store cannot be written.
+    """
+    with writable(store):
+        # The folder itself is locked: no lock file can be left behind, or be copied along with the store.
+        folder = os.open(store, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(
+                store,
+                fault="another extraction is writing into it",
+                remedy="wait for it to end, or choose another store",
+            ) from None
+        shutil.rmtree(store / ASIDE, ignore_errors=True)
+        yield
+        # Gone when nothing is under way, so that other Zarr readers see groups and arrays only.
+        shutil.rmtree(store / ASIDE, ignore_errors=True)
+    finally:
+        os.close(folder)
+
+
+def remove(group: Path) -> None:
+    """Delete a group's folder, if it is there.
+
+    Raises:
+        TargetError: it cannot be deleted.
+    """
+    with writable(group):
+        if group.exists():
+            shutil.rmtree(group)
