@@ -47,6 +47,16 @@ class Windows:
     whole_W: Bool[np.ndarray, "W"]
     """True where the window begins at or after the first frame, and holds at least one image."""
 
+    def keep(self, wanted_W: Bool[np.ndarray, "W"]) -> Windows:
+        """Return only the windows that are wanted."""
+        return Windows(
+            self.end_W[wanted_W],
+            self.target_W[wanted_W],
+            self.image_WT[wanted_W],
+            self.audio_W[wanted_W],
+            self.whole_W[wanted_W],
+        )
+
 
 def grid_ends(last: float, *, seconds: float, stride: float, padded: bool) -> Float64[np.ndarray, "W"]:
     """Return the ends `seconds + k * stride` up to `last`, in seconds.

@@ -1,0 +1,1 @@
+"""Valence and arousal for any video file, from a run alone."""

@@ -1,0 +1,29 @@
+"""Which device work runs on."""
+
+from __future__ import annotations
+
+from vaprompt.errors import VapromptError
+
+
+class DeviceError(VapromptError):
+    """A device was asked for that this machine does not have."""
+
+
+def pick_device(name: str = "auto") -> str:
+    """Return a torch device's name: `auto` takes the first GPU where there is one, else the CPU.
+
+    Raises:
+        DeviceError: torch does not know the name, or the machine lacks the device.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(
+            f"--device {name}", fault=reason, remedy="use auto, cpu, or cuda where there is one"
+        ) from None
+    return name

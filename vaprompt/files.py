@@ -1,0 +1,58 @@
+"""Files that are either whole or not there: written aside, flushed to disk, published by rename."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vaprompt.errors import TargetError
+
+
+@contextmanager
+def published(target: Path) -> Iterator[Path]:
+    """Yield a path to write to; when the block ends well its file takes the place of `target`, else it is removed.
+
+    Raises:
+        TargetError: the folder cannot be written to.
+    """
+    aside = target.with_name(f".{target.name}.{os.getpid()}.partial{target.suffix}")
+    try:
+        make_folder(target.parent)
+        yield aside
+        with aside.open("rb+") as written:
+            os.fsync(written.fileno())
+        aside.replace(target)
+    except OSError as error:
+        raise unwritable(target, error) from None
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents.
+
+    Raises:
+        TargetError: it cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from None
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Publish `value` as indented JSON; nan and infinity are refused, as JSON has none."""
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    with published(target) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def unwritable(target: Path, error: OSError) -> TargetError:
+    """Return the error for a target that the system does not let us write."""
+    return TargetError(
+        target, fault=f"cannot be written ({error.strerror or error})", remedy="check the path, its rights and the disk"
+    )

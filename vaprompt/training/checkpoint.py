@@ -1,0 +1,95 @@
+"""Weights on disk: the best ones of a run, and all that a killed training needs to go on. Safetensors only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vaprompt.errors import RunError
+from vaprompt.files import published
+
+
+@dataclass
+class TrainingState:
+    """Where a training stands after an epoch, weights apart."""
+
+    epoch: int = 0
+    """Epochs done."""
+    best_epoch: int = 0
+    best_mean: float | None = None
+    """Mean validation CCC of the best epoch; None before there is one."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """One object an epoch, as in metrics.jsonl."""
+
+
+def save_weights(target: Path, tensors: dict[str, Tensor], **facts: str) -> None:
+    """Publish tensors and a few facts as one safetensors file."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with published(target) as aside:
+        save_file(contiguous, aside, metadata=facts)
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return a safetensors file's tensors and facts.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except FileNotFoundError:
+        raise RunError(
+            path, fault="is missing, so the run has no weights", remedy="train it (again) with 'vaprompt train'"
+        ) from None
+    except (SafetensorError, OSError) as error:
+        raise RunError(
+            path, fault=f"is not a whole safetensors file ({error})", remedy="train the run again or restore the file"
+        ) from None
+
+
+def save_state(target: Path, state: TrainingState, estimator: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Publish the estimator, its optimizer and the training's state in one file, so that they always agree."""
+    tensors = {f"model.{name}": tensor for name, tensor in estimator.state_dict().items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
+    save_weights(target, tensors, state=json.dumps(asdict(state)))
+
+
+def load_state(path: Path, estimator: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
+    """Put a saved training back into `estimator` and `optimizer`, and return where it stood.
+
+    Raises:
+        RunError: the file is missing, damaged, or of another network.
+    """
+    tensors, facts = load_weights(path)
+    put_weights(path, estimator, {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, slot = name.split(".")
+            slots.setdefault(int(index), {})[slot] = tensor
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    return TrainingState(**json.loads(facts["state"]))
+
+
+def put_weights(path: Path, estimator: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load tensors that came from `path` into the network.
+
+    Raises:
+        RunError: names or shapes do not fit.
+    """
+    try:
+        estimator.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(
+            path, fault=f"does not fit the network that recipe.toml describes ({reason})", remedy="train the run again"
+        ) from None

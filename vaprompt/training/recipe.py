@@ -1,0 +1,54 @@
+"""The training recipe: everything that stage 2 can be told, assembled from its parts' recipes.
+
+The defaults are the paper's recipe, as `train/paper.toml` spells it out.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from vaprompt.model.estimator import ModelRecipe
+from vaprompt.recipes import Recipe
+from vaprompt.regions import RegionRecipe
+from vaprompt.windows import WindowRecipe
+
+
+class LossRecipe(Recipe):
+    """What is minimised: (1 - CCC valence) + (1 - CCC arousal) + kl * KL (paper, equation 6)."""
+
+    kl: float = Field(0.2, ge=0, le=100)
+    """Weight of the KL term, the paper's lambda."""
+
+
+class OptimiserRecipe(Recipe):
+    """AdamW's settings (released code)."""
+
+    learning_rate: float = Field(1e-4, gt=0, le=1)
+    weight_decay: float = Field(1e-4, ge=0, le=1)
+
+
+class TrainRecipe(Recipe):
+    """Stage 2."""
+
+    window: WindowRecipe = WindowRecipe()
+    regions: RegionRecipe = RegionRecipe()
+    model: ModelRecipe = ModelRecipe()
+    loss: LossRecipe = LossRecipe()
+    optimiser: OptimiserRecipe = OptimiserRecipe()
+    batch: int = Field(16, ge=2, le=65536)
+    """Windows a step; CCC is computed over them (paper: 16)."""
+    epochs: int = Field(15, ge=1, le=100_000)
+    """Passes over the training windows, at most (paper: 15)."""
+    patience: int = Field(5, ge=1, le=100_000)
+    """Stop after so many epochs without gain in the mean validation CCC (released code: 5)."""
+    min_gain: float = Field(1e-4, ge=0, le=1)
+    """What counts as a gain (released code: 1e-4)."""
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Of the weights' start, the order of windows and dropout."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainRecipe:
+        steps = self.window.frames
+        if self.model.head.output == "sequence" and steps < 2:
+            raise ValueError("head.output = 'sequence' needs window.frames of 2 or more")
+        return self

@@ -1,0 +1,148 @@
+"""A run on disk: the recipe, what it was made from, its weights; and how it is opened and asked for predictions.
+
+Axes: F frames of a video, N image embeddings, A cached audio windows, S audio steps, I and C channels, W windows.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Float64
+
+from vaprompt.errors import RunError
+from vaprompt.model.estimator import Estimator
+from vaprompt.recipes import read_recipe
+from vaprompt.training.checkpoint import load_weights, put_weights
+from vaprompt.training.loop import EVALUATION_BATCH, end_values
+from vaprompt.training.recipe import TrainRecipe
+from vaprompt.windows import cut_windows, grid_ends, interpolate
+
+RECIPE = "recipe.toml"
+FACTS = "run.json"
+METRICS = "metrics.jsonl"
+CHECKPOINT = "checkpoint.safetensors"
+STATE = "resume.safetensors"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, ready to predict."""
+
+    path: Path
+    recipe: TrainRecipe
+    facts: dict[str, Any]
+    """The content of run.json: status, store, fingerprints, extraction recipe, data set, versions, scores."""
+    estimator: Estimator
+    device: str
+
+    def predict(
+        self,
+        image_embedding_NI: Float[np.ndarray, "N I"],
+        image_time_N: Float64[np.ndarray, "N"],
+        audio_embedding_ASC: Float[np.ndarray, "A S C"],
+        audio_end_A: Float64[np.ndarray, "A"],
+        time_F: Float64[np.ndarray, "F"],
+    ) -> Float32[np.ndarray, "F 2"]:
+        """Return valence and arousal in [-1, 1] for every frame of one video.
+
+        Windows end at every stride of the run's recipe, at the first and at the last frame; frames between are
+        interpolated linearly in time.
+
+        Args:
+            image_embedding_NI: image embeddings, in frame order; at least one.
+            image_time_N: their times in seconds from the video's first frame.
+            audio_embedding_ASC: cached audio windows.
+            audio_end_A: when each ends, in seconds; the first at or before 0.
+            time_F: every frame's time in seconds, ascending from 0.
+
+        Raises:
+            RunError: the embeddings' channels are not those that the run was trained on.
+        """
+        window = self.recipe.window
+        end_W = grid_ends(float(time_F[-1]), seconds=window.seconds, stride=window.stride, padded=True)
+        arrays = (image_embedding_NI, image_time_N, audio_embedding_ASC, audio_end_A, time_F)
+        return interpolate(end_W, self.predict_at(end_W, *arrays), time_F)
+
+    def predict_at(
+        self,
+        end_W: Float64[np.ndarray, "W"],
+        image_embedding_NI: Float[np.ndarray, "N I"],
+        image_time_N: Float64[np.ndarray, "N"],
+        audio_embedding_ASC: Float[np.ndarray, "A S C"],
+        audio_end_A: Float64[np.ndarray, "A"],
+        time_F: Float64[np.ndarray, "F"],
+    ) -> Float32[np.ndarray, "W 2"]:
+        """Return valence and arousal in [-1, 1] at the ends of windows, in seconds; else as `predict`."""
+        self._require_dims(image_embedding_NI.shape[-1], audio_embedding_ASC.shape[-1])
+        windows = cut_windows(
+            end_W,
+            time_F=time_F,
+            image_time_N=image_time_N,
+            audio_end_A=audio_end_A,
+            seconds=self.recipe.window.seconds,
+            frames=self.recipe.window.frames,
+        )
+        parts = []
+        with torch.inference_mode():
+            for first in range(0, len(end_W), EVALUATION_BATCH):
+                rows = slice(first, first + EVALUATION_BATCH)
+                image_BTI = torch.from_numpy(image_embedding_NI[windows.image_WT[rows]]).to(self.device)
+                audio_BSC = torch.from_numpy(audio_embedding_ASC[windows.audio_W[rows]]).to(self.device)
+                parts.append(end_values(self.estimator(image_BTI.float(), audio_BSC.float())))
+        return torch.cat(parts).float().cpu().numpy()
+
+    def _require_dims(self, image: int, audio: int) -> None:
+        given, trained = {"image": image, "audio": audio}, self.facts["dims"]
+        if given != trained:
+            raise RunError(
+                self.path,
+                fault=f"was trained on embeddings of {trained} channels and is given {given}",
+                remedy="use the store or the encoders that the run was trained with",
+            )
+
+
+def load_run(path: Path | str, device: str = "cpu") -> Run:
+    """Return the run in a folder, its best weights loaded and dropout off.
+
+    Raises:
+        RunError: the folder is no run, is not finished, or its checkpoint is missing or does not fit.
+    """
+    path = Path(path)
+    facts = read_facts(path)
+    recipe = read_recipe(TrainRecipe, path / RECIPE)
+    tensors, _ = load_weights(path / CHECKPOINT)
+    if "regions.prototype_KE" not in tensors:
+        raise RunError(path / CHECKPOINT, fault="holds no region prototypes", remedy="train the run again")
+    estimator = Estimator(
+        recipe.model,
+        image_dim=facts["dims"]["image"],
+        audio_dim=facts["dims"]["audio"],
+        prototype_KE=tensors["regions.prototype_KE"],
+    )
+    put_weights(path / CHECKPOINT, estimator, tensors)
+    return Run(path, recipe, facts, estimator.to(device).eval(), device)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return run.json.
+
+    Raises:
+        RunError: it is missing, damaged, or of another format.
+    """
+    remedy = "give the folder that 'vaprompt train' wrote with --run"
+    try:
+        facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(path, fault=f"is not a run: it has no {FACTS}", remedy=remedy) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(path / FACTS, fault=f"cannot be read ({error})", remedy=remedy) from None
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        found = facts.get("format") if isinstance(facts, dict) else None
+        raise RunError(path / FACTS, fault=f"has format {found}, not {FORMAT}", remedy="use the version that wrote it")
+    return facts
