@@ -1,0 +1,62 @@
+"""Pictures of traces: they appear whole or not at all, and draw what they are given."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vaprompt.errors import TargetError
+from vaprompt.report.plots import Trace, plot_traces
+
+
+def trace(frames: int, *, annotated: bool = True, name: str = "video_$1$_<right>") -> Trace:
+    time_F = np.arange(frames) / 25
+    true_F2 = np.stack([np.sin(time_F), np.cos(time_F)], axis=1).astype(np.float32)
+    valid_F = np.ones(frames, bool)
+    valid_F[frames // 3 : frames // 2] = False
+    true_F2[~valid_F] = -5
+    predicted_F2 = np.zeros((frames, 2), np.float32)
+    return Trace(name, time_F, predicted_F2, true_F2, valid_F) if annotated else Trace(name, time_F, predicted_F2)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 500, 20_000])
+@pytest.mark.parametrize("annotated", [True, False])
+def test_a_picture_is_drawn_for_any_length(tmp_path: Path, frames: int, annotated: bool):
+    target = tmp_path / "new folder" / "traces.png"
+    plot_traces(target, [trace(frames, annotated=annotated)], title="a $run$", note="drawn faces only")
+    with Image.open(target) as picture:
+        assert picture.width > 1000
+    assert [path.name for path in target.parent.iterdir()] == ["traces.png"]
+
+
+def test_every_trace_has_its_row(tmp_path: Path):
+    one, three = tmp_path / "one.png", tmp_path / "three.png"
+    plot_traces(one, [trace(100)], title="one")
+    plot_traces(three, [trace(100), trace(50), trace(80, annotated=False)], title="three")
+    with Image.open(one) as low, Image.open(three) as high:
+        assert high.height > 1.8 * low.height
+
+
+def test_an_svg_keeps_the_names_as_they_are(tmp_path: Path):
+    plot_traces(tmp_path / "a.svg", [trace(30)], title="run", note="note")
+    assert "<svg" in (tmp_path / "a.svg").read_text()
+
+
+def test_a_format_that_is_none_is_refused(tmp_path: Path):
+    with pytest.raises(TargetError, match=r"use \.png or \.svg"):
+        plot_traces(tmp_path / "a.jpeg", [trace(30)], title="run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_trace_is_a_mistake_of_the_caller(tmp_path: Path):
+    with pytest.raises(ValueError, match="no trace"):
+        plot_traces(tmp_path / "a.png", [], title="run")
+
+
+def test_an_unwritable_target_is_told_in_one_line(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TargetError) as caught:
+        plot_traces(tmp_path / "file" / "a.png", [trace(30)], title="run")
+    assert str(tmp_path / "file") in str(caught.value)
+    assert "\n" not in str(caught.value)

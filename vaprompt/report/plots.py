@@ -1,0 +1,115 @@
+"""Pictures of predicted against true valence and arousal over time.
+
+Axes: F frames of a video; the last axis of 2 is (valence, arousal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from vaprompt.errors import TargetError
+from vaprompt.files import published
+
+# Okabe and Ito's palette, told apart with every kind of colour vision; the lines differ in width and lightness as well.
+PREDICTED: dict[str, Any] = {"color": "#0072B2", "linewidth": 1.2}
+TRUE: dict[str, Any] = {"color": "#E69F00", "linewidth": 2.6}
+INVALID = "0.92"
+DIMENSIONS = ("valence", "arousal")
+FORMATS = (".png", ".svg")
+# More points than this a panel cannot be told apart; the drawing would only grow.
+MOST_POINTS = 4000
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One video's valence and arousal over time."""
+
+    name: str
+    """Shown above the panels."""
+    time_F: Float64[np.ndarray, "F"]
+    """Seconds from the first frame, ascending."""
+    predicted_F2: Float32[np.ndarray, "F 2"]
+    """Predicted valence and arousal in [-1, 1]."""
+    true_F2: Float32[np.ndarray, "F 2"] | None = None
+    """Annotated valence and arousal; None where there is no annotation."""
+    valid_F: Bool[np.ndarray, "F"] | None = None
+    """False where the annotation does not count: the true line has a gap there. None: it counts everywhere."""
+
+
+def plot_traces(target: Path, traces: Sequence[Trace], *, title: str, note: str = "") -> None:
+    """Draw each trace as a row of two panels, valence and arousal, and publish the picture at `target`.
+
+    Args:
+        target: a .png or .svg file; its folder is made.
+        traces: at least one; each is a row.
+        title: shown at the top.
+        note: small print at the bottom, such as what the encoders know.
+
+    Raises:
+        TargetError: the suffix is neither .png nor .svg, or the file cannot be written.
+        ValueError: there is no trace.
+    """
+    if target.suffix not in FORMATS:
+        raise TargetError(
+            target, fault=f"'{target.suffix}' is no format for a plot", remedy=f"use {' or '.join(FORMATS)}"
+        )
+    if not traces:
+        raise ValueError("nothing to draw: no trace")
+    figure = Figure(figsize=(11, 1.1 + 1.75 * len(traces)), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left", parse_math=False)
+    panels = figure.subplots(len(traces), len(DIMENSIONS), sharey=True, squeeze=False)
+    for row, trace in zip(panels, traces, strict=True):
+        for column, dimension in enumerate(DIMENSIONS):
+            _draw(row[column], trace, column, dimension)
+    for panel in panels[-1]:
+        panel.set_xlabel("time (s)", fontsize=9)
+    annotated = [trace for trace in traces if trace.true_F2 is not None]
+    invalid = any(trace.valid_F is not None and not trace.valid_F.all() for trace in annotated)
+    _add_legend(figure, annotated=bool(annotated), invalid=invalid)
+    if note:
+        figure.supxlabel(note, fontsize=8, color="0.35", parse_math=False)
+    with published(target) as aside:
+        figure.savefig(aside, format=target.suffix[1:], dpi=120)
+
+
+def _draw(panel: Axes, trace: Trace, column: int, dimension: str) -> None:
+    panel.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    thin = slice(None, None, max(1, len(trace.time_F) // MOST_POINTS))
+    if trace.true_F2 is not None:
+        true_F = trace.true_F2[:, column].astype(np.float64)
+        if trace.valid_F is not None:
+            true_F[~trace.valid_F] = np.nan
+            across = panel.get_xaxis_transform()
+            panel.fill_between(trace.time_F, 0, 1, where=~trace.valid_F, transform=across, color=INVALID, linewidth=0)
+        panel.plot(trace.time_F[thin], true_F[thin], **TRUE)
+    panel.plot(trace.time_F[thin], trace.predicted_F2[thin, column], **PREDICTED)
+    panel.set_ylim(-1.05, 1.05)
+    panel.set_yticks((-1, 0, 1))
+    panel.margins(x=0)
+    panel.tick_params(labelsize=8)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.set_ylabel(dimension, fontsize=9)
+    if column == 0:
+        panel.set_title(trace.name, fontsize=9, loc="left", parse_math=False)
+
+
+def _add_legend(figure: Figure, *, annotated: bool, invalid: bool) -> None:
+    handles: list[Artist] = [Line2D([], [], label="predicted", **PREDICTED)]
+    if annotated:
+        handles.append(Line2D([], [], label="annotated", **TRUE))
+    if invalid:
+        handles.append(Patch(color=INVALID, label="marked as invalid"))
+    figure.legend(handles=handles, loc="outside upper right", ncols=3, fontsize=9, frameon=False)
