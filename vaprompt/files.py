@@ -20,8 +20,8 @@ def published(target: Path) -> Iterator[Path]:
         TargetError: the folder cannot be written to.
     """
     aside = target.with_name(f".{target.name}.{os.getpid()}.partial{target.suffix}")
+    make_folder(target.parent)
     try:
-        make_folder(target.parent)
         yield aside
         with aside.open("rb+") as written:
             os.fsync(written.fileno())
