@@ -94,7 +94,7 @@ def _recording(recipe: SyntheticRecipe, split: Split, turn: int, *, room: int, n
     # Which peculiarities recur, and with which others, follows from the turn alone.
     train, validation, test = split == "train", split == "validation", split == "test"
     twin = train and turn % 7 == 0 and room >= 2
-    lone_right = (validation and turn % 6 == 1) or (train and turn % 9 == 5) or (test and turn % 5 == 2)
+    lone_right = not twin and ((validation and turn % 6 == 1) or (train and turn % 9 == 5) or (test and turn % 5 == 2))
     people = (2 * number, 2 * number + 1) if twin or lone_right else (2 * number,)
     flags = {
         "invalid_start": (train and turn % 7 in (0, 4)) or (validation and turn % 6 == 3),

@@ -30,7 +30,7 @@ def write_media(
     wave_L: Float32[np.ndarray, "L"] | None,
     fine_audio: bool,
 ) -> None:
-    """Encode a video: H.264 and AAC in an mp4, MPEG-4 part 2 and MP3 in an avi, by the target's suffix.
+    """Encode a video: H.264 and AAC in an mp4, MPEG-4 part 2 and PCM in an avi, by the target's suffix.
 
     Args:
         target: the file to write.
@@ -57,7 +57,8 @@ def write_media(
         sound: av.AudioStream | None = None
         chunks: Iterator[av.AudioFrame] = iter(())
         if wave_L is not None:
-            sound = container.add_stream("libmp3lame" if avi else "aac", rate=44100 if fine_audio else RATE)
+            # Plain samples in the avi: a codec with a run-in would make the muxer move the pictures against it.
+            sound = container.add_stream("pcm_s16le" if avi else "aac", rate=44100 if fine_audio else RATE)
             sound.codec_context.layout = "stereo" if fine_audio else "mono"
             sound.codec_context.open()
             chunks = _chunks(wave_L, sound.codec_context)
