@@ -1,0 +1,95 @@
+"""Downloading the weights of a recipe into a folder, for carrying to machines without a network.
+
+The one place of the program that downloads anything.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from vaprompt.encoders.recipes import EMBEDDED, AudioEncoderRecipe, ImageEncoderRecipe
+from vaprompt.encoders.weights import (
+    AST_CONFIG,
+    AST_FILE,
+    AST_PREPROCESSOR,
+    CLIP_CONFIG,
+    CLIP_FILE,
+    open_clip_config,
+    tag_source,
+    tensor_digest,
+)
+from vaprompt.errors import TargetError, WeightsError
+from vaprompt.progress import SILENT, Progress
+
+
+def fetch(
+    image: ImageEncoderRecipe, audio: AudioEncoderRecipe, to: Path, *, progress: Progress = SILENT
+) -> dict[str, str]:
+    """Download what a recipe's encoders need into `to/image` and `to/audio`, and return the overrides that use it.
+
+    Returns:
+        Keys and values for `--set`, such as `image.weights` and the folder; empty where nothing has to be fetched.
+
+    Raises:
+        WeightsError: there is no network, the hub has no such model, or only as a pickle.
+        TargetError: the folder cannot be written.
+    """
+    overrides: dict[str, str] = {}
+    if _is_remote(image.weights):
+        import open_clip
+
+        repository, name = tag_source(image)
+        config = open_clip.get_pretrained_cfg(image.model, image.weights)
+        preprocess = {key: config[key] for key in ("mean", "std", "interpolation", "resize_mode")}
+        folder = _folder(to / "image")
+        with progress.task(f"fetching {repository}"):
+            _download(repository, name, folder / CLIP_FILE)
+            content = {"model_cfg": open_clip_config(image.model), "preprocess_cfg": preprocess}
+            (folder / CLIP_CONFIG).write_text(json.dumps(content, indent=1), encoding="utf-8")
+            tensor_digest(folder / CLIP_FILE)
+        overrides["image.weights"] = str(folder)
+    if audio.kind == "ast" and _is_remote(audio.weights):
+        folder = _folder(to / "audio")
+        with progress.task(f"fetching {audio.weights}"):
+            for name in (AST_CONFIG, AST_PREPROCESSOR, AST_FILE):
+                _download(audio.weights, name, folder / name)
+            tensor_digest(folder / AST_FILE)
+        overrides["audio.weights"] = str(folder)
+    return overrides
+
+
+def _is_remote(weights: str) -> bool:
+    return weights != EMBEDDED and not weights.startswith("random:") and not Path(weights).exists()
+
+
+def _folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TargetError(
+            folder, fault=f"cannot be written ({error.strerror})", remedy="choose another folder"
+        ) from None
+    return folder
+
+
+def _download(repository: str, name: str, target: Path) -> None:
+    """Bring one file of a repository to its place, under its own name only once it is whole."""
+    aside = target.with_name(f".{target.name}.part")
+    try:
+        shutil.copyfile(hf_hub_download(repository, name), aside)
+        aside.replace(target)
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, ConnectionError) as error:
+        raise WeightsError(
+            f"{repository}/{name}",
+            fault=f"cannot be downloaded ({str(error).splitlines()[0]})",
+            remedy="check the network, or HF_ENDPOINT if you use a mirror; pickles are never fetched",
+        ) from None
+    except OSError as error:
+        raise TargetError(target, fault=f"cannot be written ({error.strerror or error})", remedy="make room") from None
+    finally:
+        aside.unlink(missing_ok=True)
