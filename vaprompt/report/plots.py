@@ -5,13 +5,14 @@ Axes: F frames of a video; the last axis of 2 is (valence, arousal).
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float, Float64
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -30,6 +31,8 @@ DIMENSIONS = ("valence", "arousal")
 FORMATS = (".png", ".svg")
 # More points than this a panel cannot be told apart; the drawing would only grow.
 MOST_POINTS = 4000
+# Characters of the small print that fit the picture's width.
+NOTE_WIDTH = 170
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,9 @@ class Trace:
     """Shown above the panels."""
     time_F: Float64[np.ndarray, "F"]
     """Seconds from the first frame, ascending."""
-    predicted_F2: Float32[np.ndarray, "F 2"]
+    predicted_F2: Float[np.ndarray, "F 2"]
     """Predicted valence and arousal in [-1, 1]."""
-    true_F2: Float32[np.ndarray, "F 2"] | None = None
+    true_F2: Float[np.ndarray, "F 2"] | None = None
     """Annotated valence and arousal; None where there is no annotation."""
     valid_F: Bool[np.ndarray, "F"] | None = None
     """False where the annotation does not count: the true line has a gap there. None: it counts everywhere."""
@@ -80,7 +83,7 @@ def plot_traces(target: Path, traces: Sequence[Trace], *, title: str, note: str 
     invalid = any(trace.valid_F is not None and not trace.valid_F.all() for trace in annotated)
     _add_legend(figure, annotated=bool(annotated), invalid=invalid)
     if note:
-        figure.supxlabel(note, fontsize=8, color="0.35", parse_math=False)
+        figure.supxlabel(textwrap.fill(note, NOTE_WIDTH), fontsize=8, color="0.35", parse_math=False)
     with published(target) as aside:
         figure.savefig(aside, format=target.suffix[1:], dpi=120)
 

@@ -1,0 +1,90 @@
+"""The entry point `vaprompt`: its commands, and how a failure becomes one line and an exit code.
+
+0 done, 1 our bug, 2 the user's input, 3 done in part (the rest is listed), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from vaprompt.cli import demo, doctor, evaluate, extract, predict, store, synth, train, weights
+from vaprompt.errors import VapromptError
+
+BUG, INTERRUPTED = 1, 130
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Valence and arousal from faces and voices in video: encode once, try ideas in seconds. "
+    "Start with `vaprompt demo`; `vaprompt doctor` says what this machine can do.",
+)
+app.command("demo", short_help="The whole job on drawn faces, in minutes.")(demo.demo)
+app.command("synth", short_help="Write a synthetic data set.")(synth.synth)
+app.command("extract", short_help="Stage 1: a data set to a feature store.")(extract.extract)
+app.add_typer(store.app, name="store")
+app.command("train", short_help="Stage 2: a feature store to a run.")(train.train)
+app.command("evaluate", short_help="The scores of a run.")(evaluate.evaluate)
+app.command("predict", short_help="Valence and arousal for any video.")(predict.predict)
+app.add_typer(weights.app, name="weights")
+app.command("doctor", short_help="What works here, and how to mend the rest.")(doctor.doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"vaprompt {version('vaprompt')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; a failure is told in one line on stderr."""
+    try:
+        app(args=list(arguments), prog_name="vaprompt")
+    except VapromptError as error:
+        return _fail(str(error), error.exit_code)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        return _fail("interrupted; the same command goes on from here", code) if code == INTERRUPTED else code
+    except Exception as error:  # whatever reaches this line is a bug of ours
+        if os.environ.get("VAPROMPT_TRACEBACK") == "1":
+            traceback.print_exc()
+        return _fail(f"a fault in vaprompt itself: {_one_line(error)}; please report it with {_saved_traceback()}", BUG)
+    return 0
+
+
+def main() -> None:
+    """Run the command line that the process was given."""
+    raise SystemExit(run(sys.argv[1:]))
+
+
+def _fail(line: str, code: int) -> int:
+    print(f"vaprompt: {line}", file=sys.stderr, flush=True)
+    return code
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _saved_traceback() -> str:
+    with tempfile.NamedTemporaryFile("w", prefix="vaprompt-", suffix=".log", delete=False, encoding="utf-8") as file:
+        traceback.print_exc(file=file)
+    return file.name

@@ -1,0 +1,83 @@
+"""What commands print on stdout: a JSON object, or tables and lines that fit 80 columns."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+WIDTH = 80
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """Print `result` as the one JSON object of a command; undefined numbers become null, paths become text."""
+    json.dump(_plain(result), sys.stdout, indent=2, allow_nan=False, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines as they are, however long: paths are there to be copied."""
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+    """Print a table; numbers stand to the right, long texts wrap within 80 columns."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [[_shown(value) for value in row] for row in rows]
+    table = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
+    for index, name in enumerate(columns):
+        numeric = bool(cells) and all(_is_number(row[index]) for row in cells)
+        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console(file=sys.stdout, width=min(Console().width, WIDTH), highlight=False)
+    console.print(table)
+
+
+def score(value: float | None) -> str:
+    """Return a CCC to three decimals; a dash where it is undefined."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def size(count: int | float) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    amount, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}" if math.isfinite(value) else "-"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _is_number(text: str) -> bool:
+    return text == "-" or text.replace(",", "").replace(".", "").removeprefix("-").isdigit()
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` made of what JSON knows."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value

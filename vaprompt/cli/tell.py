@@ -1,0 +1,80 @@
+"""How results read for a person. Apart from the commands, as the types named here take seconds to import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vaprompt.cli.output import print_lines, print_table, score, size
+from vaprompt.extraction.pipeline import ExtractionReport
+from vaprompt.training.run import TrainResult
+
+DIGEST = 64  # characters of a SHA-256 in hexadecimal
+
+
+def extraction_lines(report: ExtractionReport) -> list[str]:
+    """Return the counts of an extraction, and why videos failed."""
+    return [
+        f"{len(report.done)} videos encoded, {len(report.skipped)} were there before, {len(report.failed)} failed",
+        *(f"  {video}: {reason}" for video, reason in report.failed.items()),
+    ]
+
+
+def training_lines(result: TrainResult) -> list[str]:
+    """Return how a training ended, with its notes."""
+    work = f"trained {result.epochs} epochs in {result.seconds:.1f} s" if result.trained else "was complete before"
+    scores = f"valence {score(result.valence)}, arousal {score(result.arousal)}, mean {score(result.mean)}"
+    return [
+        f"run {work}; best epoch {result.best_epoch}",
+        f"CCC at the ends of the validation windows: {scores}",
+        *(f"note: {note}" for note in result.notes),
+    ]
+
+
+def print_scores(evaluation: Mapping[str, Any]) -> None:
+    """Print the content of an evaluation.json: the model beside ridge regression, then its notes."""
+    rows = []
+    for protocol in ("official", "paper_subset"):
+        for by, scores in (("model", evaluation[protocol]), ("ridge regression", evaluation["ridge"][protocol])):
+            values = (score(scores[axis]) for axis in ("valence", "arousal", "mean"))
+            rows.append((protocol, by, *values, scores["frames"]))
+    print_table(("scored", "by", "valence", "arousal", "mean", "frames"), rows, title=f"CCC, {evaluation['split']}")
+    print_lines(f"note: {note}" for note in evaluation["notes"])
+
+
+def print_store(store: Path, content: Mapping[str, Any]) -> None:
+    """Print what `FeatureStore.info` found in `store`."""
+    dataset = content["dataset"]
+    described = ", ".join(f"{key} {dataset[key]}" for key in ("name", "layout", "faces") if key in dataset)
+    print_lines([f"store: {store}, format {content['format']}, {size(content['bytes'])}", f"data set: {described}"])
+    print_table(
+        ("split", "videos", "frames", "valid", "hours"),
+        [
+            (split, counts["videos"], counts["frames"], counts["valid"], f"{counts['hours']:.2f}")
+            for split, counts in content["splits"].items()
+        ],
+    )
+    print_table(
+        ("stream", "videos", "size", "made by"),
+        [
+            (stream, facts["videos"], size(facts["bytes"]), _made_by(facts["fingerprint"]))
+            for stream, facts in content["streams"].items()
+        ],
+    )
+    print_lines([f"prompts: {content['prompts']}"])
+    versions = ", ".join(f"{name} {version}" for name, version in content["made_by"].items())
+    print_lines([f"written by: {versions}"] if versions else [])
+    print_lines(f"failed: {video}: {reason}" for video, reason in content["failed"].items())
+
+
+def _made_by(fingerprint: Mapping[str, Any]) -> str:
+    """Return a fingerprint's fields in one text; digests are cut to what tells them apart."""
+    shown = []
+    for key, value in sorted(fingerprint.items()):
+        if isinstance(value, Mapping):
+            shown.append(f"{key} ({_made_by(value)})")
+        else:
+            text = str(value)
+            shown.append(f"{key} {text[:12]}" if len(text) >= DIGEST else f"{key} {text}")
+    return ", ".join(shown)

@@ -1,0 +1,47 @@
+"""`vaprompt train`: stage 2, from a feature store to a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaprompt.cli.options import DeviceOption, JsonOption, SetOption
+
+
+def train(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="A feature store that `vaprompt extract` made.")],
+    run: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the run: weights, recipe, metrics.")],
+    recipe: Annotated[
+        Path | None, typer.Argument(metavar="RECIPE", help="A training recipe; default: the paper's.")
+    ] = None,
+    changes: SetOption = None,
+    seed: Annotated[int | None, typer.Option(metavar="K", help="In place of the recipe's seed.")] = None,
+    device: DeviceOption = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was stopped; ends with the same weights.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on a feature store (stage 2): seconds to minutes, since no picture or sound is read again.
+
+    RUN then holds the best epoch's weights, the recipe with every field, and metrics.jsonl, a line an epoch.
+
+    Example: vaprompt train affwild2.zarr train/paper.toml --run runs/first --set loss.kl=0.1 --seed 1
+    """
+    from vaprompt.cli.output import print_json, print_lines
+    from vaprompt.cli.progress import progress
+    from vaprompt.cli.tell import training_lines
+    from vaprompt.recipes import read_recipe, shipped
+    from vaprompt.training.recipe import TrainRecipe
+    from vaprompt.training.run import summary
+    from vaprompt.training.run import train as run_training
+
+    wanted = read_recipe(TrainRecipe, recipe or shipped("train", "paper"), changes or ())
+    result = run_training(store, wanted, run, seed=seed, device=device, resume=resume, progress=progress())
+    if as_json:
+        print_json(summary(result))
+    else:
+        print_lines(training_lines(result))
+        print_lines([f"next: vaprompt evaluate {run}"])

@@ -1,0 +1,197 @@
+"""What this machine can do: one finding for each thing that the program stands on, with the way to mend it.
+
+A *fault* keeps some command from working; a *remark* is worth knowing and keeps nothing from working, such as
+weights that are not at hand here.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Literal
+
+from packaging.requirements import Requirement
+
+from vaprompt.errors import VapromptError
+from vaprompt.recipes import read_recipe, shipped
+
+State = Literal["ok", "remark", "fault"]
+PYTHON = (3, 11)
+ROOMY = 10e9
+"""Bytes of free disk from which on nothing needs saying: the features of Aff-Wild2 take about as much."""
+# Those that break at import when their versions do not fit together, rather than when pip looks at their ranges.
+FRAGILE = ("torch", "torchvision", "torchaudio", "open_clip", "transformers", "av", "zarr")
+CODECS = ("h264", "hevc", "mpeg4", "aac", "mp3")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    subject: str
+    state: State
+    found: str
+    """What is there."""
+    remedy: str = ""
+    """What to do about it; empty where there is nothing to do."""
+
+
+def examine(where: Path) -> Iterator[Finding]:
+    """Yield the findings one after the other; `where` is the folder whose disk is looked at.
+
+    Takes some seconds, as torch and the encoders' libraries are imported.
+    """
+    yield _python()
+    yield from _packages()
+    imports = list(_imports())
+    yield from imports
+    if all(finding.state == "ok" for finding in imports):
+        yield from _devices()
+        yield _ffmpeg()
+        yield from _weights()
+    yield _recipes()
+    yield _disk(where)
+
+
+def requirements() -> list[Requirement]:
+    """Return the packages, with ranges, that the program asks for: those of pyproject.toml, extras left out."""
+    try:
+        listed = requires("vaprompt") or []
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        source = Path(__file__).parents[2] / "pyproject.toml"
+        listed = tomllib.loads(source.read_text(encoding="utf-8"))["project"]["dependencies"]
+    found = [Requirement(text) for text in listed]
+    return [item for item in found if item.marker is None or item.marker.evaluate({"extra": ""})]
+
+
+def _python() -> Finding:
+    found = f"{platform.python_version()} at {sys.executable}"
+    if sys.version_info >= PYTHON:
+        return Finding("python", "ok", found)
+    return Finding("python", "fault", found, f"use Python {'.'.join(map(str, PYTHON))} or newer")
+
+
+def _packages() -> Iterator[Finding]:
+    for wanted in requirements():
+        try:
+            found = version(wanted.name)
+        except PackageNotFoundError:
+            yield Finding(wanted.name, "fault", f"missing; {wanted.specifier} is asked for", f"pip install '{wanted}'")
+            continue
+        if wanted.specifier.contains(found, prereleases=True):
+            yield Finding(wanted.name, "ok", found)
+        else:
+            yield Finding(wanted.name, "fault", f"{found}; {wanted.specifier} is asked for", f"pip install '{wanted}'")
+
+
+def _imports() -> Iterator[Finding]:
+    for name in FRAGILE:
+        try:
+            import_module(name)
+        except (ImportError, OSError, RuntimeError) as error:  # what a build that does not fit raises
+            reason = " ".join(str(error).split())[:200]
+            yield Finding(f"import {name}", "fault", reason, "make a fresh environment: rm -r .venv, then make setup")
+            return
+    yield Finding("imports", "ok", ", ".join(FRAGILE))
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    threads = torch.get_num_threads()
+    instructions = [name for name, there in _instructions() if there]
+    yield Finding(
+        "processor",
+        "ok",
+        f"{os.cpu_count()} logical cores, {threads} threads in torch; {', '.join(instructions) or 'plain'}",
+    )
+    if any(name.endswith("bf16") for name in instructions):
+        yield Finding("bf16", "ok", "the processor multiplies bf16 itself: --set image.precision=bf16 is worth trying")
+    for index in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(index)
+        yield Finding("device", "ok", f"cuda:{index}: {facts.name}, {facts.total_memory / 1e9:.0f} GB")
+    if torch.backends.mps.is_available():
+        yield Finding("device", "ok", "mps")
+    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        yield Finding("device", "remark", "cpu alone", "training is fine; extract large sets where there is a GPU")
+
+
+def _instructions() -> list[tuple[str, bool]]:
+    """Return the vector and matrix instructions that matter for the encoders' speed, from the kernel's list."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # not Linux: say nothing rather than guess
+        return []
+    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
+    return [(name, name in flags) for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16")]
+
+
+def _ffmpeg() -> Finding:
+    import av
+
+    missing = [name for name in CODECS if name not in av.codecs_available]
+    found = f"{getattr(av, 'ffmpeg_version_info', 'of an unknown version')} inside PyAV {av.__version__}"
+    if not missing:
+        return Finding("ffmpeg", "ok", f"{found}; decodes {', '.join(CODECS)}")
+    return Finding(
+        "ffmpeg", "remark", f"{found}; cannot decode {', '.join(missing)}", "pip install --force-reinstall av"
+    )
+
+
+def _weights() -> Iterator[Finding]:
+    from vaprompt.encoders.weights import available
+    from vaprompt.extraction.recipe import ExtractRecipe
+
+    for name, missing in (("demo", "fault"), ("paper", "remark")):
+        try:
+            recipe = read_recipe(ExtractRecipe, shipped("extract", name))
+        except VapromptError:
+            continue  # the recipes are a finding of their own
+        for encoder in available(recipe.image, recipe.audio):
+            subject = f"extract/{name}.toml, {encoder.stream}"
+            if encoder.fault is None:
+                yield Finding(subject, "ok", f"{encoder.weights}: {encoder.where}")
+            else:
+                state: State = "fault" if missing == "fault" else "remark"
+                remedy = (
+                    "reinstall vaprompt"
+                    if missing == "fault"
+                    else f"where there is a network: vaprompt weights fetch {shipped('extract', name)} --to DIR"
+                )
+                yield Finding(subject, state, f"weights {encoder.weights} are not at hand", remedy)
+
+
+def _recipes() -> Finding:
+    looked_for: list[tuple[str, str]] = [
+        (kind, name) for kind in ("extract", "train") for name in ("paper", "demo")
+    ] + [("data", "demo")]
+    missing = [_missing_recipe(kind, name) for kind, name in looked_for]
+    names = ", ".join(name for name in missing if name)
+    if names:
+        return Finding("recipes", "fault", f"missing: {names}", "reinstall vaprompt")
+    return Finding("recipes", "ok", f"in {shipped('extract', 'paper').parents[1]}")
+
+
+def _missing_recipe(kind: str, name: str) -> str:
+    try:
+        shipped(kind, name)
+    except VapromptError:
+        return f"{kind}/{name}.toml"
+    return ""
+
+
+def _disk(where: Path) -> Finding:
+    folder = next(path for path in (where.absolute(), *where.absolute().parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 1e9:.0f} GB free at {folder}"
+    if free >= ROOMY:
+        return Finding("disk", "ok", found)
+    return Finding("disk", "remark", found, "features of Aff-Wild2 take about 8 GB: put the store elsewhere")
