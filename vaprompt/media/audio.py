@@ -67,7 +67,7 @@ def audio_windows(
         raise ValueError("the ends of audio windows must ascend")
     length = round(window * rate)
     pieces = _mono_pieces(path, rate)
-    held: deque[tuple[int, Float32[np.ndarray, "L"]]] = deque()
+    held: deque[tuple[int, Float32[np.ndarray, "_"]]] = deque()
     reached: float = -np.inf
     for end in end_W:
         stop = round(float(end) * rate)
@@ -84,7 +84,7 @@ def audio_windows(
         yield _cut(held, start, length)
 
 
-def _cut(held: deque[tuple[int, Float32[np.ndarray, "L"]]], start: int, length: int) -> Float32[np.ndarray, "L"]:
+def _cut(held: deque[tuple[int, Float32[np.ndarray, "_"]]], start: int, length: int) -> Float32[np.ndarray, "L"]:
     window_L = np.zeros(length, dtype=np.float32)
     for position, wave_L in held:
         first, last = max(position, start), min(position + len(wave_L), start + length)
@@ -93,7 +93,7 @@ def _cut(held: deque[tuple[int, Float32[np.ndarray, "L"]]], start: int, length: 
     return window_L
 
 
-def _mono_pieces(path: Path, rate: int) -> Iterator[tuple[int, Float32[np.ndarray, "L"]]]:
+def _mono_pieces(path: Path, rate: int) -> Iterator[tuple[int, Float32[np.ndarray, "_"]]]:
     """Yield the sound piece by piece: position in samples from the first video frame, and mono samples."""
     zero = first_frame_seconds(path)
     resampler: av.AudioResampler | None = None
@@ -120,7 +120,7 @@ def _mono_pieces(path: Path, rate: int) -> Iterator[tuple[int, Float32[np.ndarra
             position += len(wave_L)
 
 
-def _mono(resampler: av.AudioResampler, decoded: av.AudioFrame | None) -> Iterator[Float32[np.ndarray, "L"]]:
+def _mono(resampler: av.AudioResampler, decoded: av.AudioFrame | None) -> Iterator[Float32[np.ndarray, "_"]]:
     if decoded is not None:
         decoded.pts = None
     for resampled in resampler.resample(decoded):

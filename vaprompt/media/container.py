@@ -6,6 +6,7 @@ addresses. Only formats that hold their own picture and sound are allowed here, 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from vaprompt.errors import MediaError
 
 FORMATS = ("mov", "mp4", "avi", "matroska", "webm", "mpegts", "mpeg", "flv", "asf", "ogg", "m4v", "mxf", "wav")
 LARGEST_PICTURE = 8192 * 8192
+LEADING_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
+VITAL_BOXES = (b"moov", b"mdat", b"moof")
 REPAIR = "check that it plays, or convert it with: ffmpeg -i FILE -c:v libx264 -c:a aac NEW.mp4"
 
 
@@ -39,15 +42,15 @@ def opened(path: Path) -> Iterator[InputContainer]:
     if size == 0:
         raise MediaError(path, fault="is empty", remedy="copy it again from where it came")
     try:
+        _refuse_cut_off(path, size)
         container = av.open(
             f"file:{path}",
             metadata_errors="replace",
             container_options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"},
         )
         with container:
-            _refuse_cut_off(container, path, size)
             yield container
-    except av.error.PermissionError:
+    except PermissionError:
         raise MediaError(path, fault="may not be read", remedy="change its permissions") from None
     except av.error.FFmpegError as error:
         raise MediaError(path, fault=f"cannot be decoded ({error.strerror})", remedy=REPAIR) from None
@@ -80,13 +83,23 @@ def cut_off(path: Path) -> MediaError:
     return MediaError(path, fault="is cut off: its end is missing", remedy="copy it again from where it came")
 
 
-def _refuse_cut_off(container: InputContainer, path: Path, size: int) -> None:
-    """Compare the file's size with what its own index promises, before anything is decoded.
+def _refuse_cut_off(path: Path, size: int) -> None:
+    """Compare an mp4's size with the lengths that its own boxes state, before anything is decoded.
 
-    FFmpeg plays a shortened file up to where it breaks; half a video must not pass for a whole one.
+    FFmpeg plays a shortened file up to where it breaks; half a video must not pass for a whole one. Only boxes that
+    matter count (ISO/IEC 14496-12, section 4.2): some recorders leave rubbish behind the last one.
     """
-    if "mov" not in container.format.name and container.format.name != "avi":
-        return
-    for stream in container.streams:
-        if stream.type in ("video", "audio") and any(entry.pos + entry.size > size for entry in stream.index_entries):
-            raise cut_off(path)
+    with path.open("rb") as file:
+        position = 0
+        while position + 8 <= size:
+            file.seek(position)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if position == 0 and kind not in LEADING_BOXES:
+                return
+            if length == 1:  # the length did not fit and follows in 64 bits
+                length = int.from_bytes(file.read(8), "big")
+            if length < 8:  # 0: up to the end of the file
+                return
+            position += length
+            if position > size and kind in VITAL_BOXES:
+                raise cut_off(path)

@@ -16,9 +16,9 @@ from jaxtyping import Int32, UInt8
 from PIL import Image
 
 from vaprompt.errors import MediaError
+from vaprompt.media.container import LARGEST_PICTURE
 
 CROP_NAME = re.compile(r"(\d{1,9})\.(?:jpg|jpeg|png)", re.IGNORECASE)
-LARGEST_PICTURE = 8192 * 8192
 
 
 def list_crops(folder: Path) -> tuple[Int32[np.ndarray, "N"], list[Path]]:

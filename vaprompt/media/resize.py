@@ -1,7 +1,7 @@
 """Pictures as an image encoder expects them: shortest side resized, centre cut out, normalised.
 
-The same as open_clip's PIL transform to within one step of 255 (tested), but on a whole batch of bytes at once and
-several times as fast: resizing starves an accelerator before decoding does.
+The same as open_clip's PIL transform, give or take a step of 255 here and there (tested), but on a whole batch of
+bytes at once and several times as fast: resizing starves an accelerator before decoding does.
 
 Axes: B pictures, H height, W width, C colour channels, S the encoder's side.
 """
@@ -43,8 +43,13 @@ def preprocess(
 
 
 def _resize(image_BCHW: UInt8[Tensor, "B 3 H W"], height: int, width: int) -> Tensor:
-    if image_BCHW.device.type == "cpu":
-        # On the processor torch resizes bytes directly, with Pillow's own fixed-point arithmetic.
-        return F.interpolate(image_BCHW, (height, width), mode="bicubic", antialias=True)
+    if image_BCHW.device.type != "cpu":
+        return _resize_floats(image_BCHW, height, width)
+    # On the processor torch resizes bytes directly, with Pillow's own fixed-point arithmetic.
+    return F.interpolate(image_BCHW, (height, width), mode="bicubic", antialias=True)
+
+
+def _resize_floats(image_BCHW: UInt8[Tensor, "B 3 H W"], height: int, width: int) -> Float32[Tensor, "B 3 h w"]:
+    """Accelerators resize floats only; rounded to bytes as Pillow's result would be."""
     resized = F.interpolate(image_BCHW.float(), (height, width), mode="bicubic", antialias=True)
     return resized.round_().clamp_(0, 255)

@@ -1,0 +1,174 @@
+"""Sound lies on the picture's clock: offset, silence, resampling, mono, and streaming that changes nothing."""
+
+import numpy as np
+import pytest
+from conftest import write_clip
+
+from vaprompt.errors import MediaError
+from vaprompt.media.audio import audio_windows, has_audio, sound_extent
+
+RATE = 16000
+
+
+def tone(seconds, hertz=440.0, rate=44100, channels=1):
+    wave = 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
+    return np.repeat(wave[:, None], channels, axis=1)
+
+
+def windows(path, ends, window=1.0, rate=RATE):
+    return list(audio_windows(path, np.array(ends, dtype=np.float64), window=window, rate=rate))
+
+
+def lossless(path, **how):
+    """Write a clip whose sound comes back sample by sample."""
+    return write_clip(path, audio="pcm_s16le", **how)
+
+
+def loud(wave_L):
+    """Return the seconds at which the wave begins and stops to be more than silence."""
+    where = np.flatnonzero(np.abs(wave_L) > 0.02)
+    return where[0] / RATE, (where[-1] + 1) / RATE
+
+
+def test_a_window_is_the_sound_before_its_end(tmp_path):
+    path = lossless(tmp_path / "a.mov", sound=tone(3, rate=RATE), sound_rate=RATE)
+    whole = tone(3, rate=RATE)[:, 0]
+    for end, window_L in zip((1.0, 1.5, 3.0), windows(path, (1.0, 1.5, 3.0)), strict=True):
+        assert window_L.dtype == np.float32
+        stop = round(end * RATE)
+        np.testing.assert_allclose(window_L, whole[stop - RATE : stop], atol=1e-4)
+
+
+def test_resampling_keeps_time_and_pitch(tmp_path):
+    path = lossless(tmp_path / "a.mov", sound=tone(3, rate=44100))
+    (window_L,) = windows(path, (2.0,))
+    expected = 0.5 * np.sin(2 * np.pi * 440 * (1 + np.arange(RATE) / RATE))
+    np.testing.assert_allclose(window_L, expected, atol=2e-3)
+
+
+def test_stereo_becomes_the_mean_of_its_channels(tmp_path):
+    sound = np.concatenate((tone(2, rate=RATE), np.zeros((2 * RATE, 1))), axis=1)
+    (window_L,) = windows(lossless(tmp_path / "a.mov", sound=sound, sound_rate=RATE), (1.5,))
+    np.testing.assert_allclose(window_L, sound[RATE // 2 : RATE // 2 + RATE, 0] / 2, atol=1e-4)
+
+
+def test_before_zero_and_after_the_end_there_is_silence(tmp_path):
+    path = lossless(tmp_path / "a.mov", sound=tone(2, rate=RATE), sound_rate=RATE, times_ms=range(0, 5000, 40))
+    before, start, end, after = windows(path, (-1.0, 0.5, 2.5, 4.5))
+    assert not before.any()
+    assert not after.any()
+    assert not start[: RATE // 2].any()
+    assert loud(start)[0] == pytest.approx(0.5, abs=0.01)
+    assert loud(end)[1] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("first_ms", "sound_start"), [(0, 0.75), (500, 0.0), (400, 1.2)])
+def test_streams_that_start_apart_are_heard_apart(tmp_path, first_ms, sound_start):
+    """The sound's own start is honoured, against the first frame and not against the file's zero."""
+    path = lossless(
+        tmp_path / "a.mov",
+        sound=tone(2, rate=RATE),
+        sound_rate=RATE,
+        sound_start=sound_start,
+        times_ms=range(first_ms, 4000, 40),
+    )
+    (window_L,) = windows(path, (3.0,), window=4.0)
+    begin, end = sound_start - first_ms / 1000, sound_start + 2 - first_ms / 1000
+    assert loud(window_L) == (pytest.approx(1 + begin, abs=0.01), pytest.approx(1 + end, abs=0.01))
+    assert sound_extent(path) == (pytest.approx(begin, abs=0.002), pytest.approx(end, abs=0.002))
+
+
+def test_a_gap_in_the_sound_is_silence_and_what_follows_stays_in_place(tmp_path, monkeypatch):
+    import vaprompt.media.audio as audio
+
+    decode = audio._decode
+
+    def with_a_gap(path):
+        for seconds, piece in decode(path):
+            if not 1.0 <= seconds < 2.0:
+                yield seconds, piece
+
+    path = lossless(tmp_path / "a.mov", sound=tone(3, rate=RATE), sound_rate=RATE)
+    (undisturbed,) = windows(path, (3.0,))
+    monkeypatch.setattr(audio, "_decode", with_a_gap)
+    gap, after = windows(path, (2.0, 3.0))
+    assert not gap[RATE // 10 :].any()
+    np.testing.assert_allclose(after[RATE // 10 :], undisturbed[RATE // 10 :], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv"])
+def test_streaming_equals_reading_at_once(tmp_path, name):
+    path = write_clip(
+        tmp_path / name,
+        sound=tone(6, channels=2) * np.linspace(0, 1, 6 * 44100)[:, None],
+        times_ms=range(0, 6000, 40),
+        video="mpeg4" if name == "a.avi" else "libx264",
+        audio="mp3" if name == "a.avi" else "aac",
+    )
+    (whole,) = windows(path, (7.0,), window=9.0)
+    ends = np.arange(-1.0, 7.0, 0.37)
+    for end, window_L in zip(ends, windows(path, ends), strict=True):
+        stop = round(end * RATE) + 2 * RATE
+        padded = np.concatenate((np.zeros(RATE, np.float32), whole))
+        np.testing.assert_array_equal(window_L, padded[stop : stop + RATE])
+
+
+def test_memory_is_one_window_whatever_the_length(tmp_path, monkeypatch):
+    import vaprompt.media.audio as audio
+
+    path = write_clip(tmp_path / "long.mp4", sound=tone(120), times_ms=range(0, 120000, 1000), size=(32, 32))
+    held = []
+    cut = audio._cut
+
+    def watched(pieces, start, length):
+        held.append(sum(len(wave) for _, wave in pieces))
+        return cut(pieces, start, length)
+
+    monkeypatch.setattr(audio, "_cut", watched)
+    assert len(windows(path, np.arange(0.0, 120.0, 3.0), window=10.0)) == 40
+    assert max(held) < 1.1 * 10 * RATE
+
+
+def test_without_an_audio_stream_there_is_silence(tmp_path):
+    path = write_clip(tmp_path / "mute.mp4")
+    assert not has_audio(path)
+    assert sound_extent(path) is None
+    assert [window_L.any() for window_L in windows(path, (0.0, 1.0))] == [False, False]
+
+
+def test_a_silent_stream_is_a_stream(tmp_path):
+    path = write_clip(tmp_path / "silent.mp4", sound=np.zeros((44100, 1)))
+    assert has_audio(path)
+    assert not windows(path, (1.0,))[0].any()
+
+
+def test_ends_that_descend_are_our_own_mistake(tmp_path):
+    with pytest.raises(ValueError, match="ascend"):
+        windows(write_clip(tmp_path / "a.mp4"), (2.0, 1.0))
+
+
+@pytest.mark.parametrize("content", [b"", b"valence,arousal\n" * 50])
+def test_a_bad_file_is_one_line(tmp_path, content, capfd):
+    path = tmp_path / "bad.mp4"
+    path.write_bytes(content)
+    for read in (has_audio, sound_extent, lambda path: windows(path, (1.0,))):
+        with pytest.raises(MediaError) as caught:
+            read(path)
+        assert str(caught.value).startswith(str(path))
+    assert capfd.readouterr().err == ""
+
+
+def test_the_real_clip_whose_sound_starts_late(clips):
+    """Its sound lasts 4.0 s of 6.4 s of picture, and its stream starts 2.43 s after the first frame."""
+    path = clips / "face_leaves_hevc_vfr.mov"
+    assert sound_extent(path) == (pytest.approx(2.430, abs=0.001), pytest.approx(6.396, abs=0.001))
+    early, late = windows(path, (2.4, 5.0), window=2.0)
+    assert not early.any()
+    assert np.abs(late).max() > 0.05
+
+
+def test_real_clips_with_and_without_sound(clips):
+    assert not has_audio(clips / "no_audio_stream.mp4")
+    assert has_audio(clips / "silent_track.mp4")
+    assert not windows(clips / "silent_track.mp4", (5.0,))[0].any()
+    assert np.abs(windows(clips / "talk_25fps.mp4", (5.0,))[0]).max() > 0.1
