@@ -26,7 +26,7 @@ class Scores(TypedDict):
     frames: int
 
 
-def ccc(prediction_N: Shaped[np.ndarray, "N"], truth_N: Shaped[np.ndarray, "N"]) -> float:
+def ccc(prediction_N: Shaped[np.ndarray, "..."], truth_N: Shaped[np.ndarray, "..."]) -> float:
     """Return Lin's concordance correlation coefficient (Biometrics 1989), with population variances (ddof 0).
 
     A constant prediction scores 0 against a truth that varies.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -29,7 +30,7 @@ class ImageEncoderRecipe(Recipe):
     """Pictures encoded at once; changes speed, and features by rounding only."""
 
     @model_validator(mode="after")
-    def _miniature_is_whole(self) -> Self:
+    def _miniature_is_whole(self) -> ImageEncoderRecipe:
         _require_whole_miniature(self.model, self.weights)
         return self
 
@@ -55,7 +56,7 @@ class AudioEncoderRecipe(Recipe):
     """Seconds from one window's end to the next one's."""
 
     @model_validator(mode="after")
-    def _miniature_is_whole(self) -> Self:
+    def _miniature_is_whole(self) -> AudioEncoderRecipe:
         if self.kind == "ast":
             _require_whole_miniature(self.model, self.weights)
         return self
@@ -64,3 +65,21 @@ class AudioEncoderRecipe(Recipe):
 def _require_whole_miniature(model: str, weights: str) -> None:
     if weights == EMBEDDED and model != EMBEDDED:
         raise ValueError('weights = "embedded" fit model = "embedded" alone: set both')
+
+
+def remarks(extraction: Mapping[str, Any]) -> list[str]:
+    """Return what has to be said wherever scores from these encoders are shown.
+
+    Args:
+        extraction: a resolved extraction recipe, as a store or a run keeps it.
+    """
+    weights = {str(extraction.get(stream, {}).get("weights", "")) for stream in ("image", "audio")}
+    said = []
+    if EMBEDDED in weights:
+        said.append(
+            "embedded miniature encoders: they know drawn faces and synthetic voices only; "
+            "scores say nothing about real people"
+        )
+    if any(name.startswith("random:") for name in weights):
+        said.append("encoders with random weights: scores say nothing about the method")
+    return said

@@ -96,7 +96,8 @@ class Estimator(nn.Module):
     def forward(self, image_BTI: Float[Tensor, "B T I"] | None, audio_BSA: Float[Tensor, "B S A"] | None) -> Estimate:
         """Return the estimate for each window; a modality that the recipe leaves out may be None."""
         fused = self._fuse(image_BTI, audio_BSA)
-        return Estimate(self.head(fused.sequence_BTD), self.regions(fused.sequence_BTD, image_BTI), fused.gate_BTD)
+        seen_BTI = None if self.image is None else image_BTI
+        return Estimate(self.head(fused.sequence_BTD), self.regions(fused.sequence_BTD, seen_BTI), fused.gate_BTD)
 
     def _fuse(self, image_BTI: Tensor | None, audio_BSA: Tensor | None) -> Fused:
         if self.image is None and self.audio is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -39,7 +39,7 @@ class FeatureStore:
         self._markers: dict[tuple[str, str], dict[str, Any]] = {}
 
     @classmethod
-    def open(cls, path: Path | str) -> Self:
+    def open(cls, path: Path | str) -> FeatureStore:
         """Return the store in the folder `path`.
 
         Raises:
@@ -63,7 +63,7 @@ class FeatureStore:
     @classmethod
     def create(
         cls, path: Path | str, *, dataset: Mapping[str, str] | None = None, recipe: Mapping[str, Any] | None = None
-    ) -> Self:
+    ) -> FeatureStore:
         """Return the store in the folder `path`, beginning one where there is none.
 
         Args:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import zarr
@@ -47,7 +47,7 @@ class GroupWriter:
         write_attributes(self._aside, {"status": "writing"})
         self._columns: dict[str, _Column] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> GroupWriter:
         return self
 
     def __exit__(

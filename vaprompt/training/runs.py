@@ -115,6 +115,8 @@ def load_run(path: Path | str, device: str = "cpu") -> Run:
     """
     path = Path(path)
     facts = read_facts(path)
+    if facts["status"] != "complete":
+        raise RunError(path, fault="is not finished", remedy="finish it with the same 'vaprompt train ... --resume'")
     recipe = read_recipe(TrainRecipe, path / RECIPE)
     tensors, _ = load_weights(path / CHECKPOINT)
     if "regions.prototype_KE" not in tensors:

@@ -1,0 +1,72 @@
+"""A feature store with a signal planted in random numbers, so that training can be tested without any encoder."""
+
+from pathlib import Path
+
+import numpy as np
+
+from vaprompt.regions import PHRASES, TEMPLATES
+from vaprompt.store import FeatureStore
+
+IMAGE, AUDIO, STEPS = 24, 18, 6
+HOP, WINDOW = 1.0, 4.0
+FINGERPRINTS = {
+    "image": {"encoder": "planted", "dim": IMAGE},
+    "audio": {"encoder": "planted", "dim": AUDIO, "hop": HOP, "window": WINDOW},
+    "labels": {"rows": "frames"},
+}
+
+
+def plant_store(
+    path: Path,
+    *,
+    train: int = 6,
+    validation: int = 2,
+    test: int = 0,
+    seconds: float = 30.0,
+    rate: float = 10.0,
+    noise: float = 0.5,
+    seed: int = 0,
+) -> Path:
+    """Write a store whose image embeddings follow valence and whose sound follows arousal, with noise."""
+    generator = np.random.default_rng(seed)
+    image_mix, audio_mix = generator.normal(size=(2, IMAGE)), generator.normal(size=(2, AUDIO))
+    store = FeatureStore.create(path, dataset={"name": "planted", "layout": "none", "faces": "crops"}, recipe={})
+    splits = ["train"] * train + ["validation"] * validation + ["test"] * test
+    for number, split in enumerate(splits):
+        name = f"video{number}"
+        time_F = np.arange(int(seconds * rate)) / rate
+        phase = generator.uniform(0, 2 * np.pi, (2, 2))
+        period = generator.uniform(6, 12, (2, 2))
+        angle = 2 * np.pi * time_F[:, None, None] / period + phase
+        value_F2 = np.sin(angle).mean(axis=2).astype(np.float32)
+        valid_F = np.ones(len(time_F), bool)
+        value_F2[:5], valid_F[:5] = -5, False
+        value_F2[60:70], valid_F[60:70] = -5, False
+        if split == "test":
+            value_F2[:], valid_F[:] = -5, False
+        clean_F2 = np.sin(angle).mean(axis=2)
+        kept = np.flatnonzero(generator.random(len(time_F)) > 0.1)
+        image_ND = clean_F2[kept] @ image_mix + noise * generator.normal(size=(len(kept), IMAGE))
+        first = WINDOW + HOP * np.floor(-WINDOW / HOP)
+        end_W = np.arange(first, time_F[-1] + 1e-9, HOP)
+        back_WS = end_W[:, None] - np.linspace(WINDOW, 0, STEPS)
+        heard_WS2 = np.stack([np.interp(back_WS, time_F, clean_F2[:, axis]) for axis in (0, 1)], axis=2)
+        audio_WSD = heard_WS2 @ audio_mix + noise * generator.normal(size=(len(end_W), STEPS, AUDIO))
+        streams = {
+            "image": {
+                "embedding": image_ND.astype(np.float16),
+                "frame": (kept + 1).astype(np.int32),
+                "time": time_F[kept],
+            },
+            "audio": {"embedding": audio_WSD.astype(np.float16), "end": end_W},
+            "labels": {"value": value_F2, "valid": valid_F, "time": time_F},
+        }
+        for stream, arrays in streams.items():
+            with store.writer(stream, name, FINGERPRINTS[stream]) as writer:
+                writer.append(**arrays)
+                counts = {"frames": len(time_F), "valid": int(valid_F.sum()), "seconds": float(time_F[-1])}
+                writer.publish({"split": split, "counts": counts, "notes": []})
+    texts = [template.format(phrase) for phrase in PHRASES for template in TEMPLATES]
+    rows = generator.normal(size=(len(texts), IMAGE)).astype(np.float32)
+    store.write_text(dict(zip(texts, rows, strict=True)), {"encoder": "planted"})
+    return path

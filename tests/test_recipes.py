@@ -1,0 +1,76 @@
+"""Recipes: TOML, overrides, and errors that say the nearest key and the range."""
+
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from vaprompt.errors import RecipeError
+from vaprompt.recipes import read_recipe, shipped, write_recipe
+from vaprompt.training.recipe import TrainRecipe
+
+
+def test_overrides_are_dotted_and_typed():
+    recipe = read_recipe(TrainRecipe, None, ["loss.kl=0", "model.temporal.kind=tcn", 'model.modalities=["audio"]'])
+    assert recipe.loss.kl == 0
+    assert recipe.model.temporal.kind == "tcn"
+    assert recipe.model.modalities == ("audio",)
+
+
+def test_an_override_wins_over_the_file(tmp_path):
+    (tmp_path / "r.toml").write_text("batch = 8\n[window]\nframes = 7\n")
+    recipe = read_recipe(TrainRecipe, tmp_path / "r.toml", ["window.frames=9"])
+    assert (recipe.batch, recipe.window.frames, recipe.window.seconds) == (8, 9, 10.0)
+
+
+def test_a_recipe_survives_writing_and_reading(tmp_path):
+    recipe = read_recipe(TrainRecipe, None, ["batch=7", "regions.sigma=0.6"])
+    write_recipe(recipe, tmp_path / "r.toml")
+    assert read_recipe(TrainRecipe, tmp_path / "r.toml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("model.fusin.kind=gated", "model.fusion"),
+        ("los.kl=1", "loss"),
+        ("batch=1", "greater than or equal to 2"),
+        ("model.temporal.kind=lstm", "'gru' or 'tcn'"),
+        ("model.fusion.heads=7", "divide"),
+        ("batch.size=3", "batch"),
+        ("nonsense", "key=value"),
+        ("=3", "key=value"),
+    ],
+)
+def test_what_is_wrong_with_an_override_is_said_in_one_line(override, says):
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(TrainRecipe, None, [override])
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"a = [", b"\xff\xfe\x00"])
+def test_files_that_are_no_toml_are_refused_by_name(tmp_path, content):
+    path = tmp_path / "r.toml"
+    if content is not None:
+        path.write_bytes(content)
+    if content == b"":
+        assert read_recipe(TrainRecipe, path) == TrainRecipe()
+    else:
+        with pytest.raises(RecipeError, match=r"r\.toml"):
+            read_recipe(TrainRecipe, path)
+
+
+def test_the_shipped_paper_recipe_spells_out_the_defaults():
+    assert read_recipe(TrainRecipe, shipped("train", "paper")) == TrainRecipe()
+    spelled = tomllib.loads(shipped("train", "paper").read_text())
+    assert spelled["loss"]["kl"] == 0.2
+
+
+def test_the_package_imports_without_anything_heavy():
+    code = (
+        "import sys, vaprompt; heavy = {'torch', 'zarr', 'numpy', 'open_clip', 'transformers'} & set(sys.modules);"
+        "assert not heavy, heavy; assert vaprompt.ccc and vaprompt.soft_labels"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

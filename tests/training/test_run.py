@@ -1,0 +1,253 @@
+"""Training from a store to a run: it learns, repeats itself to the byte, survives kills, and refuses what is off."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.planted import plant_store
+from vaprompt import FeatureStore, load_run
+from vaprompt.errors import RunError, StoreError, TargetError
+from vaprompt.recipes import validated
+from vaprompt.training.recipe import TrainRecipe
+from vaprompt.training.run import CLIP_NOTE, train
+
+SMALL = {
+    "window": {"seconds": 4.0, "stride": 1.0, "frames": 8},
+    "model": {"width": 32, "temporal": {"units": 32}, "fusion": {"feedforward": 64}},
+    "optimiser": {"learning_rate": 2e-3},
+    "epochs": 6,
+    "patience": 6,
+}
+
+
+def recipe(**changes):
+    return validated(TrainRecipe, SMALL | changes, where="test")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return plant_store(tmp_path_factory.mktemp("planted") / "store.zarr")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(store, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "undisturbed"
+    train(store, recipe(), run, device="cpu")
+    return run
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    return {name: (run / name).read_bytes() for name in ("checkpoint.safetensors", "metrics.jsonl", "recipe.toml")}
+
+
+def test_it_learns_the_planted_signal(undisturbed):
+    lines = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
+    assert lines[-1]["train"]["loss"] < 0.6 * lines[0]["train"]["loss"]
+    facts = json.loads((undisturbed / "run.json").read_text())
+    assert facts["status"] == "complete"
+    assert facts["best"]["mean"] > 0.7
+    assert not list(undisturbed.glob("*resume*")) + list(undisturbed.glob(".*"))
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(store, undisturbed, tmp_path):
+    train(store, recipe(), tmp_path / "again", device="cpu")
+    assert contents(tmp_path / "again") == contents(undisturbed)
+    train(store, recipe(), tmp_path / "other", seed=1, device="cpu")
+    assert contents(tmp_path / "other") != contents(undisturbed)
+
+
+def test_a_training_leaves_the_callers_random_state_alone(store, tmp_path):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    train(store, recipe(epochs=1), tmp_path / "run", device="cpu")
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads({threads})
+import vaprompt.training.run as run
+from tests.training.test_run import recipe
+saves = 0
+original = run.{function}
+def dying(*arguments, **named):
+    global saves
+    saves += 1
+    result = original(*arguments, **named)
+    if saves == {at}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+run.{function} = dying
+run.train(Path(sys.argv[1]), recipe(), Path(sys.argv[2]), device="cpu")
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "at"),
+    [("save_state", 2), ("save_weights", 1), ("train_epoch", 4), ("write_json", 1)],
+)
+def test_a_killed_training_ends_like_an_undisturbed_one(store, undisturbed, tmp_path, function, at):
+    run = tmp_path / "run"
+    code = KILLED.format(function=function, at=at, threads=torch.get_num_threads())
+    killed = subprocess.run([sys.executable, "-c", code, store, run], check=False, cwd=Path(__file__).parents[2])
+    assert killed.returncode == -signal.SIGKILL
+    assert json.loads((run / "run.json").read_text())["status"] == "training"
+    with pytest.raises(RunError, match=r"checkpoint|not finished"):
+        load_run(run)
+    result = train(store, recipe(), run, device="cpu", resume=True)
+    assert result.trained
+    assert contents(run) == contents(undisturbed)
+
+
+def test_a_training_killed_at_any_time_ends_like_an_undisturbed_one(store, undisturbed, tmp_path):
+    run = tmp_path / "run"
+    code = KILLED.format(function="train", at=-1, threads=torch.get_num_threads())
+    process = subprocess.Popen([sys.executable, "-c", code, store, run], cwd=Path(__file__).parents[2])
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.07)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    train(store, recipe(), run, device="cpu")
+    assert contents(run) == contents(undisturbed)
+
+
+def test_a_complete_run_is_left_alone_and_another_recipe_is_refused(store, undisturbed):
+    before = contents(undisturbed)
+    assert not train(store, recipe(), undisturbed, device="cpu").trained
+    with pytest.raises(RunError, match=r"loss\.kl \(0\.2 there, 0\.5 asked for\)"):
+        train(store, recipe(loss={"kl": 0.5}), undisturbed, device="cpu")
+    assert contents(undisturbed) == before
+
+
+def test_another_store_is_refused(undisturbed, tmp_path):
+    other = plant_store(tmp_path / "other.zarr", train=3)
+    with pytest.raises(RunError, match=r"videos\.train"):
+        train(other, recipe(), undisturbed, device="cpu")
+
+
+def test_it_stops_when_patience_ends(store, tmp_path):
+    result = train(
+        store,
+        recipe(epochs=30, patience=2, optimiser={"learning_rate": 1e-7}, min_gain=0.5),
+        tmp_path / "r",
+        device="cpu",
+    )
+    assert result.epochs == 3
+    assert result.best_epoch == 1
+
+
+def test_resume_without_a_training_and_strange_folders_are_refused(store, tmp_path):
+    with pytest.raises(RunError, match="no training to resume"):
+        train(store, recipe(), tmp_path / "none", device="cpu", resume=True)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match="not empty"):
+        train(store, recipe(), tmp_path / "full", device="cpu")
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(TargetError, match="cannot be written"):
+        train(store, recipe(epochs=1), tmp_path / "file" / "run", device="cpu")
+
+
+def test_a_loss_that_is_no_number_ends_in_one_line(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "vaprompt.training.run.train_epoch", lambda *_, **__: {"loss": float("nan"), "ccc": 1.0, "kl": 0.0}
+    )
+    with pytest.raises(RunError, match=r"no longer a number in epoch 1.*lower optimiser\.learning_rate"):
+        train(store, recipe(), tmp_path / "run", device="cpu")
+
+
+def test_features_that_are_not_finite_are_named(tmp_path):
+    path = plant_store(tmp_path / "s.zarr", train=2, validation=1)
+    store = FeatureStore.open(path)
+    image = store.image("video1")
+    embedding = image.embedding_ND.copy()
+    embedding[41, 3] = np.nan
+    with store.writer("image", "video1", store.fingerprint("image")) as writer:
+        writer.append(embedding=embedding, frame=image.frame_N, time=image.time_N)
+        writer.publish({"split": "train", "counts": {}, "notes": []})
+    with pytest.raises(StoreError, match=r"image/video1 holds values that are not finite, first in row 42"):
+        train(path, recipe(), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_splits_that_cannot_be_trained_on_are_named(tmp_path):
+    with pytest.raises(StoreError, match="no video of the validation split"):
+        train(plant_store(tmp_path / "a.zarr", validation=0, train=2), recipe(), tmp_path / "run", device="cpu")
+    short = plant_store(tmp_path / "b.zarr", seconds=3, train=2, validation=1)
+    with pytest.raises(StoreError, match=r"0 windows of 4 s"):
+        train(short, recipe(), tmp_path / "run", device="cpu")
+
+
+def test_a_run_without_its_checkpoint_or_with_a_cut_one_is_refused(undisturbed, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    whole = (run / "checkpoint.safetensors").read_bytes()
+    (run / "checkpoint.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RunError, match="not a whole safetensors file"):
+        load_run(run)
+    (run / "checkpoint.safetensors").unlink()
+    with pytest.raises(RunError, match="is missing"):
+        load_run(run)
+    (run / "run.json").write_text("{")
+    with pytest.raises(RunError, match="cannot be read"):
+        load_run(run)
+    (run / "run.json").write_text('{"format": 99}')
+    with pytest.raises(RunError, match="format 99"):
+        load_run(run)
+    with pytest.raises(RunError, match="is not a run"):
+        load_run(tmp_path)
+
+
+def test_a_loaded_run_predicts_every_frame_from_arrays(store, undisturbed):
+    run = load_run(undisturbed)
+    source = FeatureStore.open(store)
+    image, audio, labels = source.image("video7"), source.audio("video7"), source.labels("video7")
+    arrays = (image.embedding_ND, image.time_N, audio.embedding_WSD, audio.end_W, labels.time_F)
+    value = run.predict(*arrays)
+    assert value.shape == (len(labels.time_F), 2)
+    assert np.isfinite(value).all()
+    assert np.abs(value).max() <= 1
+    error = np.abs(value[labels.valid_F] - labels.value_F2[labels.valid_F]).mean()
+    assert error < 0.25
+    with pytest.raises(RunError, match="channels"):
+        run.predict(image.embedding_ND[:, :-1], *arrays[1:])
+
+
+def test_clip_semantics_say_that_their_kl_term_trains_nothing(store, tmp_path):
+    clip = {"model": SMALL["model"] | {"prompt": {"semantic": "clip"}}, "epochs": 2}
+    result = train(store, recipe(**clip), tmp_path / "a", device="cpu")
+    assert CLIP_NOTE in result.notes
+    without = train(store, recipe(**clip, loss={"kl": 0}), tmp_path / "b", device="cpu")
+    assert without.notes == []
+    assert (tmp_path / "a" / "checkpoint.safetensors").read_bytes() == (
+        tmp_path / "b" / "checkpoint.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"head": {"output": "sequence"}},
+        {"temporal": {"kind": "tcn"}},
+        {"modalities": ["image"]},
+        {"modalities": ["audio"]},
+    ],
+)
+def test_variants_learn(store, tmp_path, model):
+    fields = {"model": SMALL["model"] | model, "epochs": 8}
+    result = train(store, recipe(**fields), tmp_path / "run", device="cpu")
+    assert result.mean > 0.5
