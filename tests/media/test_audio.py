@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import write_clip
 
+from tests.media.clips import write_clip
 from vaprompt.errors import MediaError
 from vaprompt.media.audio import audio_windows, has_audio, sound_extent
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import grey
 
+from tests.media.clips import grey
 from vaprompt.errors import MediaError
 from vaprompt.media.video import frame_times, probe, read_frames
 

@@ -1,0 +1,89 @@
+"""A data set's description: the small TOML file in `data/` that says where it lies and how to read it."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from vaprompt.datasets.affwild2 import read_affwild2, recognises
+from vaprompt.datasets.base import Dataset
+from vaprompt.datasets.synthetic.recipe import SyntheticRecipe
+from vaprompt.errors import DatasetError, RecipeError
+from vaprompt.progress import SILENT, Progress
+from vaprompt.recipes import Recipe, read_recipe
+
+
+class DatasetRecipe(Recipe):
+    """Where a data set lies and how it is read."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    """Recorded in every store that is made from it."""
+    layout: Literal["affwild2"] = "affwild2"
+    """How the folders are arranged; data/README.md describes each layout exactly."""
+    root: str = Field(min_length=1)
+    """The folder it lies in; relative to the folder of the description, `~` is the home folder."""
+    faces: Literal["auto", "crops", "frames"] = "auto"
+    """Read face crops or whole video frames; `auto` takes crops where there are any."""
+    exclude: list[str] = Field(default_factory=list)
+    """Names of videos to leave out."""
+    synthetic: SyntheticRecipe | None = None
+    """When given, the data set is generated at `root` before it is read, unless it is there already."""
+
+
+def open_dataset(source: Path, progress: Progress = SILENT) -> Dataset:
+    """Return the data set in a folder (its layout is recognised) or that a `.toml` description names.
+
+    Raises:
+        DatasetError: the folder is missing, in no known layout, incomplete, or an excluded video is not in it.
+        RecipeError: the description is faulty.
+    """
+    if source.suffix == ".toml":
+        return _described(source, progress)
+    if source.is_file():
+        raise DatasetError(
+            source,
+            fault="is neither a folder nor a .toml description",
+            remedy="give a data set's folder, or data/NAME.toml",
+        )
+    if not recognises(source):
+        raise DatasetError(
+            source,
+            fault="is in no layout that is known (affwild2)",
+            remedy="give the folder that holds annotations and videos; data/README.md shows the layout",
+        )
+    return read_affwild2(source, faces="auto")
+
+
+def _described(source: Path, progress: Progress) -> Dataset:
+    recipe = read_recipe(DatasetRecipe, source)
+    # An absolute or ~ path replaces the folder of the description; a relative one starts there.
+    root = source.parent / Path(recipe.root).expanduser()
+    if recipe.synthetic is not None:
+        # Here, since it brings what draws and encodes, which no other data set needs.
+        from vaprompt.datasets.synthetic.writer import write_synthetic
+
+        write_synthetic(root, recipe.synthetic, progress)
+    elif not root.is_dir():
+        raise RecipeError(
+            source, fault=f"its root {root} is not a folder", remedy="set `root` to where the data set lies"
+        )
+    return _without(read_affwild2(root, faces=recipe.faces, name=recipe.name), recipe.exclude, source)
+
+
+def _without(dataset: Dataset, exclude: list[str], source: Path) -> Dataset:
+    names = [video.name for video in dataset.videos]
+    for name in exclude:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+            raise DatasetError(
+                source, fault=f"excludes '{name}', which is no video of it", remedy=f"nearest is '{near[0]}'"
+            )
+    return replace(
+        dataset,
+        videos=tuple(video for video in dataset.videos if video.name not in exclude),
+        problems=tuple(problem for problem in dataset.problems if problem.video not in exclude),
+    )
