@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+import vaprompt
 from vaprompt.cli import demo, doctor, evaluate, extract, predict, store, synth, train, weights
 from vaprompt.errors import VapromptError
 
@@ -37,12 +38,11 @@ app.add_typer(weights.app, name="weights")
 app.command("doctor", short_help="What works here, and how to mend the rest.")(doctor.doctor)
 
 
-def _show_version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> bool:
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"vaprompt {version('vaprompt')}")
+        typer.echo(f"vaprompt {vaprompt.__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
