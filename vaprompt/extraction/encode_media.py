@@ -1,0 +1,255 @@
+"""One video through the frozen encoders, for extraction and prediction alike.
+
+Pictures and sound are decoded front to back, a batch ahead of the network, so that memory depends on the batch and
+not on the video's length. All times are seconds from the first frame, by the container's time stamps.
+
+Axes: B items of a batch, N encoded frames, W audio windows, S audio steps, D channels, F frames of the video,
+H rows, C colours, L samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float16, Float32, Float64, UInt8
+
+from vaprompt.encoders.base import AudioEncoder, ImageEncoder
+from vaprompt.encoders.recipes import AudioEncoderRecipe
+from vaprompt.errors import MediaError, WeightsError
+from vaprompt.extraction.ahead import ahead
+from vaprompt.extraction.grid import audio_ends, frames_at_rate
+from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.media.audio import audio_windows, has_audio
+from vaprompt.media.crops import list_crops, read_image
+from vaprompt.media.video import frame_times, read_frames
+from vaprompt.store.features import AudioFeatures, ImageFeatures
+
+BATCH_BYTES = 2**27
+"""Large pictures go in smaller batches, so that a batch of decoded pictures never takes more memory than this."""
+
+NO_SOUND = "no audio stream: silence"
+
+
+@dataclass(frozen=True)
+class MediaFeatures:
+    """What the encoders made of one video."""
+
+    image: ImageFeatures
+    audio: AudioFeatures
+    frame_time_F: Float64[np.ndarray, "F"]
+    """Seconds of every decoded frame, also of those that were not encoded."""
+    notes: list[str]
+    """What the user should know of this video."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture to encode."""
+
+    frame: int
+    """1-based."""
+    time: float
+    """Seconds from the first frame."""
+    rgb_HWC: UInt8[np.ndarray, "H W 3"]
+
+
+def encode_media(
+    media: Path,
+    recipe: ExtractRecipe,
+    image_encoder: ImageEncoder,
+    audio_encoder: AudioEncoder,
+    *,
+    crops: Path | None = None,
+) -> MediaFeatures:
+    """Return the embeddings of a video's pictures and sound.
+
+    Args:
+        media: the file with picture and sound.
+        recipe: how they are sampled.
+        image_encoder: encodes the pictures.
+        audio_encoder: encodes the sound.
+        crops: folder of numbered face crops to encode in place of whole frames.
+
+    Raises:
+        MediaError: the video, or a crop, cannot be decoded; or there is not one crop.
+    """
+    times_F = known_times(media, recipe, crops)
+    image = joined_image(list(image_batches(media, recipe, image_encoder, crops=crops, time_F=times_F)))
+    times_F = image.time_N if times_F is None else times_F
+    pieces = list(audio_batches(media, recipe.audio, audio_encoder, last=float(times_F[-1])))
+    audio = AudioFeatures(
+        np.concatenate([piece.embedding_WSD for piece in pieces]), np.concatenate([piece.end_W for piece in pieces])
+    )
+    return MediaFeatures(image, audio, times_F, sound_notes(media))
+
+
+def known_times(media: Path, recipe: ExtractRecipe, crops: Path | None) -> Float64[np.ndarray, "F"] | None:
+    """Return the times of all frames where they are needed before pictures are read.
+
+    None where every frame is encoded anyway: a second pass of decoding is spared, as the pictures bring the times.
+
+    Raises:
+        MediaError: the video cannot be decoded.
+    """
+    return None if crops is None and recipe.image_rate == "all" else frame_times(media)
+
+
+def sound_notes(media: Path) -> list[str]:
+    """Return what is to be remarked about a video's sound.
+
+    Raises:
+        MediaError: the video cannot be opened.
+    """
+    return [] if has_audio(media) else [NO_SOUND]
+
+
+def image_batches(
+    media: Path,
+    recipe: ExtractRecipe,
+    encoder: ImageEncoder,
+    *,
+    crops: Path | None,
+    time_F: Float64[np.ndarray, "F"] | None,
+) -> Iterator[ImageFeatures]:
+    """Yield the embeddings of a video's pictures, batch by batch, frames ascending.
+
+    Args:
+        media: the video.
+        recipe: which frames are encoded, and how many at once.
+        encoder: the network.
+        crops: folder of face crops to encode in place of whole frames.
+        time_F: the times of all frames; None only for all whole frames.
+
+    Raises:
+        MediaError: a picture cannot be decoded, or there is not one.
+        WeightsError: the network's values do not fit float16.
+    """
+    if crops is not None and time_F is not None:
+        pictures = _crop_pictures(crops, media, recipe.image_rate, time_F)
+    else:
+        pictures = _frame_pictures(media, recipe.image_rate, time_F)
+    for batch in ahead(_alike(pictures, recipe.image.batch)):
+        embedding_BD = encoder.encode(np.stack([picture.rgb_HWC for picture in batch]))
+        yield ImageFeatures(
+            _stored(embedding_BD, "image"),
+            np.array([picture.frame for picture in batch], dtype=np.int32),
+            np.array([picture.time for picture in batch], dtype=np.float64),
+        )
+
+
+def audio_batches(
+    media: Path, recipe: AudioEncoderRecipe, encoder: AudioEncoder, *, last: float
+) -> Iterator[AudioFeatures]:
+    """Yield the embeddings of a video's windows of sound, batch by batch, ends ascending; silence without sound.
+
+    Args:
+        media: the video.
+        recipe: the grid of windows, and how many are encoded at once.
+        encoder: the network.
+        last: time of the video's last frame, in seconds.
+
+    Raises:
+        MediaError: the sound cannot be decoded.
+        WeightsError: the network's values do not fit float16.
+    """
+    end_W = audio_ends(last, window=recipe.window, hop=recipe.hop)
+    if not has_audio(media):
+        # One silence is like another.
+        silence_1L = torch.zeros(1, round(recipe.window * encoder.rate))
+        silence_1SD = _stored(encoder.encode(silence_1L), "audio")
+        for start in range(0, len(end_W), recipe.batch):
+            end_B = end_W[start : start + recipe.batch]
+            yield AudioFeatures(np.repeat(silence_1SD, len(end_B), axis=0), end_B)
+        return
+    windows = audio_windows(media, end_W, window=recipe.window, rate=encoder.rate)
+    done = 0
+    for batch in ahead(_groups(windows, recipe.batch)):
+        embedding_BSD = encoder.encode(torch.from_numpy(np.stack(batch)))
+        yield AudioFeatures(_stored(embedding_BSD, "audio"), end_W[done : done + len(batch)])
+        done += len(batch)
+
+
+def joined_image(pieces: list[ImageFeatures]) -> ImageFeatures:
+    """Return the batches of one video as one; there is at least one batch."""
+    return ImageFeatures(
+        np.concatenate([piece.embedding_ND for piece in pieces]),
+        np.concatenate([piece.frame_N for piece in pieces]),
+        np.concatenate([piece.time_N for piece in pieces]),
+    )
+
+
+def _frame_pictures(media: Path, rate: str | float, time_F: Float64[np.ndarray, "F"] | None) -> Iterator[Picture]:
+    wanted: Callable[[int, float], bool] | None = None
+    if not isinstance(rate, str) and time_F is not None:
+        chosen = frozenset((frames_at_rate(time_F, rate) + 1).tolist())
+        wanted = lambda frame, time: frame in chosen  # noqa: E731
+    for frame in read_frames(media, wanted=wanted):
+        if frame.rgb_HWC is not None:
+            yield Picture(frame.frame, frame.time, frame.rgb_HWC)
+
+
+def _crop_pictures(crops: Path, media: Path, rate: str | float, time_F: Float64[np.ndarray, "F"]) -> Iterator[Picture]:
+    frame_N, paths = list_crops(crops)
+    known = int(np.searchsorted(frame_N, len(time_F), side="right"))
+    if known == 0:
+        raise MediaError(
+            crops,
+            fault=f"holds no face crop of the {len(time_F)} frames",
+            remedy="unpack the crops, or exclude the video",
+        )
+    surplus = int(frame_N[-1]) - len(time_F)
+    # The same tolerance as between annotation and video (conventions.md): a few frames at the end may differ.
+    if surplus > max(10, len(time_F) // 100):
+        raise MediaError(
+            crops,
+            fault=f"has crops up to frame {frame_N[-1]}, but {media.name} has {len(time_F)} frames",
+            remedy="check that crops and video belong together",
+        )
+    time_N = time_F[frame_N[:known] - 1]
+    chosen = range(known) if isinstance(rate, str) else frames_at_rate(time_N, rate).tolist()
+    for index in chosen:
+        yield Picture(int(frame_N[index]), float(time_N[index]), read_image(paths[index]))
+
+
+def _alike(pictures: Iterator[Picture], most: int) -> Iterator[list[Picture]]:
+    """Yield runs of pictures of one size, as many as fit a batch."""
+    batch: list[Picture] = []
+    for picture in pictures:
+        full = len(batch) >= most or (len(batch) + 1) * picture.rgb_HWC.nbytes > BATCH_BYTES
+        if batch and (full or picture.rgb_HWC.shape != batch[0].rgb_HWC.shape):
+            yield batch
+            batch = []
+        batch.append(picture)
+    if batch:
+        yield batch
+
+
+Item = TypeVar("Item")
+
+
+def _groups(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    group: list[Item] = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _stored(embedding: Float32[torch.Tensor, "B *rest"], stream: str) -> Float16[np.ndarray, "B *rest"]:
+    """Return embeddings in the store's number format; what does not fit must not become infinite in silence."""
+    values: Float32[np.ndarray, "B *rest"] = embedding.numpy()
+    if not bool(np.all(np.abs(values) <= np.finfo(np.float16).max)):  # false for nan, too
+        raise WeightsError(
+            f"{stream}.weights",
+            fault="give values that are not finite or too large for float16",
+            remedy=f"set {stream}.precision = fp32, or use other weights",
+        )
+    return values.astype(np.float16)

@@ -1,0 +1,260 @@
+"""Stage 1: a data set through the frozen encoders into a feature store, one video after the other.
+
+Axes: F annotated frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from vaprompt.datasets.annotation import align, alignment_note, read_annotation
+from vaprompt.datasets.base import Dataset, Labels, Video
+from vaprompt.encoders.base import AudioEncoder, ImageEncoder
+from vaprompt.encoders.registry import audio_encoder, image_encoder
+from vaprompt.errors import AnnotationError, DatasetError, MediaError
+from vaprompt.extraction.encode_media import audio_batches, image_batches, known_times, sound_notes
+from vaprompt.extraction.fingerprints import stream_fingerprints
+from vaprompt.extraction.plan import Job, plan, sources
+from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.extraction.sources import facts
+from vaprompt.media.video import frame_times
+from vaprompt.progress import SILENT, Progress, Task
+from vaprompt.store.feature_store import FeatureStore
+from vaprompt.store.layout import read_attributes
+
+MAKERS = ("vaprompt", "torch", "open_clip_torch", "transformers", "av", "zarr")
+"""Packages whose versions are kept with a store; they are no part of its fingerprint."""
+
+NO_LABEL = -5.0
+"""Aff-Wild2's mark for frames that are not valid, here for all frames of videos without annotation."""
+
+
+@dataclass(frozen=True)
+class ExtractionReport:
+    """What became of each video of an extraction."""
+
+    done: list[str] = field(default_factory=list)
+    """Extracted now."""
+    skipped: list[str] = field(default_factory=list)
+    """Whole in the store already."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """The reason for each video that could not be extracted; the next run tries again."""
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    """Remarks on videos that were extracted now or before."""
+
+
+def extract(
+    dataset: Dataset,
+    recipe: ExtractRecipe,
+    store: Path,
+    *,
+    device: str = "cpu",
+    limit: int | None = None,
+    progress: Progress = SILENT,
+) -> ExtractionReport:
+    """Bring into the store what it lacks of the data set; a video that fails is recorded, and the others go on.
+
+    Killed at any moment and run again, it ends with what an undisturbed run would have written.
+
+    Args:
+        dataset: the videos.
+        recipe: the encoders and how pictures and sound are sampled.
+        store: the store's folder, begun if there is none.
+        device: where the networks run, such as `cpu` or `cuda:0`.
+        limit: look at the data set's first so many videos only.
+        progress: told what is being done.
+
+    Raises:
+        WeightsError: an encoder's weights are not at hand, or do not belong to it.
+        FingerprintError: the store there was made by another recipe or of another data set.
+        StoreError: the store is damaged, or being written by another process.
+        TargetError: the store cannot be written.
+    """
+    fingerprints = stream_fingerprints(recipe, dataset.faces)
+    if read_attributes(store) is not None:
+        there = FeatureStore.open(store)
+        for stream, fingerprint in fingerprints.items():
+            there.require(stream, fingerprint)
+    target = FeatureStore.create(
+        store,
+        dataset={"name": dataset.name, "layout": dataset.layout, "faces": dataset.faces},
+        recipe=recipe.model_dump(mode="json"),
+    )
+    with target.exclusive():
+        return _Extraction(dataset, recipe, target, fingerprints, device, progress).run(limit)
+
+
+class _Extraction:
+    """One run: what all its videos share."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        recipe: ExtractRecipe,
+        store: FeatureStore,
+        fingerprints: Mapping[str, Mapping[str, Any]],
+        device: str,
+        progress: Progress,
+    ) -> None:
+        self._dataset, self._recipe, self._store = dataset, recipe, store
+        self._fingerprints, self._device, self._progress = fingerprints, device, progress
+
+    @cached_property
+    def _image_encoder(self) -> ImageEncoder:
+        return image_encoder(self._recipe.image, self._device)
+
+    @cached_property
+    def _audio_encoder(self) -> AudioEncoder:
+        return audio_encoder(self._recipe.audio, self._device)
+
+    def run(self, limit: int | None) -> ExtractionReport:
+        todo = plan(self._dataset, self._store, limit)
+        self._embed_prompts()
+        report = ExtractionReport(skipped=list(todo.done))
+        if todo.jobs:
+            self._store.record_maker({name: _version(name) for name in MAKERS})
+            with self._progress.task("extracting", total=len(todo.jobs), unit="videos") as task:
+                for job in todo.jobs:
+                    self._attempt(job, report, task)
+                    task.advance(1, note=job.video.name)
+        for video in (*report.done, *report.skipped):
+            notes = self._store.notes(video)
+            if notes:
+                report.notes[video] = notes
+        return report
+
+    def _embed_prompts(self) -> None:
+        known = self._store.text()
+        missing = [text for text in self._recipe.prompts.texts() if text not in known]
+        if missing:
+            embedding_PD = self._image_encoder.encode_text(missing).numpy()
+            self._store.write_text(dict(zip(missing, embedding_PD, strict=True)), self._fingerprints["text"])
+
+    def _attempt(self, job: Job, report: ExtractionReport, task: Task) -> None:
+        """Extract one video; what is wrong with its own files is recorded, anything else ends the run."""
+        name = job.video.name
+        try:
+            self._extract(job, task)
+        except (MediaError, AnnotationError, DatasetError) as error:
+            self._store.record_failure(name, str(error))
+            report.failed[name] = str(error)
+            self._progress.say(f"{name} failed: {error}")
+        else:
+            self._store.clear_failure(name)
+            report.done.append(name)
+
+    def _extract(self, job: Job, task: Task) -> None:
+        video = job.video
+        media, crops = self._files(video)
+        wants_image, wants_labels = "image" in job.streams, "labels" in job.streams
+        # First what is cheap: labels that cannot be read or do not fit must not cost an hour of encoding.
+        annotated = read_annotation(video.annotation) if wants_labels and video.annotation is not None else None
+        time_F = known_times(media, self._recipe, crops) if wants_image else frame_times(media)
+        if time_F is not None:
+            _fitted(annotated, len(time_F), video)
+        if wants_image:
+            time_F = self._write_image(video, media, crops, time_F, task)
+        assert time_F is not None
+        if "audio" in job.streams:
+            self._write_audio(video, media, float(time_F[-1]), task)
+        if wants_labels:
+            labels, notes = _fitted(annotated, len(time_F), video)
+            self._write_labels(video, labels, time_F[: len(labels.valid_F)], notes)
+
+    def _files(self, video: Video) -> tuple[Path, Path | None]:
+        """Return a video's media file and, where the image stream reads them, its crops."""
+        if video.media is None:
+            fault = "has no media file, so neither times nor sound"
+            raise DatasetError(video.name, fault=fault, remedy="add the file, or exclude the video")
+        if self._dataset.faces == "frames":
+            return video.media, None
+        if video.crops is None:
+            raise DatasetError(video.name, fault="has no face crops", remedy="unpack them, or exclude the video")
+        return video.media, video.crops
+
+    def _write_image(
+        self,
+        video: Video,
+        media: Path,
+        crops: Path | None,
+        known_F: Float64[np.ndarray, "F"] | None,
+        task: Task,
+    ) -> Float64[np.ndarray, "F"]:
+        """Encode and write the pictures; return the times of all frames."""
+        times: list[Float64[np.ndarray, "N"]] = []
+        with self._store.writer("image", video.name, self._fingerprints["image"]) as writer:
+            source = self._sources("image", video)
+            for batch in image_batches(media, self._recipe, self._image_encoder, crops=crops, time_F=known_F):
+                writer.append(embedding=batch.embedding_ND, frame=batch.frame_N, time=batch.time_N)
+                times.append(batch.time_N)
+                task.advance(0, note=f"{video.name}, frame {batch.frame_N[-1]}")
+            encoded = sum(len(time_N) for time_N in times)
+            time_F = np.concatenate(times) if known_F is None else known_F
+            writer.publish(
+                {
+                    "split": video.split,
+                    "source": source,
+                    "counts": {"frames": len(time_F), "encoded": encoded, "seconds": float(time_F[-1])},
+                    "notes": [],
+                }
+            )
+        return time_F
+
+    def _write_audio(self, video: Video, media: Path, last: float, task: Task) -> None:
+        windows = 0
+        with self._store.writer("audio", video.name, self._fingerprints["audio"]) as writer:
+            source = self._sources("audio", video)
+            for batch in audio_batches(media, self._recipe.audio, self._audio_encoder, last=last):
+                writer.append(embedding=batch.embedding_WSD, end=batch.end_W)
+                windows += len(batch.end_W)
+                task.advance(0, note=f"{video.name}, sound {max(0.0, float(batch.end_W[-1])):.0f} of {last:.0f} s")
+            writer.publish(
+                {
+                    "split": video.split,
+                    "source": source,
+                    "counts": {"windows": windows, "seconds": last},
+                    "notes": sound_notes(media),
+                }
+            )
+
+    def _write_labels(self, video: Video, labels: Labels, time_F: Float64[np.ndarray, "F"], notes: list[str]) -> None:
+        with self._store.writer("labels", video.name, self._fingerprints["labels"]) as writer:
+            writer.append(value=labels.value_F2, valid=labels.valid_F, time=time_F)
+            writer.publish(
+                {
+                    "split": video.split,
+                    "source": self._sources("labels", video),
+                    "counts": {
+                        "frames": len(time_F),
+                        "valid": int(labels.valid_F.sum()),
+                        "seconds": float(time_F[-1]),
+                    },
+                    "notes": notes,
+                }
+            )
+
+    def _sources(self, stream: str, video: Video) -> dict[str, Any]:
+        return {role: facts(path) for role, path in sources(self._dataset, stream, video).items()}
+
+
+def _fitted(labels: Labels | None, frames: int, video: Video) -> tuple[Labels, list[str]]:
+    """Return labels for as many frames as a video has (none valid without annotation), and remarks on them."""
+    if labels is None or video.annotation is None:
+        return Labels(np.full((frames, 2), NO_LABEL, dtype=np.float32), np.zeros(frames, dtype=np.bool_)), []
+    note = alignment_note(len(labels.valid_F), frames)
+    return align(labels, frames, video.annotation), [] if note is None else [note]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
