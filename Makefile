@@ -11,7 +11,7 @@ STORE ?=
 RUN ?=
 ARGS ?=
 
-PYTEST := $(BIN)/python -m pytest --jaxtyping-packages=vaprompt,beartype.beartype
+PYTEST := $(BIN)/python -m pytest
 
 .DELETE_ON_ERROR:
 .PHONY: help setup demo extract train test test-slow check format bench clean

@@ -1,0 +1,60 @@
+"""What many tests start from: a small data set, its feature store and a run, each made once a session.
+
+Nothing may change them: a test that writes copies first (`shutil.copytree`).
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported: the tests' networks are too small for the threads to pay.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SMALL_SEED = 5
+
+
+@pytest.fixture(scope="session")
+def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a synthetic data set in Aff-Wild2's layout: six people, 14 s each."""
+    from vaprompt.datasets.synthetic.recipe import SyntheticRecipe
+    from vaprompt.datasets.synthetic.writer import write_synthetic
+
+    root = tmp_path_factory.mktemp("small") / "data"
+    write_synthetic(root, SyntheticRecipe(videos=6, seconds=14.0, seed=SMALL_SEED))
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_store(small_dataset: Path) -> Path:
+    """Return the feature store of `small_dataset`, made by the embedded encoders."""
+    from vaprompt.datasets.description import open_dataset
+    from vaprompt.extraction.pipeline import extract
+    from vaprompt.extraction.recipe import ExtractRecipe
+    from vaprompt.recipes import read_recipe, shipped
+
+    store = small_dataset.parent / "store.zarr"
+    report = extract(open_dataset(small_dataset), read_recipe(ExtractRecipe, shipped("extract", "demo")), store)
+    assert not report.failed
+    return store
+
+
+@pytest.fixture(scope="session")
+def small_run(small_store: Path) -> Path:
+    """Return a run of two epochs on `small_store`."""
+    from vaprompt.recipes import read_recipe, shipped
+    from vaprompt.training.recipe import TrainRecipe
+    from vaprompt.training.run import train
+
+    run = small_store.parent / "run"
+    train(small_store, read_recipe(TrainRecipe, shipped("train", "demo"), ["epochs=2"]), run, device="cpu")
+    return run
+
+
+@pytest.fixture(scope="session")
+def clips() -> Path:
+    """Return the folder of real clips that the variable VAPROMPT_CLIPS names; skip without it."""
+    folder = os.environ.get("VAPROMPT_CLIPS")
+    if not folder:
+        pytest.skip("VAPROMPT_CLIPS names no folder of real clips")
+    return Path(folder)
