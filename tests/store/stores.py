@@ -1,0 +1,38 @@
+"""Small stores to test with."""
+
+from pathlib import Path
+
+import numpy as np
+
+from vaprompt.store import FeatureStore
+
+DATASET = {"name": "small", "layout": "affwild2", "faces": "crops"}
+IMAGE = {"schema": 1, "model": "ViT-B-16-quickgelu", "log_mel": {"bins": 128}}
+
+
+def filled(path: Path, videos: dict[str, str] | None = None, frames: int = 30) -> FeatureStore:
+    """Return a store with these videos (name and split), whole in all three streams."""
+    store = FeatureStore.create(path, dataset=DATASET, recipe={"image_rate": "all"})
+    for seed, (video, split) in enumerate((videos or {"video1": "train"}).items()):
+        add(store, video, split, frames, seed)
+    return store
+
+
+def add(store: FeatureStore, video: str, split: str = "train", frames: int = 30, seed: int = 0) -> None:
+    chance = np.random.default_rng(seed)
+    time_F = np.arange(frames) / 30
+    with store.writer("image", video, IMAGE) as writer:
+        writer.append(
+            embedding=chance.normal(size=(frames, 8)).astype(np.float16),
+            frame=np.arange(1, frames + 1, dtype=np.int32),
+            time=time_F,
+        )
+        writer.publish({"split": split, "notes": []})
+    with store.writer("audio", video, {"schema": 1}) as writer:
+        writer.append(embedding=chance.normal(size=(2, 3, 4)).astype(np.float16), end=np.array([0.0, 1.0]))
+        writer.publish({"split": split, "notes": ["no audio stream: silence"]})
+    with store.writer("labels", video, {"schema": 1}) as writer:
+        valid_F = np.arange(frames) > 4
+        writer.append(value=np.zeros((frames, 2), np.float32), valid=valid_F, time=time_F)
+        counts = {"frames": frames, "valid": int(valid_F.sum()), "seconds": float(time_F[-1])}
+        writer.publish({"split": split, "counts": counts, "notes": []})
