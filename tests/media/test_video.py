@@ -107,7 +107,7 @@ def _faulty(clip, tmp_path, kind):
             path.write_text("frame,time\n" * 100)
         case "playlist":
             inner = clip("inner.mp4")
-            path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile://{inner}\n#EXT-X-ENDLIST\n")
+            path.write_text(f"ffconcat version 1.0\nfile {inner.name}\n")
         case "folder":
             path.mkdir()
         case "index at the end, cut":
