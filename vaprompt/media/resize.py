@@ -36,10 +36,11 @@ def preprocess(
         image_BCHW = _resize(image_BCHW, size * height // shortest, size * width // shortest)
     # Rounding half to even, as torchvision's CenterCrop does.
     top, left = round((image_BCHW.shape[2] - size) / 2), round((image_BCHW.shape[3] - size) / 2)
-    image_BCSS = image_BCHW[:, :, top : top + size, left : left + size].float()
+    image_BCSS = image_BCHW[:, :, top : top + size, left : left + size]
     mean_C11 = torch.tensor(mean, device=image_BCSS.device).view(3, 1, 1)
     std_C11 = torch.tensor(std, device=image_BCSS.device).view(3, 1, 1)
-    return image_BCSS.sub_(mean_C11 * 255).div_(std_C11 * 255).contiguous()
+    # Channels are brought apart while they are still bytes, which moves a quarter of the memory.
+    return image_BCSS.contiguous().float().sub_(mean_C11 * 255).div_(std_C11 * 255)
 
 
 def _resize(image_BCHW: UInt8[Tensor, "B 3 H W"], height: int, width: int) -> Tensor:

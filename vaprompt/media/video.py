@@ -162,10 +162,13 @@ class _Clock:
 
 def _picture(decoded: av.VideoFrame, max_side: int | None) -> UInt8[np.ndarray, "H W 3"]:
     width, height = decoded.width, decoded.height
+    scaling = Interpolation.BILINEAR
     if max_side is not None and max(width, height) > max_side:
         scale = max_side / max(width, height)
         width, height = max(1, round(width * scale)), max(1, round(height * scale))
-    rgb_HWC = decoded.to_ndarray(format="rgb24", width=width, height=height, interpolation=Interpolation.AREA)
+        scaling = Interpolation.AREA
+    # One thread: starting several takes longer than converting a picture.
+    rgb_HWC = decoded.to_ndarray(format="rgb24", width=width, height=height, interpolation=scaling, threads=1)
     # Telephones record lying pictures and say how far they are to be turned, counter-clockwise.
     turned_HWC = np.rot90(rgb_HWC, k=round(decoded.rotation / 90))
     return np.ascontiguousarray(turned_HWC, dtype=np.uint8)
