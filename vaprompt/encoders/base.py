@@ -6,13 +6,14 @@ Axes: B items in the batch, H rows, W columns, C colours, P prompts, D channels,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 
+@runtime_checkable
 class ImageEncoder(Protocol):
     """A frozen network that sees pictures and reads prompts, in one joint space."""
 
@@ -30,6 +31,7 @@ class ImageEncoder(Protocol):
         ...
 
 
+@runtime_checkable
 class AudioEncoder(Protocol):
     """A frozen transformation of windows of sound into short sequences."""
 
