@@ -26,7 +26,7 @@ def audio_ends(last: float, *, window: float, hop: float) -> Float64[np.ndarray,
     tolerance = 1e-9  # ends such as 10 - 100 * 0.1 are 0 but for rounding
     first = math.floor(-window / hop + tolerance)
     count = math.floor((last - window) / hop + tolerance) - first + 1
-    return np.round(window + (first + np.arange(count, dtype=np.int64)) * hop, 9)
+    return np.round(window + (first + np.arange(count, dtype=np.float64)) * hop, 9)
 
 
 def frames_at_rate(time_N: Float64[np.ndarray, "N"], rate: float) -> Int64[np.ndarray, "M"]:

@@ -1,0 +1,81 @@
+"""A data set of six short videos with all that Aff-Wild2 contains, and what tiny random encoders make of it."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from vaprompt.datasets.base import Dataset, Video
+from vaprompt.datasets.description import open_dataset
+from vaprompt.extraction.pipeline import extract
+from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.recipes import read_recipe
+
+TINY = (
+    "image.model=embedded",
+    "image.weights=random:0",
+    "audio.model=embedded",
+    "audio.weights=random:0",
+    "audio.window=2.0",
+    "audio.hop=0.7",
+    "audio.steps=4",
+)
+
+
+@pytest.fixture(scope="session")
+def recipe() -> ExtractRecipe:
+    return read_recipe(ExtractRecipe, overrides=TINY)
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory) -> Path:
+    from vaprompt.datasets.synthetic.recipe import SyntheticRecipe
+    from vaprompt.datasets.synthetic.writer import write_synthetic
+
+    folder = tmp_path_factory.mktemp("extraction") / "data"
+    write_synthetic(folder, SyntheticRecipe(videos=6, seconds=2.5, seed=3))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(root) -> Dataset:
+    return open_dataset(root)
+
+
+@pytest.fixture(scope="session")
+def store(dataset, recipe, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("extracted") / "tiny.zarr"
+    report = extract(dataset, recipe, path)
+    assert report.failed == {}
+    assert report.done == [video.name for video in dataset.videos]
+    return path
+
+
+@pytest.fixture
+def own(root, tmp_path) -> Dataset:
+    """Return a copy of the data set that a test may change, with the same modification times."""
+    shutil.copytree(root, tmp_path / "data", copy_function=shutil.copy2)
+    return open_dataset(tmp_path / "data")
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def by_name(dataset: Dataset, name: str) -> Video:
+    (found,) = (video for video in dataset.videos if video.name == name)
+    return found
+
+
+def labelled(dataset: Dataset) -> Video:
+    """Return a video with an annotation and an mp4 of its own."""
+    media = [video.media for video in dataset.videos]
+    own = (video for video in dataset.videos if video.media is not None and media.count(video.media) == 1)
+    return next(video for video in own if video.annotation is not None and video.media.suffix == ".mp4")
+
+
+def touch_later(path: Path) -> None:
+    """Give a file that was overwritten a later time, however coarse the clock of the disk is."""
+    state = path.stat()
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 10**9))
