@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from vaprompt.encoders.embedded import NOTE
 from vaprompt.recipes import Recipe
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -76,10 +77,7 @@ def remarks(extraction: Mapping[str, Any]) -> list[str]:
     weights = {str(extraction.get(stream, {}).get("weights", "")) for stream in ("image", "audio")}
     said = []
     if EMBEDDED in weights:
-        said.append(
-            "embedded miniature encoders: they know drawn faces and synthetic voices only; "
-            "scores say nothing about real people"
-        )
+        said.append(NOTE)
     if any(name.startswith("random:") for name in weights):
         said.append("encoders with random weights: scores say nothing about the method")
     return said
