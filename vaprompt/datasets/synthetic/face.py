@@ -89,7 +89,7 @@ class FacePainter:
             return point_M2 * [narrow, 1 - 0.06 * abs(expression.pitch)] + [turn, nod]
 
         hair_low = 1.25 if face.long_hair else 0.1
-        fill(_oval(0, -0.2, face.width + 0.14, face.height + 0.1), face.hair)
+        fill(_oval(0.0, -0.2, face.width + 0.14, face.height + 0.1), face.hair)
         if face.long_hair:
             side = face.width + 0.12
             fill(np.array([[-side, -0.3], [side, -0.3], [side - 0.08, hair_low], [-side + 0.08, hair_low]]), face.hair)
@@ -167,7 +167,7 @@ class FacePainter:
         arch_M = 1 - np.abs(_ALONG_M) ** 2.5
         lip = face.lip_thickness
 
-        def band(upper_M: Points, lower_M: Points) -> Points:
+        def band(upper_M: Float64[np.ndarray, "half"], lower_M: Float64[np.ndarray, "half"]) -> Points:
             return inner(np.stack((np.r_[x_M, x_M[::-1]], np.r_[upper_M, lower_M[::-1]]), axis=1))
 
         upper_M, lower_M = middle_M - 0.4 * gap_M, middle_M + 1.2 * gap_M
