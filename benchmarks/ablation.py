@@ -2,7 +2,9 @@
 
     python benchmarks/ablation.py [STORE [RECIPE]] [--seeds 3] [--out benchmarks/ablation.json]
 
-The store is that of `make demo` where none is given. Trains each variant once a seed, evaluates it on the validation split, and writes official mean CCCs with their
+The store is that of `make demo` where none is given.
+
+Trains each variant once a seed, evaluates it on the validation split, and writes official mean CCCs with their
 mean and spread (standard deviation, ddof 1), the ridge baseline, and what the table is to be read with.
 """
 
