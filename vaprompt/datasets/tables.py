@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from pydantic import Field
 
 from vaprompt.datasets.timed import TimedAnnotation
