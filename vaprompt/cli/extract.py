@@ -32,7 +32,7 @@ def extract(
     """
     from vaprompt.cli.output import print_json, print_lines
     from vaprompt.cli.progress import progress
-    from vaprompt.cli.tell import extraction_lines
+    from vaprompt.cli.tell import extraction_lines, problem_lines
     from vaprompt.datasets.description import open_dataset
     from vaprompt.devices import pick_device
     from vaprompt.extraction.pipeline import extract as run_extraction
@@ -41,11 +41,12 @@ def extract(
 
     wanted = read_recipe(ExtractRecipe, recipe or shipped("extract", "paper"), changes or ())
     watcher = progress()
-    report = run_extraction(
-        open_dataset(data, watcher), wanted, store, device=pick_device(device), limit=limit, progress=watcher
-    )
+    dataset = open_dataset(data, watcher)
+    for line in problem_lines(dataset.problems):
+        watcher.say(line)
+    report = run_extraction(dataset, wanted, store, device=pick_device(device), limit=limit, progress=watcher)
     if as_json:
-        print_json({"store": store, **vars(report)})
+        print_json({"store": store, **vars(report), "problems": dataset.problems})
     else:
         print_lines([*extraction_lines(report), f"store: {store}"])
     raise typer.Exit(3 if report.failed else 0)

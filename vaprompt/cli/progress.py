@@ -6,19 +6,36 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Protocol, cast, runtime_checkable
 
 from vaprompt.progress import Progress, Task
 
 
-def progress(stream: IO[str] | None = None) -> Progress:
+@runtime_checkable
+class Stream(Protocol):
+    """A text file to write to, as far as it is needed here."""
+
+    def write(self, text: str, /) -> object:
+        """Write the text."""
+        ...
+
+    def flush(self) -> object:
+        """Let what was written be seen."""
+        ...
+
+    def isatty(self) -> bool:
+        """Say whether a person watches."""
+        ...
+
+
+def progress(stream: Stream | None = None) -> Progress:
     """Return what suits `stream` (stderr when None): bars where a person watches, plain lines in a log."""
     stream = sys.stderr if stream is None else stream
     if not stream.isatty():
         return PlainProgress(stream)
     from vaprompt.cli.bars import RichProgress
 
-    return RichProgress(stream)
+    return RichProgress(cast(IO[str], stream))
 
 
 class PlainProgress:
@@ -26,7 +43,7 @@ class PlainProgress:
 
     def __init__(
         self,
-        stream: IO[str] | None = None,
+        stream: Stream | None = None,
         *,
         every: int | float = 15,
         clock: Callable[[], int | float] = time.monotonic,

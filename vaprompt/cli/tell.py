@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vaprompt.cli.output import print_lines, print_table, score, size
+from vaprompt.datasets.base import Problem
 from vaprompt.extraction.pipeline import ExtractionReport
 from vaprompt.training.run import TrainResult
 
-DIGEST = 64  # characters of a SHA-256 in hexadecimal
+DIGEST = "sha256:"
+PROBLEMS_SHOWN = 10
+
+
+def problem_lines(problems: Sequence[Problem]) -> list[str]:
+    """Return what does not fit together in a data set, the first few of it."""
+    lines = [f"{problem.video}: {problem.kind}: {problem.detail}" for problem in problems[:PROBLEMS_SHOWN]]
+    if len(problems) > PROBLEMS_SHOWN:
+        lines.append(f"and {len(problems) - PROBLEMS_SHOWN} more of the kind; --json lists them all")
+    return lines
 
 
 def extraction_lines(report: ExtractionReport) -> list[str]:
@@ -27,7 +37,7 @@ def training_lines(result: TrainResult) -> list[str]:
     scores = f"valence {score(result.valence)}, arousal {score(result.arousal)}, mean {score(result.mean)}"
     return [
         f"run {work}; best epoch {result.best_epoch}",
-        f"CCC at the ends of the validation windows: {scores}",
+        f"CCC at the validation windows' ends: {scores}",
         *(f"note: {note}" for note in result.notes),
     ]
 
@@ -76,5 +86,5 @@ def _made_by(fingerprint: Mapping[str, Any]) -> str:
             shown.append(f"{key} ({_made_by(value)})")
         else:
             text = str(value)
-            shown.append(f"{key} {text[:12]}" if len(text) >= DIGEST else f"{key} {text}")
+            shown.append(f"{key} {text[: len(DIGEST) + 12]}" if text.startswith(DIGEST) else f"{key} {text}")
     return ", ".join(shown)

@@ -58,4 +58,4 @@ def plot_prediction(video: PredictedVideo) -> Path:
 
 
 def _shown(score: float | None) -> str:
-    return "undefined" if score is None else f"{score:.2f}"
+    return "undefined" if score is None else f"{score:z.2f}"
