@@ -115,8 +115,8 @@ def write_crops(folder: Path, frames: int, every: int) -> int:
     return frames // every
 
 
-def write_media(path: Path, frames: int, rate: int = RATE, *, sound: bool = True) -> Path:
-    """Write an mp4 of this many frames that all show the same 16x16 picture, with silence as long."""
+def write_media(path: Path, frames: int, rate: int = RATE, *, sound: bool = True, seconds: float | None = None) -> Path:
+    """Write an mp4 of this many frames that show one 16x16 picture, with silence as long, or of so many seconds."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=rate)
         video.width = video.height = 16
@@ -132,7 +132,7 @@ def write_media(path: Path, frames: int, rate: int = RATE, *, sound: bool = True
             silence = bytes([*audio.encode(piece), *audio.encode(None)][1])
         for index in range(frames):
             _mux(container, content, index, Fraction(1, rate), video, key=True)
-        for index in range(round(frames / rate * 8000 / 1024) if audio is not None else 0):
+        for index in range(round((seconds or frames / rate) * 8000 / 1024) if audio is not None else 0):
             _mux(container, silence, 1024 * index, Fraction(1, 8000), audio, key=True)
     return path
 

@@ -15,12 +15,13 @@ HEADER = "video,time,valence,arousal,split"
 
 
 def describe(tmp_path, text="", *, layout="csv", path="labels.csv"):
+    lines = text.splitlines()
+    first = next((index for index, line in enumerate(lines) if line.startswith("[")), len(lines))
+    if "[labels]" not in lines:
+        lines += ["[labels]", f'path = "{path}"']
+    top = ['name = "mine"', f'layout = "{layout}"', 'root = "set"', *lines[:first]]
     source = tmp_path / "mine.toml"
-    top, _, tables = text.partition("[")
-    labels = "" if "[labels]" in text else f'[labels]\npath = "{path}"\n'
-    source.write_text(
-        f'name = "mine"\nlayout = "{layout}"\nroot = "set"\n{top}\n{labels}' + (f"[{tables}" if tables else "")
-    )
+    source.write_text("\n".join([*top, *lines[first:]]) + "\n")
     return source
 
 

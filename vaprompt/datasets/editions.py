@@ -60,7 +60,7 @@ class Recognised:
     near: bool
     """Whether it is meant to be the whole edition, so that a different count is a fault."""
     complete: bool
-    """Whether the files of train and validation are as many as the edition's."""
+    """Whether the files of all splits are as many as the edition's; a list of test videos need not be there."""
 
 
 def recognise(videos: Mapping[Split, int]) -> Recognised:
@@ -68,8 +68,8 @@ def recognise(videos: Mapping[Split, int]) -> Recognised:
     near = [edition for edition in EDITIONS if _near(edition, videos)]
     if near:
         edition = min(near, key=lambda edition: _distance(edition, videos))
-        labelled = (split for split in edition.splits if split != "test")
-        complete = all(videos[split] == edition.splits[split].videos for split in labelled)
+        present = (split for split in edition.splits if split != "test" or videos[split])
+        complete = all(videos[split] == edition.splits[split].videos for split in present)
         return Recognised(edition.name, edition, near=True, complete=complete)
     latest = EDITIONS[0]
     if all(videos[split] <= latest.splits[split].videos for split in SPLITS):

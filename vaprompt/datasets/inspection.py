@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32
 
-from vaprompt.datasets.annotation import alignment_note, annotation_of
+from vaprompt.datasets.annotation import annotation_of
 from vaprompt.datasets.base import Annotation, Dataset, Problem, Video
 from vaprompt.errors import AnnotationError, MediaError
 from vaprompt.media.audio import sound_extent
@@ -116,7 +116,9 @@ class Inspector:
             detail = f"{rows} annotation rows, but {frames} frames ({source}): too different to belong together"
             self._refuse(seen, "frames and rows", video, detail, video.annotation)
         else:
-            detail = f"{alignment_note(rows, frames)} ({source})"
+            detail = (
+                f"{rows} annotation rows, {frames} frames ({source}): the first {min(rows, frames)} of both are used"
+            )
             seen.problems.append(Problem("frames and rows", video.name, detail, video.annotation))
 
     def _crops(self, video: Video, folder: Path, seen: Seen) -> None:

@@ -165,7 +165,7 @@ class _Reading:
             if name not in names:
                 fault = f"has no column '{shown}', only {', '.join(names)[:120]}"
                 raise AnnotationError(
-                    self._path, line=1, fault=fault, remedy="name the columns under [columns] in the description"
+                    self._path, line=1, fault=fault, remedy="name the columns under [labels.columns] in the description"
                 )
             if names.count(name) > 1:
                 raise AnnotationError(
