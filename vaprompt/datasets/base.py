@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
@@ -26,6 +26,7 @@ class Labels:
     """False where the annotators marked the frame as invalid."""
 
 
+@runtime_checkable
 class Annotation(Protocol):
     """What stands in the files about one video, read and found in order, before the frames' times are known."""
 
@@ -53,6 +54,7 @@ class Annotation(Protocol):
         ...
 
 
+@runtime_checkable
 class Annotations(Protocol):
     """Where a data set's labels come from, when they are not one file a video with one row a frame."""
 
