@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import vaprompt
-from vaprompt.cli import demo, doctor, evaluate, extract, predict, store, synth, train, weights
+from vaprompt.cli import data, demo, doctor, evaluate, extract, predict, store, synth, train, weights
 from vaprompt.errors import VapromptError
 
 BUG, INTERRUPTED = 1, 130
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.command("demo", short_help="The whole job on drawn faces, in minutes.")(demo.demo)
 app.command("synth", short_help="Write a synthetic data set.")(synth.synth)
+app.add_typer(data.app, name="data")
 app.command("extract", short_help="Stage 1: a data set to a feature store.")(extract.extract)
 app.add_typer(store.app, name="store")
 app.command("train", short_help="Stage 2: a feature store to a run.")(train.train)

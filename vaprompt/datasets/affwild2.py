@@ -15,7 +15,7 @@ from vaprompt.datasets.base import Dataset, Problem, Split, Video
 from vaprompt.datasets.survey import Survey, subfolders, survey
 from vaprompt.errors import DatasetError
 
-__all__ = ["align", "alignment_note", "read_affwild2", "read_annotation", "recognises", "submission_template"]
+__all__ = ["align", "alignment_note", "read_affwild2", "read_annotation", "recognises", "submission_template", "unused"]
 
 Faces = Literal["crops", "frames"]
 
@@ -64,9 +64,9 @@ def read_affwild2(
         entry = Video(video, split, _media_of(video, media), crops.get(video), path)
         videos.append(entry)
         problems += _lacking(entry, read)
-        problems += [Problem("doubled", video, doubled_crops[video])] if video in doubled_crops else []
+        problems += [Problem("doubled", video, doubled_crops[video], crops[video])] if video in doubled_crops else []
         stem = entry.media.stem if entry.media else ""
-        problems += [Problem("doubled", video, doubled_media[stem])] if stem in doubled_media else []
+        problems += [Problem("doubled", video, doubled_media[stem], entry.media)] if stem in doubled_media else []
     _refuse_repeated(videos, root)
     order: dict[Split, int] = {"train": 0, "validation": 1, "test": 2}
     videos.sort(key=lambda video: (order[video.split], video.name))
@@ -87,6 +87,23 @@ def submission_template(root: Path) -> Path | None:
             root, fault=f"holds {len(templates)} templates: {_listed(templates)}", remedy="keep that of one edition"
         )
     return templates[0] if templates else None
+
+
+def unused(dataset: Dataset) -> tuple[list[Path], list[Path]]:
+    """Return the media files, and the folders of crops, that belong to no video of the data set.
+
+    Some are the other challenges'. Those of videos that the description excludes are not among them.
+
+    Raises:
+        DatasetError: the data set's folder is not there any more.
+    """
+    found = survey(dataset.root)
+    names = {video.name for video in dataset.videos} | set(dataset.excluded)
+    taken = names | {PERSON.sub("", name) for name in names}
+    used = {video.media.stem for video in dataset.videos if video.media is not None}
+    media = [path for path in found.media if path.stem not in used and path.stem not in taken]
+    crops = [path for folder in found.aligned for path in subfolders(folder) if path.name not in names]
+    return media, crops
 
 
 def _valence_arousal(found: Survey) -> list[Path]:

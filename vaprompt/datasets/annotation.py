@@ -5,11 +5,13 @@ Axes: F frames of a video; row i (1-based) belongs to frame i.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float64
 
-from vaprompt.datasets.base import Labels
+from vaprompt.datasets.base import Annotation, Dataset, Labels, Video
 from vaprompt.errors import AnnotationError
 
 HEADER = "valence,arousal"
@@ -17,6 +19,51 @@ INVALID = -5.0
 """Stands in both columns of a frame that the annotators marked as invalid."""
 
 _LEAVE_OUT = "correct the row, or leave the video out with `exclude` in the data set's description"
+
+
+@dataclass(frozen=True)
+class FrameAnnotation:
+    """Labels of which row i belongs to frame i; see `vaprompt.datasets.base.Annotation`."""
+
+    labels: Labels
+    path: Path
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.labels.valid_F)
+
+    @property
+    def invalid(self) -> int:
+        """Number of rows of -5."""
+        return int(np.sum(~self.labels.valid_F))
+
+    @property
+    def per_frame(self) -> bool:
+        """Rows are frames."""
+        return True
+
+    def fitted(self, time_F: Float64[np.ndarray, "F"]) -> tuple[Labels, list[str]]:
+        """Return the labels of the frames that exist on both sides, and a remark where the counts differ.
+
+        Raises:
+            AnnotationError: rows and frames differ by more than 1 % and by more than 10.
+        """
+        note = alignment_note(self.rows, len(time_F))
+        return align(self.labels, len(time_F), self.path), [] if note is None else [note]
+
+
+def annotation_of(dataset: Dataset, video: Video) -> Annotation | None:
+    """Return a video's annotation, or None where it has none.
+
+    Raises:
+        AnnotationError: it breaks its format; the error names file and line.
+    """
+    if video.annotation is None:
+        return None
+    if dataset.annotations is not None:
+        return dataset.annotations.read(video.name)
+    return FrameAnnotation(read_annotation(video.annotation), video.annotation)
 
 
 def read_annotation(path: Path) -> Labels:

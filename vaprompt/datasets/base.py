@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Float64
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -26,6 +26,52 @@ class Labels:
     """False where the annotators marked the frame as invalid."""
 
 
+@runtime_checkable
+class Annotation(Protocol):
+    """What stands in the files about one video, read and found in order, before the frames' times are known."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        ...
+
+    @property
+    def invalid(self) -> int:
+        """Number of rows that are marked as not valid."""
+        ...
+
+    @property
+    def per_frame(self) -> bool:
+        """Whether row i belongs to frame i, so that rows and frames must be as many."""
+        ...
+
+    def fitted(self, time_F: Float64[np.ndarray, "F"]) -> tuple[Labels, list[str]]:
+        """Return the labels of the frames at these times (the first frames, where there are fewer), and remarks.
+
+        Raises:
+            AnnotationError: annotation and video cannot belong together.
+        """
+        ...
+
+
+@runtime_checkable
+class Annotations(Protocol):
+    """Where a data set's labels come from, when they are not one file a video with one row a frame."""
+
+    def read(self, video: str) -> Annotation:
+        """Return one video's annotation.
+
+        Raises:
+            AnnotationError: its rows break the format; the error names file and line.
+        """
+        ...
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides how the rows become labels, for the store."""
+        ...
+
+
 @dataclass(frozen=True)
 class Video:
     """One annotated person in one video."""
@@ -38,7 +84,7 @@ class Video:
     crops: Path | None
     """Folder of this person's face crops, `00001.jpg` is frame 1. None where there are none."""
     annotation: Path | None
-    """Annotation file; None for the test split."""
+    """The file that holds this video's labels; None where it has none (Aff-Wild2's test split)."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +92,11 @@ class Problem:
     """Something in a data set that does not fit together."""
 
     kind: str
+    """A few words that are the same for all problems of the kind, such as `no media`."""
     video: str
+    """Empty where it is about no single video."""
     detail: str
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -61,3 +110,9 @@ class Dataset:
     """`crops`: the image stream reads face crops; `frames`: it reads whole video frames."""
     videos: tuple[Video, ...]
     problems: tuple[Problem, ...] = field(default=())
+    annotations: Annotations | None = None
+    """How labels are read; None: each video's file has one row a frame, as in Aff-Wild2."""
+    label_range: tuple[float, float] | None = None
+    """The scale of the labels in the files, mapped to [-1, 1]; None: it is [-1, 1]."""
+    excluded: tuple[str, ...] = ()
+    """Names that its description leaves out."""

@@ -11,7 +11,10 @@ from pydantic import Field
 
 from vaprompt.datasets.affwild2 import read_affwild2, recognises
 from vaprompt.datasets.base import Dataset
+from vaprompt.datasets.splits import SplitRecipe
 from vaprompt.datasets.synthetic.recipe import SyntheticRecipe
+from vaprompt.datasets.tables import TableRecipe
+from vaprompt.datasets.tabular import read_tabular
 from vaprompt.errors import DatasetError, RecipeError
 from vaprompt.progress import SILENT, Progress
 from vaprompt.recipes import Recipe, read_recipe
@@ -22,7 +25,7 @@ class DatasetRecipe(Recipe):
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
     """Recorded in every store that is made from it."""
-    layout: Literal["affwild2"] = "affwild2"
+    layout: Literal["affwild2", "csv", "csv-per-video"] = "affwild2"
     """How the folders are arranged; data/README.md describes each layout exactly."""
     root: str = Field(min_length=1)
     """The folder it lies in; relative to the folder of the description, `~` is the home folder."""
@@ -30,6 +33,12 @@ class DatasetRecipe(Recipe):
     """Read face crops or whole video frames; `auto` takes crops where there are any."""
     exclude: list[str] = Field(default_factory=list)
     """Names of videos to leave out."""
+    crops: str | None = None
+    """Layouts csv and csv-per-video: folder of face crops below `root`, with one folder a video in it."""
+    labels: TableRecipe | None = None
+    """Layouts csv and csv-per-video: where the labels are and how they are read."""
+    splits: SplitRecipe | None = None
+    """Layouts csv and csv-per-video: the splits, where no column of the table says them."""
     synthetic: SyntheticRecipe | None = None
     """When given, the data set is generated at `root` before it is read, unless it is there already."""
 
@@ -71,7 +80,29 @@ def _described(source: Path, progress: Progress) -> Dataset:
         raise RecipeError(
             source, fault=f"its root {root} is not a folder", remedy="set `root` to where the data set lies"
         )
-    return _without(read_affwild2(root, faces=recipe.faces, name=recipe.name), recipe.exclude, source)
+    return _without(_read(recipe, root, source), recipe.exclude, source)
+
+
+def _read(recipe: DatasetRecipe, root: Path, source: Path) -> Dataset:
+    if recipe.layout == "affwild2":
+        given = [key for key in ("crops", "labels", "splits") if getattr(recipe, key) is not None]
+        if given:
+            fault = f"{given[0]} says nothing in the layout affwild2"
+            raise RecipeError(source, fault=fault, remedy="remove it, or set layout = 'csv' or 'csv-per-video'")
+        return read_affwild2(root, faces=recipe.faces, name=recipe.name)
+    if recipe.labels is None:
+        fault = f"layout {recipe.layout} needs to know where the labels are"
+        raise RecipeError(source, fault=fault, remedy="add [labels] with path = 'labels.csv'")
+    return read_tabular(
+        root,
+        source=source,
+        name=recipe.name,
+        layout=recipe.layout,
+        faces=recipe.faces,
+        labels=recipe.labels,
+        splits=recipe.splits,
+        crops=recipe.crops,
+    )
 
 
 def _without(dataset: Dataset, exclude: list[str], source: Path) -> Dataset:
@@ -86,4 +117,5 @@ def _without(dataset: Dataset, exclude: list[str], source: Path) -> Dataset:
         dataset,
         videos=tuple(video for video in dataset.videos if video.name not in exclude),
         problems=tuple(problem for problem in dataset.problems if problem.video not in exclude),
+        excluded=tuple(exclude),
     )

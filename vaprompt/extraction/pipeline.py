@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from vaprompt import __version__
-from vaprompt.datasets.annotation import align, alignment_note, read_annotation
-from vaprompt.datasets.base import Dataset, Labels, Video
+from vaprompt.datasets.annotation import annotation_of
+from vaprompt.datasets.base import Annotation, Dataset, Labels, Video
 from vaprompt.encoders.base import AudioEncoder, ImageEncoder
 from vaprompt.encoders.registry import audio_encoder, image_encoder
 from vaprompt.errors import AnnotationError, DatasetError, MediaError
@@ -80,13 +80,18 @@ def extract(
         TargetError: the store cannot be written.
     """
     fingerprints = stream_fingerprints(recipe, dataset.faces)
+    if dataset.annotations is not None:
+        fingerprints["labels"] |= dataset.annotations.fingerprint
     if read_attributes(store) is not None:
         there = FeatureStore.open(store)
         for stream, fingerprint in fingerprints.items():
             there.require(stream, fingerprint)
+    described: dict[str, Any] = {"name": dataset.name, "layout": dataset.layout, "faces": dataset.faces}
+    if dataset.label_range is not None:
+        described["label_range"] = list(dataset.label_range)
     target = FeatureStore.create(
         store,
-        dataset={"name": dataset.name, "layout": dataset.layout, "faces": dataset.faces},
+        dataset=described,
         recipe=recipe.model_dump(mode="json"),
     )
     with target.exclusive():
@@ -157,17 +162,17 @@ class _Extraction:
         media, crops = self._files(video)
         wants_image, wants_labels = "image" in job.streams, "labels" in job.streams
         # First what is cheap: labels that cannot be read or do not fit must not cost an hour of encoding.
-        annotated = read_annotation(video.annotation) if wants_labels and video.annotation is not None else None
+        annotated = annotation_of(self._dataset, video) if wants_labels else None
         time_F = known_times(media, self._recipe, crops) if wants_image else frame_times(media)
         if time_F is not None:
-            _fitted(annotated, len(time_F), video)
+            _fitted(annotated, time_F)
         if wants_image:
             time_F = self._write_image(video, media, crops, time_F, task)
         assert time_F is not None
         if "audio" in job.streams:
             self._write_audio(video, media, float(time_F[-1]), task)
         if wants_labels:
-            labels, notes = _fitted(annotated, len(time_F), video)
+            labels, notes = _fitted(annotated, time_F)
             self._write_labels(video, labels, time_F[: len(labels.valid_F)], notes)
 
     def _files(self, video: Video) -> tuple[Path, Path | None]:
@@ -246,9 +251,9 @@ class _Extraction:
         return {role: facts(path) for role, path in sources(self._dataset, stream, video).items()}
 
 
-def _fitted(labels: Labels | None, frames: int, video: Video) -> tuple[Labels, list[str]]:
+def _fitted(annotated: Annotation | None, time_F: Float64[np.ndarray, "F"]) -> tuple[Labels, list[str]]:
     """Return labels for as many frames as a video has (none valid without annotation), and remarks on them."""
-    if labels is None or video.annotation is None:
+    if annotated is None:
+        frames = len(time_F)
         return Labels(np.full((frames, 2), NO_LABEL, dtype=np.float32), np.zeros(frames, dtype=np.bool_)), []
-    note = alignment_note(len(labels.valid_F), frames)
-    return align(labels, frames, video.annotation), [] if note is None else [note]
+    return annotated.fitted(time_F)

@@ -46,6 +46,8 @@ class MediaInfo:
     """Seconds of picture; None where the header does not say."""
     audio: AudioInfo | None
     """None where there is no audio stream."""
+    frames: int | None = None
+    """Number of frames; None where the header does not say."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def probe(path: Path) -> MediaInfo:
             rate=float(video.average_rate) if video.average_rate else None,
             duration=_duration(video, container),
             audio=None if audio is None else AudioInfo(audio.rate, audio.channels, _duration(audio, container)),
+            frames=video.frames or None,
         )
 
 

@@ -56,6 +56,8 @@ def predict(
 ) -> PredictionReport:
     """Write `frame,time,valence,arousal` of every decoded frame of each media file to a CSV in `out`.
 
+    Valence and arousal are on the scale of the data set's labels, [-1, 1] unless its description says otherwise.
+
     A file that cannot be decoded is recorded in the report, and the others go on.
 
     Args:
@@ -94,6 +96,12 @@ def predict(
     return report
 
 
+def label_scale(run: Run) -> tuple[float, float]:
+    """Return the lowest and highest value of the scale of the data set that a run was trained on; -1 and 1 mostly."""
+    low, high = run.facts["store"]["dataset"].get("label_range", (-1.0, 1.0))
+    return float(low), float(high)
+
+
 def _predict_one(
     run: Run, recipe: ExtractRecipe, file: Path, target: Path, seeing: ImageEncoder, hearing: AudioEncoder
 ) -> PredictedVideo:
@@ -108,9 +116,13 @@ def _predict_one(
     with published(target) as aside, aside.open("w", newline="", encoding="utf-8") as text:
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(("frame", "time", "valence", "arousal"))
-        for index, (time, (valence, arousal)) in enumerate(zip(features.frame_time_F, value_F2, strict=True)):
+        low, high = scale = label_scale(run)
+        shown_F2 = low + (value_F2.astype(np.float64) + 1) / 2 * (high - low)
+        for index, (time, (valence, arousal)) in enumerate(zip(features.frame_time_F, shown_F2, strict=True)):
             rows.writerow((index + 1, f"{time:.6f}", f"{valence:.6f}", f"{arousal:.6f}"))
     notes = list(features.notes)
+    if scale != (-1.0, 1.0):
+        notes.append(f"valence and arousal in the CSV are on the data set's scale, {low:g} to {high:g}")
     if run.facts["store"]["dataset"].get("faces") == "crops":
         notes.append(WHOLE_FRAMES)
     notes += remarks(run.facts["extraction"])

@@ -62,13 +62,13 @@ class FeatureStore:
 
     @classmethod
     def create(
-        cls, path: Path | str, *, dataset: Mapping[str, str] | None = None, recipe: Mapping[str, Any] | None = None
+        cls, path: Path | str, *, dataset: Mapping[str, Any] | None = None, recipe: Mapping[str, Any] | None = None
     ) -> FeatureStore:
         """Return the store in the folder `path`, beginning one where there is none.
 
         Args:
             path: the folder, whose parents are made; by convention its name ends in `.zarr`.
-            dataset: `name`, `layout` and `faces` of the data set that the store is made of.
+            dataset: `name`, `layout` and `faces` of the data set that the store is made of, and `label_range` if any.
             recipe: the resolved extraction recipe; replaces the one kept, which must agree in all that is keyed.
 
         Raises:
@@ -100,8 +100,8 @@ class FeatureStore:
         return self._path
 
     @property
-    def dataset(self) -> dict[str, str]:
-        """`name`, `layout` and `faces` of the data set."""
+    def dataset(self) -> dict[str, Any]:
+        """`name`, `layout` and `faces` of the data set; `label_range` where its labels had another scale."""
         return dict(self._root.get("dataset", {}))
 
     @property

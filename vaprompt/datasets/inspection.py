@@ -1,0 +1,204 @@
+"""A look at one video of a data set: its annotation, media and crops, and whether they fit each other.
+
+Axes: F frames of the video, N face crops, R rows of an annotation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32
+
+from vaprompt.datasets.annotation import annotation_of
+from vaprompt.datasets.base import Annotation, Dataset, Problem, Video
+from vaprompt.errors import AnnotationError, MediaError
+from vaprompt.media.audio import sound_extent
+from vaprompt.media.crops import CROP_NAME, list_crops, read_image
+from vaprompt.media.video import MediaInfo, frame_times, probe
+
+SOUND_SECONDS = 0.5
+"""Sound that differs from the picture's length by more than this is told."""
+FEW_FRAMES, FEW_SHARE = 10, 0.01
+"""Counts that differ by no more than one of these still belong together (conventions of Aff-Wild2)."""
+
+
+@dataclass
+class Seen:
+    """What was found of one video."""
+
+    problems: list[Problem] = field(default_factory=list)
+    left_out: bool = False
+    """Extraction cannot take it."""
+    rows: int | None = None
+    """Rows of its annotation; None without one, or where it cannot be read."""
+    invalid: int = 0
+    frames: int | None = None
+    media: MediaInfo | None = None
+    crops: int = 0
+    missing_crops: int = 0
+
+
+@dataclass(frozen=True)
+class _Media:
+    info: MediaInfo
+    end: float | None
+    """Seconds from the first frame to the end of the picture, as far as known."""
+    sound: float | None
+    """When the sound ends; None without sound, or where the header does not say."""
+    exact: bool
+    """Whether it was decoded."""
+
+
+class Inspector:
+    """Looks at the videos of a data set, one after the other."""
+
+    def __init__(self, dataset: Dataset, template: Mapping[str, int], *, deep: bool) -> None:
+        """Prepare for a data set; `template` holds the rows of the submission's template for each video."""
+        self._dataset, self._template, self._deep = dataset, template, deep
+        # Two people share a video: what is known of a file is kept, a few numbers each.
+        self._known: dict[Path, _Media | MediaError] = {}
+        self._listed = {(problem.kind, problem.video) for problem in dataset.problems}
+
+    def inspect(self, video: Video) -> Seen:
+        """Return what is there of a video and what is wrong with it."""
+        seen = Seen()
+        annotation = self._annotation(video, seen)
+        media = self._media(video, seen)
+        counted = None if media is None else media.info.frames
+        if annotation is not None and annotation.per_frame:
+            seen.frames = annotation.rows
+            if media is not None and counted is not None:
+                self._compare_rows(video, annotation.rows, counted, media, seen)
+        else:
+            seen.frames = self._template.get(video.name, counted)
+        if video.crops is not None:
+            self._crops(video, video.crops, seen)
+        if media is not None:
+            seen.problems += self._sound(video, media)
+        lacking = video.media is None or (self._dataset.faces == "crops" and video.crops is None)
+        seen.left_out = seen.left_out or lacking
+        return seen
+
+    def _annotation(self, video: Video, seen: Seen) -> Annotation | None:
+        try:
+            annotation = annotation_of(self._dataset, video)
+        except AnnotationError as error:
+            self._refuse(seen, "annotation", video, str(error), video.annotation)
+            return None
+        if annotation is not None:
+            seen.rows, seen.invalid = annotation.rows, annotation.invalid
+        return annotation
+
+    def _media(self, video: Video, seen: Seen) -> _Media | None:
+        if video.media is None:
+            return None
+        if video.media not in self._known:
+            try:
+                self._known[video.media] = _decoded(video.media) if self._deep else _by_header(video.media)
+            except MediaError as error:
+                self._known[video.media] = error
+        known = self._known[video.media]
+        if isinstance(known, MediaError):
+            self._refuse(seen, "unreadable media", video, str(known), video.media)
+            return None
+        seen.media = known.info
+        return known
+
+    def _compare_rows(self, video: Video, rows: int, frames: int, media: _Media, seen: Seen) -> None:
+        if rows == frames:
+            return
+        source = "decoded" if media.exact else "by the header of the media file"
+        if _too_different(rows, frames):
+            detail = f"{rows} annotation rows, but {frames} frames ({source}): too different to belong together"
+            self._refuse(seen, "frames and rows", video, detail, video.annotation)
+        else:
+            detail = (
+                f"{rows} annotation rows, {frames} frames ({source}): the first {min(rows, frames)} of both are used"
+            )
+            seen.problems.append(Problem("frames and rows", video.name, detail, video.annotation))
+
+    def _crops(self, video: Video, folder: Path, seen: Seen) -> None:
+        try:
+            frame_N = _crop_frames(folder)
+            for path in _all_crops(folder) if self._deep else ():
+                read_image(path)
+        except MediaError as error:
+            if self._dataset.faces == "crops":
+                self._refuse(seen, "unreadable crops", video, str(error), folder)
+            else:
+                seen.problems.append(Problem("unreadable crops", video.name, str(error), folder))
+            return
+        frames = seen.frames
+        if frames is None:
+            seen.crops = len(frame_N)
+            return
+        seen.crops = int(np.searchsorted(frame_N, frames, side="right"))
+        seen.missing_crops = frames - seen.crops
+        fault = None
+        if seen.crops == 0:
+            fault = f"no crop of the {frames} frames"
+        elif _too_different(max(int(frame_N[-1]), frames), frames):
+            fault = f"crops up to frame {frame_N[-1]}, but there are {frames} frames: they do not belong together"
+        if fault is not None and self._dataset.faces == "crops":
+            self._refuse(seen, "crops", video, fault, folder)
+        elif frame_N.size and frame_N[-1] > frames:
+            detail = f"crops up to frame {frame_N[-1]}, but there are {frames} frames"
+            seen.problems.append(Problem("crops", video.name, detail, folder))
+
+    def _sound(self, video: Video, media: _Media) -> Iterator[Problem]:
+        if media.info.audio is None:
+            yield Problem("no sound", video.name, "no audio stream: silence", video.media)
+        elif media.sound is not None and media.end is not None and abs(media.sound - media.end) > SOUND_SECONDS:
+            what = "silence is put behind it" if media.sound < media.end else "the rest is not used"
+            rate = f"sound at {media.info.audio.rate} Hz"
+            detail = f"{rate} ends at {media.sound:.1f} s, the picture at {media.end:.1f} s: {what}"
+            yield Problem("sound length", video.name, detail, video.media)
+
+    def _refuse(self, seen: Seen, kind: str, video: Video, detail: str, file: Path | None) -> None:
+        seen.left_out = True
+        if (kind, video.name) not in self._listed:
+            seen.problems.append(Problem(kind, video.name, detail, file))
+
+
+def _by_header(path: Path) -> _Media:
+    info = probe(path)
+    return _Media(info, info.duration, None if info.audio is None else info.audio.duration, exact=False)
+
+
+def _decoded(path: Path) -> _Media:
+    info, time_F = probe(path), frame_times(path)
+    extent = sound_extent(path)
+    counted = MediaInfo(info.width, info.height, info.rate, info.duration, info.audio, len(time_F))
+    return _Media(counted, float(time_F[-1]), None if extent is None else extent[1], exact=True)
+
+
+def _too_different(one: int, other: int) -> bool:
+    difference = abs(one - other)
+    return difference > FEW_FRAMES and difference > FEW_SHARE * max(one, other)
+
+
+def _crop_frames(folder: Path) -> Int32[np.ndarray, "N"]:
+    """Return the numbers of the crops in a folder, ascending; as `list_crops`, but without a path for each file.
+
+    Raises:
+        MediaError: the folder cannot be listed, numbers start at 0, or two files claim the same frame.
+    """
+    try:
+        # Names alone: a Path for each of three million crops would take most of the time.
+        with os.scandir(folder) as entries:
+            matches = [CROP_NAME.fullmatch(entry.name) for entry in entries]
+    except OSError as error:
+        raise MediaError(folder, fault=f"cannot be listed ({error.strerror})", remedy="check its rights") from None
+    frame_N = np.fromiter((int(match[1]) for match in matches if match is not None), dtype=np.int32)
+    frame_N.sort()
+    if frame_N.size and (frame_N[0] == 0 or np.any(np.diff(frame_N) == 0)):
+        list_crops(folder)  # raises, and names the file
+    return frame_N
+
+
+def _all_crops(folder: Path) -> list[Path]:
+    return list_crops(folder)[1]
