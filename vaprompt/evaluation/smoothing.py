@@ -96,10 +96,12 @@ def smooth(
 def _filtered(value_G: Float64[np.ndarray, "G"], smoothing: Smoothing, step: float) -> Float64[np.ndarray, "G"]:
     if smoothing.kind == "gaussian":
         return np.asarray(ndimage.gaussian_filter1d(value_G, smoothing.seconds / FWHM / step, mode="nearest"))
-    size = 2 * round(smoothing.seconds / 2 / step) + 1
+    half = round(smoothing.seconds / 2 / step)
+    size = 2 * half + 1
     if smoothing.kind == "mean":
         return np.asarray(ndimage.uniform_filter1d(value_G, size, mode="nearest"))
-    return np.asarray(ndimage.median_filter(value_G, size, mode="nearest"))
+    # Padded here, as a window may be longer than the video.
+    return np.asarray(ndimage.median_filter(np.pad(value_G, half, mode="edge"), size))[half : half + len(value_G)]
 
 
 def smoothed(video: Judged, smoothing: Smoothing) -> Judged:

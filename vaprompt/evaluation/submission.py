@@ -27,6 +27,7 @@ from vaprompt.progress import SILENT, Progress
 from vaprompt.windows import TOLERANCE, grid_ends, interpolate
 
 Fill = Literal["interpolate", "previous", "nearest"]
+LINE_END = "\r\n"
 BEYOND = 10
 """Frames that a template may ask for behind a video's last decoded one, or 1 % of the video where that is more."""
 
@@ -170,9 +171,9 @@ def _write(template: Template, value_L2: np.ndarray, out: Path, progress: Progre
                 template.path.open(encoding="utf-8-sig") as asked,
                 aside.open("w", encoding="utf-8", newline="\n") as file,
             ):
-                file.write(f"{next(asked).rstrip()}\n")
+                file.write(next(asked).rstrip(LINE_END) + "\n")
                 rows = zip(asked, value_L2[:, 0].tolist(), value_L2[:, 1].tolist(), strict=False)
-                file.writelines(f"{row.rstrip().partition(',')[0]},{v:.6f},{a:.6f}\n" for row, v, a in rows)
+                file.writelines(f"{row.rstrip(LINE_END).partition(',')[0]},{v:.6f},{a:.6f}\n" for row, v, a in rows)
             faults, total = check_submission(aside, template.path, most=1)
             if total:  # never the user's mistake, and never to be published
                 raise RuntimeError(f"{out}:{faults[0].line}: {faults[0].fault}; {total} faults in what was written")

@@ -133,7 +133,8 @@ def _row_fault(row: str, location: str | None) -> str | None:
         return f"has {len(cells)} values, not {len(COLUMNS)} ({row[:60]!r})"
     for name, cell in zip(COLUMNS[1:], cells[1:], strict=True):
         try:
-            value = float(cell)
+            # Python alone reads 0_1 as a number.
+            value = float(cell.replace("_", "x"))
         except ValueError:
             return f"{name} '{cell[:30]}' is not a number"
         if not -1 <= value <= 1:
