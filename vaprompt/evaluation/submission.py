@@ -3,8 +3,7 @@
 A frame without an encoded picture (no face crop) has a row too. Windows end at frames that have one, and the others
 are filled in time from those.
 
-Axes: F frames of a video, N frames with an image embedding, W windows, L rows of the template; the last axis 2 is
-valence, arousal.
+Axes: F frames of a video, L rows of the template; the last axis 2 is valence, arousal.
 """
 
 from __future__ import annotations
@@ -12,21 +11,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Int64
 
 from vaprompt.devices import pick_device
 from vaprompt.evaluation.ensemble import Member, load_members, mean_over_runs
+from vaprompt.evaluation.filling import Fill, fill_frames, picture_ends
 from vaprompt.evaluation.protocols import describe_ends
 from vaprompt.evaluation.smoothing import NONE, Smoothing, smooth
 from vaprompt.evaluation.template import FIRST_ROW, SubmissionError, Template, check_submission, read_template
 from vaprompt.files import published
 from vaprompt.progress import SILENT, Progress
-from vaprompt.windows import TOLERANCE, grid_ends, interpolate
+from vaprompt.windows import interpolate
 
-Fill = Literal["interpolate", "previous", "nearest"]
 LINE_END = "\r\n"
 BEYOND = 10
 """Frames that a template may ask for behind a video's last decoded one, or 1 % of the video where that is more."""
@@ -126,41 +124,6 @@ def predict_stored(
     value_W2 = member.run.predict_at(end_W, image.embedding_ND, image.time_N, audio.embedding_WSD, audio.end_W, time_F)
     value_N2 = interpolate(end_W, value_W2, image.time_N)
     return smooth(time_F, fill_frames(image.time_N, value_N2, time_F, fill), smoothing)
-
-
-def picture_ends(
-    image_time_N: Float64[np.ndarray, "N"], last: float, *, seconds: float, stride: float, every: int | None
-) -> Float64[np.ndarray, "W"]:
-    """Return windows' ends, all of them at frames with a picture, the first and the last such frame included.
-
-    Args:
-        image_time_N: seconds, ascending, of the frames that have a picture.
-        last: time of the video's last frame.
-        seconds: a window's length.
-        stride: seconds between ends, where `every` is None; an end moves back to the last picture before it.
-        every: every so many frames that have a picture.
-    """
-    rows = np.arange(len(image_time_N))
-    if every is not None:
-        chosen = rows[::every]
-    else:
-        grid_W = grid_ends(last, seconds=seconds, stride=stride, padded=True)
-        chosen = np.maximum(np.searchsorted(image_time_N, grid_W + TOLERANCE, side="right") - 1, 0)
-    return image_time_N[np.union1d(chosen, rows[[0, -1]])]
-
-
-def fill_frames(
-    time_N: Float64[np.ndarray, "N"], value_N2: Float32[np.ndarray, "N 2"], time_F: Float64[np.ndarray, "F"], fill: Fill
-) -> Float32[np.ndarray, "F 2"]:
-    """Return a value for every frame from those of the frames that have one; see `submit` for `fill`."""
-    if fill == "interpolate":
-        return interpolate(time_N, value_N2, time_F)
-    before_F = np.clip(np.searchsorted(time_N, time_F + TOLERANCE, side="right") - 1, 0, len(time_N) - 1)
-    if fill == "previous":
-        return value_N2[before_F]
-    after_F = np.minimum(before_F + 1, len(time_N) - 1)
-    nearer_F = np.abs(time_N[after_F] - time_F) < np.abs(time_F - time_N[before_F])
-    return value_N2[np.where(nearer_F, after_F, before_F)]
 
 
 def _write(template: Template, value_L2: np.ndarray, out: Path, progress: Progress) -> None:
