@@ -5,18 +5,15 @@ import json
 import numpy as np
 import pytest
 
+from tests.evaluation.definition import lin
 from tests.planted import plant_store
 from tests.training.test_run import recipe
 from vaprompt import FeatureStore, load_run
-from vaprompt.errors import FingerprintError, StoreError
+from vaprompt.errors import FingerprintError, RunError, StoreError
 from vaprompt.evaluation.baseline import RidgeBaseline
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.evaluation.protocols import judge, official, paper_subset
 from vaprompt.training.run import train
-
-
-def lin(x, y):
-    return 2 * np.mean((x - x.mean()) * (y - y.mean())) / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +21,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluated")
     store = plant_store(folder / "store.zarr", test=1)
     train(store, recipe(), folder / "run", device="cpu")
+    train(store, recipe(epochs=2, window={"seconds": 4.0, "stride": 2.0, "frames": 8}), folder / "other", device="cpu")
     return store, folder / "run"
 
 
@@ -167,3 +165,106 @@ def test_splits_without_labels_and_other_stores_are_refused(trained, tmp_path):
     with pytest.raises(StoreError):
         evaluate(run, store=tmp_path / "none.zarr", device="cpu")
     assert store.exists()
+
+
+def traces(evaluation):
+    return {video.name: video.prediction_F2 for video in evaluation.videos}
+
+
+def test_every_frame_and_every_nth_end_a_window(trained):
+    store, run = trained
+    source, loaded = FeatureStore.open(store), load_run(run)
+    image, audio, labels = source.image("video6"), source.audio("video6"), source.labels("video6")
+    arrays = (image.embedding_ND, image.time_N, audio.embedding_WSD, audio.end_W, labels.time_F)
+    dense = loaded.predict_at(labels.time_F, *arrays)
+    evaluation = evaluate(run, every=1, device="cpu")
+    np.testing.assert_allclose(traces(evaluation)["video6"], dense, atol=1e-5)
+    assert evaluation.result["interpolation"] == "a window ends at every frame; nothing is interpolated"
+    assert evaluation.result["every"] == 1
+    sparse = evaluate(run, every=7, device="cpu")
+    kept = [*range(0, len(dense), 7), len(dense) - 1]
+    expected = [np.interp(labels.time_F, labels.time_F[kept], dense[kept, axis]) for axis in (0, 1)]
+    np.testing.assert_allclose(traces(sparse)["video6"], np.stack(expected, axis=1), atol=1e-5)
+    assert "every 7th frame" in sparse.result["interpolation"]
+    with pytest.raises(RunError, match="every = 0"):
+        evaluate(run, every=0, device="cpu")
+
+
+def test_several_runs_are_averaged_frame_by_frame_and_nothing_is_written_unasked(trained, tmp_path):
+    _, run = trained
+    other = run.with_name("other")
+    before = (run / "evaluation.json").read_bytes() if (run / "evaluation.json").exists() else None
+    together = evaluate([run, other], device="cpu")
+    assert together.folder is None
+    one, two = evaluate(run, out=tmp_path / "one", device="cpu"), evaluate(other, device="cpu")
+    assert ((run / "evaluation.json").read_bytes() if before else None) == before
+    assert (tmp_path / "one" / "evaluation.json").exists()
+    for name, value in traces(together).items():
+        np.testing.assert_allclose(value, (traces(one)[name] + traces(two)[name]) / 2, atol=1e-6)
+    assert together.result["made_by"]["run"] is None
+    assert together.result["made_by"]["runs"] == [str(run), str(other)]
+    assert any("mean of 2 runs" in note for note in together.result["notes"])
+    assert any("strides differ" in note for note in together.result["notes"])
+    assert together.result["paper_subset"]["frames"] == one.result["paper_subset"]["frames"]
+    with pytest.raises(RunError, match="given twice"):
+        evaluate([run, run], device="cpu")
+
+
+def test_smoothing_is_chosen_on_train_alone_and_the_unsmoothed_score_stays(trained):
+    _, run = trained
+    plain = evaluate(run, device="cpu").result
+    tuned = evaluate(run, every=1, tune_smoothing=True, device="cpu").result
+    untuned = evaluate(run, every=1, device="cpu").result
+    assert plain["smoothing"] is None
+    assert tuned["official"] == untuned["official"]
+    smoothing = tuned["smoothing"]
+    assert smoothing["tuned_on"] == "train"
+    assert set(smoothing) >= {"kind", "seconds", "official", "paper_subset", "interval", "tried"}
+    best = max(row["mean"] for row in smoothing["tried"])
+    on_train = evaluate(run, split="train", every=1, tune_smoothing=True, device="cpu").result
+    assert on_train["smoothing"]["official"]["mean"] == pytest.approx(best)
+    assert on_train["smoothing"]["kind"] == smoothing["kind"]
+    assert tuned["splits"]["train"]["official"] == on_train["official"]
+    assert set(tuned["splits"]) == {"train", "validation"}
+    assert set(untuned["splits"]) == {"validation"}
+    assert set(evaluate(run, split="both", device="cpu").result["splits"]) == {"train", "validation"}
+
+
+def test_videos_come_worst_first_and_the_interval_holds_the_score(trained):
+    _, run = trained
+    result = evaluate(run, split="train", device="cpu").result
+    means = [scores["mean"] for scores in result["videos"].values()]
+    assert means == sorted(means)
+    for protocol in ("official", "paper_subset"):
+        interval = result["interval"][protocol]
+        for axis in ("valence", "arousal", "mean"):
+            low, high = interval[axis]
+            assert low <= result[protocol][axis] <= high
+        assert interval["videos"] == 6
+
+
+def test_a_store_without_a_training_split_is_scored_without_ridge(trained, tmp_path):
+    _, run = trained
+    store = plant_store(tmp_path / "s.zarr", train=0, validation=2, seed=9)
+    # its videos are called as those that the run was trained on
+    with pytest.raises(RunError, match="was trained on 2 of the 2 videos of the validation split"):
+        evaluate(run, store=store, device="cpu")
+    for stream in ("image", "audio", "labels"):
+        for name in ("video0", "video1"):
+            (store / stream / name).rename(store / stream / f"new{name}")
+    result = evaluate(run, store=store, out=tmp_path / "out", device="cpu").result
+    assert result["ridge"]["official"]["mean"] is None
+    assert any("no ridge baseline" in note for note in result["notes"])
+    assert result["official"]["mean"] is not None
+
+
+def test_runs_of_other_videos_are_not_averaged(trained, tmp_path):
+    _, run = trained
+    other = plant_store(tmp_path / "s.zarr", train=6, validation=3)
+    train(other, recipe(epochs=1), tmp_path / "run", device="cpu")
+    with pytest.raises(StoreError, match=r"holds other videos of the validation split than .*, such as video8"):
+        evaluate([run, tmp_path / "run"], device="cpu")
+    same = plant_store(tmp_path / "t.zarr", seed=4)
+    train(same, recipe(epochs=1), tmp_path / "again", device="cpu")
+    with pytest.raises(StoreError, match="differ in the frames or labels of video 'video6'"):
+        evaluate([run, tmp_path / "again"], device="cpu")

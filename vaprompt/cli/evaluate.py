@@ -11,31 +11,69 @@ from vaprompt.cli.options import DeviceOption, JsonOption
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run that `vaprompt train` made.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN", help="A run that `vaprompt train` made; the predictions of several are averaged."
+        ),
+    ],
     store: Annotated[
-        Path | None, typer.Option(metavar="STORE", help="The store to score on; default: the run's own.")
+        Path | None, typer.Option(metavar="STORE", help="The store to score on; default: each run's own.")
     ] = None,
-    split: Annotated[Literal["train", "validation"], typer.Option(help="Which videos to score.")] = "validation",
+    split: Annotated[
+        Literal["train", "validation", "both"],
+        typer.Option(help="Which videos to score; both: validation's, with the training split's beside them."),
+    ] = "validation",
+    every: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="End a window at every Nth frame (1: nothing is interpolated); default: every stride of the recipe.",
+        ),
+    ] = None,
+    tune_smoothing: Annotated[
+        bool,
+        typer.Option("--tune-smoothing", help="Choose a filter on the training split; its scores beside the others."),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for evaluation.json and traces.png; default: RUN, if there is one."),
+    ] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Score a run: CCC on every valid frame (official) and on the paper's frames, beside ridge regression.
 
-    Writes evaluation.json, with the scores of each video, and traces.png, predicted against true, into RUN.
+    Each score comes with a 95 % bootstrap interval over videos. Writes evaluation.json, with the scores of each
+    video, worst first, and traces.png, predicted against true, into RUN.
 
-    Example: vaprompt evaluate runs/first --split validation
+    Example: vaprompt evaluate runs/first --every 1 --tune-smoothing
     """
     from vaprompt.cli.output import print_json, print_lines
     from vaprompt.cli.progress import progress
-    from vaprompt.cli.tell import print_scores
+    from vaprompt.cli.tell import print_scores, print_worst
     from vaprompt.evaluation.evaluate import RESULT
     from vaprompt.evaluation.evaluate import evaluate as run_evaluation
     from vaprompt.report.figures import plot_evaluation
 
-    evaluation = run_evaluation(run, store=store, split=split, device=device, progress=progress())
-    traces = plot_evaluation(evaluation, run)
+    evaluation = run_evaluation(
+        runs,
+        store=store,
+        split=split,
+        every=every,
+        tune_smoothing=tune_smoothing,
+        out=out,
+        device=device,
+        progress=progress(),
+    )
+    traces = None if evaluation.folder is None else plot_evaluation(evaluation, evaluation.folder)
     if as_json:
         print_json({**evaluation.result, "plot": traces})
         return
     print_scores(evaluation.result)
-    print_lines([f"scores: {run / RESULT}", f"traces: {traces}"])
+    print_worst(evaluation.result)
+    if evaluation.folder is None:
+        print_lines(["nothing is written for several runs: --out DIR keeps the scores of all videos, and a picture"])
+    else:
+        print_lines([f"scores: {evaluation.folder / RESULT}", f"traces: {traces}"])

@@ -15,7 +15,20 @@ from typing import Annotated
 import typer
 
 import vaprompt
-from vaprompt.cli import data, demo, doctor, evaluate, extract, predict, store, synth, train, weights
+from vaprompt.cli import (
+    crossvalidate,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    extract,
+    predict,
+    store,
+    submit,
+    synth,
+    train,
+    weights,
+)
 from vaprompt.errors import VapromptError
 
 BUG, INTERRUPTED = 1, 130
@@ -34,6 +47,8 @@ app.command("extract", short_help="Stage 1: a data set to a feature store.")(ext
 app.add_typer(store.app, name="store")
 app.command("train", short_help="Stage 2: a feature store to a run.")(train.train)
 app.command("evaluate", short_help="The scores of a run.")(evaluate.evaluate)
+app.command("crossvalidate", short_help="Scores over rotated folds of a store.")(crossvalidate.crossvalidate)
+app.command("submit", short_help="The challenge's file, written or checked.")(submit.submit)
 app.command("predict", short_help="Valence and arousal for any video.")(predict.predict)
 app.add_typer(weights.app, name="weights")
 app.command("doctor", short_help="What works here, and how to mend the rest.")(doctor.doctor)

@@ -43,14 +43,65 @@ def training_lines(result: TrainResult) -> list[str]:
 
 
 def print_scores(evaluation: Mapping[str, Any]) -> None:
-    """Print the content of an evaluation.json: the model beside ridge regression, then its notes."""
+    """Print the content of an evaluation.json: the model beside ridge regression, intervals, then its notes."""
+    smoothing = evaluation["smoothing"]
     rows = []
     for protocol in ("official", "paper_subset"):
-        for by, scores in (("model", evaluation[protocol]), ("ridge regression", evaluation["ridge"][protocol])):
-            values = (score(scores[axis]) for axis in ("valence", "arousal", "mean"))
-            rows.append((protocol, by, *values, scores["frames"]))
-    print_table(("scored", "by", "valence", "arousal", "mean", "frames"), rows, title=f"CCC, {evaluation['split']}")
+        by = [("model", evaluation[protocol])]
+        if smoothing is not None:
+            by.append((f"model, {_filter(smoothing)}", smoothing[protocol]))
+        by.append(("ridge regression", evaluation["ridge"][protocol]))
+        rows += [(protocol, *_score_row(name, scores)) for name, scores in by]
+    for split, found in evaluation["splits"].items():
+        if split != evaluation["split"]:
+            rows.append((f"official, {split}", *_score_row("model", found["official"])))
+    title = f"CCC, {evaluation['split']}"
+    print_table(("scored", "by", "valence", "arousal", "mean", "frames"), rows, title=title)
+    print_lines([f"official, {interval_line(evaluation['interval']['official'])}"])
+    if smoothing is not None:
+        print_lines([f"smoothing chosen on the {smoothing['tuned_on']} split alone: {_filter(smoothing)}"])
+    print_lines([f"predicted: {evaluation['interpolation']}"])
     print_lines(f"note: {note}" for note in evaluation["notes"])
+
+
+def print_worst(evaluation: Mapping[str, Any], most: int = 8) -> None:
+    """Print the videos of an evaluation, worst first, no more than `most` of them."""
+    videos = list(evaluation["videos"].items())
+    rows = [(name, *_score_row(score(found["rmse"]), found)) for name, found in videos[:most]]
+    left = "" if len(videos) <= most else f", {most} of {len(videos)}"
+    print_table(
+        ("video", "RMSE", "valence", "arousal", "mean", "frames"), rows, title=f"CCC by video, worst first{left}"
+    )
+
+
+def interval_line(found: Mapping[str, Any]) -> str:
+    """Return between which values a CCC lies when other videos are drawn."""
+    if found["mean"] is None:
+        return f"no interval: {found['videos']} source videos with scored frames, and 2 that differ are needed"
+    ends = (f"{axis} {score(found[axis][0])} to {score(found[axis][1])}" for axis in ("valence", "arousal", "mean"))
+    return f"{100 * found['level']:g} % interval over {found['videos']} videos: {', '.join(ends)}"
+
+
+def print_folds(result: Mapping[str, Any]) -> None:
+    """Print the content of a crossvalidation.json."""
+    rows = [
+        (f"fold {fold['fold']}", len(fold["held_out"]), *_score_row("", fold["official"])[1:])
+        for fold in result["folds"]
+    ]
+    pooled = result["out_of_fold"]
+    rows.append(("pooled", len(result["videos"]), *_score_row("", pooled["official"])[1:]))
+    title = f"CCC out of fold, {len(result['folds'])} folds"
+    print_table(("scored", "videos", "valence", "arousal", "mean", "frames"), rows, title=title)
+    print_lines([f"pooled, {interval_line(pooled['interval']['official'])}", result["protocol"]])
+    print_lines(f"note: {note}" for note in result["notes"])
+
+
+def _score_row(name: str, scores: Mapping[str, Any]) -> tuple[object, ...]:
+    return (name, *(score(scores[axis]) for axis in ("valence", "arousal", "mean")), scores["frames"])
+
+
+def _filter(smoothing: Mapping[str, Any]) -> str:
+    return "not smoothed" if smoothing["kind"] == "none" else f"{smoothing['kind']} of {smoothing['seconds']:g} s"
 
 
 def print_store(store: Path, content: Mapping[str, Any]) -> None:

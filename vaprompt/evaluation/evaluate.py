@@ -1,27 +1,42 @@
-"""Scores of a run on a split of a store, with the ridge baseline beside them.
+"""Scores of a run, or of several runs averaged, on a split of a store, with the ridge baseline beside them.
 
 Axes: W windows; the last axis 2 is valence, arousal.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import vaprompt
 from vaprompt.devices import pick_device
 from vaprompt.encoders.recipes import remarks
-from vaprompt.errors import StoreError
+from vaprompt.errors import RunError, StoreError
 from vaprompt.evaluation.baseline import RidgeBaseline
-from vaprompt.evaluation.protocols import Judged, PredictAt, judge, official, paper_subset
+from vaprompt.evaluation.bootstrap import interval
+from vaprompt.evaluation.ensemble import Member, averaged, load_members, require_unseen
+from vaprompt.evaluation.protocols import (
+    Judged,
+    describe_ends,
+    judge,
+    official,
+    official_series,
+    paper_subset,
+    subset_series,
+)
+from vaprompt.evaluation.smoothing import Smoothing, candidates, smoothed, tune
 from vaprompt.files import write_json
-from vaprompt.metrics import scores
+from vaprompt.metrics import Scores, scores
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
-from vaprompt.training.runs import Run, load_run
 
 RESULT = "evaluation.json"
+LABELLED = ("train", "validation")
+NO_SCORES = Scores(valence=None, arousal=None, mean=None, frames=0)
 
 
 @dataclass(frozen=True)
@@ -29,100 +44,217 @@ class Evaluation:
     """What an evaluation found."""
 
     result: dict[str, Any]
-    """The content of evaluation.json: the model's `official` and `paper_subset` scores, the same of `ridge`, those
-    of each of `videos`, `notes` and `made_by`."""
+    """The content of evaluation.json: the model's `official` and `paper_subset` scores, the same of `ridge`, their
+    `interval`, those of each of `videos` (worst first) and of each of `splits`, `smoothing`, `notes`, `made_by`."""
     videos: list[Judged]
-    """Every video's predicted and true traces, for pictures."""
+    """Every video's predicted and true traces, for pictures; not smoothed."""
+    folder: Path | None
+    """Where evaluation.json was written; None where it was not."""
 
 
 def evaluate(
-    run: Path,
+    run: Path | Sequence[Path],
     *,
     store: Path | None = None,
     split: str = "validation",
+    every: int | None = None,
+    tune_smoothing: bool = False,
+    out: Path | None = None,
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> Evaluation:
-    """Score a run on a split, and write evaluation.json into its folder.
+    """Score a run on a split, or the mean prediction of several runs, and write evaluation.json.
 
     Args:
-        run: folder of a complete run.
-        store: feature store to score on; the run's own by default.
-        split: `train` or `validation`; the test split has no labels.
+        run: folder of a complete run, or of each run whose predictions are to be averaged.
+        store: feature store to score on; each run's own by default.
+        split: `train`, `validation`, or `both`, which then adds the training split's scores to validation's; the
+            test split has no labels.
+        every: end a window at every frame (1) or every nth; by default at every stride of the run's recipe.
+        tune_smoothing: choose a filter on the training split, and add the scores that it reaches on `split`.
+        out: folder for evaluation.json; by default the run's where there is one run, and none where there are more.
         device: `auto`, `cpu`, `cuda`, ...
         progress: who is told how far it is.
 
     Raises:
-        RunError: the run cannot be loaded.
+        RunError: a run cannot be loaded, or was trained on videos of the validation split.
         FingerprintError: the store was made otherwise than the one that the run was trained on.
-        StoreError: the split holds no labelled frame.
+        StoreError: the split holds no labelled frame, or the runs' stores differ in their labels.
         TargetError: the result cannot be written.
     """
+    runs = [run] if isinstance(run, Path) else list(run)
+    if every is not None and every < 1:
+        raise RunError(None, fault=f"every = {every} is not 1 or more", remedy="1 ends a window at every frame")
     device = pick_device(device)
-    loaded = load_run(run, device)
-    source = FeatureStore.open(store or Path(loaded.facts["store"]["path"]))
-    require_same_features(source, loaded)
-    names = [name for name in source.videos(split) if source.labels(name).valid_F.any()]
-    if not names:
+    members = load_members(runs, store, device)
+    first = members[0]
+    main = "validation" if split == "both" else split
+    names = labelled(members, main)
+    if main == "validation":
+        require_unseen(members, names, main)
+    ridge = _fitted_ridge(first, progress)
+
+    judged = {main: judge_split(members, names, every, f"evaluating {main}", progress)}
+    if "train" not in judged and (split == "both" or tune_smoothing):
+        judged["train"] = judge_split(members, labelled(members, "train"), every, "evaluating train", progress)
+    videos = judged[main]
+    baseline = _judge_ridge(first, names, ridge, every, progress)
+    result = {
+        "split": main,
+        "official": official(videos),
+        "paper_subset": paper_subset(videos),
+        "interval": {
+            "official": interval(official_series(videos)),
+            "paper_subset": interval(subset_series(videos)),
+        },
+        "ridge": {
+            "official": official(baseline) if baseline else NO_SCORES,
+            "paper_subset": paper_subset(baseline) if baseline else NO_SCORES,
+        },
+        "videos": by_video(videos),
+        "splits": {name: summary(judged[name]) for name in LABELLED if name in judged},
+        "smoothing": _smoothing(judged, main, progress) if tune_smoothing else None,
+        "every": every,
+        "interpolation": describe_ends(first.run.recipe.window.stride, every),
+        "notes": _notes(members, baseline),
+        "made_by": {
+            "vaprompt": vaprompt.__version__,
+            "run": str(runs[0]) if len(runs) == 1 else None,
+            "runs": [str(path) for path in runs],
+            "store": str(first.store.path),
+            "device": device,
+        },
+    }
+    folder = out if out is not None else runs[0] if len(runs) == 1 else None
+    if folder is not None:
+        write_json(folder / RESULT, result)
+    return Evaluation(result, videos, folder)
+
+
+def labelled(members: Sequence[Member], split: str) -> list[str]:
+    """Return the videos of a split that have a valid label.
+
+    Raises:
+        StoreError: there is none, or the members' stores differ in them.
+    """
+    found = [_labelled(member.store, split) for member in members]
+    if not found[0]:
         raise StoreError(
-            source.path,
+            members[0].store.path,
             fault=f"holds no labelled video of the {split} split",
             remedy="name another --split or --store; 'vaprompt store info' lists what is there",
         )
-    with progress.task("ridge baseline", unit="steps", total=1) as task:
-        ridge = RidgeBaseline.fit(source, loaded.recipe)
-        task.advance()
-    model_videos, ridge_videos = [], []
-    with progress.task("evaluating", total=len(names), unit="videos") as task:
+    for member, names in zip(members[1:], found[1:], strict=True):
+        if names != found[0]:
+            differing = sorted(set(names) ^ set(found[0]))
+            raise StoreError(
+                member.store.path,
+                fault=f"holds other videos of the {split} split than {members[0].store.path}, such as {differing[0]}",
+                remedy="average runs whose stores were made of one data set, or name one with --store",
+            )
+    return found[0]
+
+
+def judge_split(
+    members: Sequence[Member], names: Sequence[str], every: int | None, title: str, progress: Progress
+) -> list[Judged]:
+    """Return the videos' mean predictions over the members beside the labels."""
+    judged = []
+    with progress.task(title, total=len(names), unit="videos") as task:
         for name in names:
-            model, baseline = _judged(source, name, loaded, ridge)
-            model_videos.append(model)
-            ridge_videos.append(baseline)
+            judged.append(averaged([_judged(member, name, every) for member in members]))
             task.advance(1, name)
-    result = {
-        "split": split,
-        "official": official(model_videos),
-        "paper_subset": paper_subset(model_videos),
-        "ridge": {"official": official(ridge_videos), "paper_subset": paper_subset(ridge_videos)},
-        "videos": {
-            video.name: scores(video.prediction_F2[video.valid_F], video.truth_F2[video.valid_F])
-            for video in model_videos
-        },
-        "interpolation": f"windows end every {loaded.recipe.window.stride:g} s; frames between by time",
-        "notes": [*loaded.facts.get("notes", []), *remarks(source.recipe)],
-        "made_by": {"vaprompt": vaprompt.__version__, "run": str(run), "store": str(source.path), "device": device},
+    return judged
+
+
+def summary(videos: list[Judged]) -> dict[str, Any]:
+    """Return a split's scores, with the interval over its videos."""
+    return {
+        "official": official(videos),
+        "paper_subset": paper_subset(videos),
+        "interval": {"official": interval(official_series(videos)), "paper_subset": interval(subset_series(videos))},
+        "videos": len(videos),
     }
-    write_json(run / RESULT, result)
-    return Evaluation(result, model_videos)
 
 
-def require_same_features(store: FeatureStore, run: Run) -> None:
-    """Refuse a store whose features were made otherwise than those that the run was trained on.
+def by_video(videos: list[Judged]) -> dict[str, dict[str, Any]]:
+    """Return each video's scores and the root of its mean squared error, worst CCC first, undefined ones last."""
+    table = {}
+    for name, prediction_F2, truth_F2 in official_series(videos):
+        error = float(np.sqrt(np.mean((prediction_F2.astype(np.float64) - truth_F2) ** 2)))
+        table[name] = {**scores(prediction_F2, truth_F2), "rmse": error}
+    return dict(sorted(table.items(), key=lambda item: (item[1]["mean"] is None, item[1]["mean"] or 0.0, item[0])))
 
-    Raises:
-        FingerprintError: the fields that differ, with both values.
-    """
-    for stream, trained in run.facts["store"]["fingerprints"].items():
-        store.require(stream, trained)
+
+def _smoothing(judged: dict[str, list[Judged]], main: str, progress: Progress) -> dict[str, Any]:
+    with progress.task("tuning the smoothing on train", total=len(candidates()), unit="filters") as task:
+        chosen, table = tune(judged["train"], task)
+    videos = [smoothed(video, chosen) for video in judged[main]]
+    return {
+        "kind": chosen.kind,
+        "seconds": chosen.seconds,
+        "tuned_on": "train",
+        **{key: value for key, value in summary(videos).items() if key != "videos"},
+        "tried": table,
+        "looks_ahead": 0.0 if chosen == Smoothing() else chosen.seconds / 2,
+    }
 
 
-def _judged(store: FeatureStore, name: str, run: Run, ridge: RidgeBaseline) -> tuple[Judged, Judged]:
+def _labelled(store: FeatureStore, split: str) -> list[str]:
+    return [name for name in store.videos(split) if store.labels(name).valid_F.any()]
+
+
+def _fitted_ridge(member: Member, progress: Progress) -> RidgeBaseline | None:
+    if not _labelled(member.store, "train"):
+        return None
+    with progress.task("ridge baseline", unit="steps", total=1) as task:
+        ridge = RidgeBaseline.fit(member.store, member.run.recipe)
+        task.advance()
+    return ridge
+
+
+def _judge_ridge(
+    member: Member, names: Sequence[str], ridge: RidgeBaseline | None, every: int | None, progress: Progress
+) -> list[Judged]:
+    if ridge is None:
+        return []
+    judged = []
+    with progress.task("evaluating ridge", total=len(names), unit="videos") as task:
+        for name in names:
+            judged.append(_judged(member, name, every, ridge))
+            task.advance(1, name)
+    return judged
+
+
+def _judged(member: Member, name: str, every: int | None, ridge: RidgeBaseline | None = None) -> Judged:
+    """Return one video's predictions by a run, or by the ridge baseline if that is given."""
+    store, run = member.store, member.run
     image, audio, labels = store.image(name), store.audio(name), store.labels(name)
-    window = run.recipe.window
     arrays = (image.embedding_ND, image.time_N, audio.embedding_WSD, audio.end_W, labels.time_F)
 
-    def judged(predict_at: PredictAt) -> Judged:
-        return judge(
-            name,
-            predict_at,
-            time_F=labels.time_F,
-            truth_F2=labels.value_F2,
-            valid_F=labels.valid_F,
-            seconds=window.seconds,
-            stride=window.stride,
-        )
+    def predict_at(end_W: np.ndarray) -> np.ndarray:
+        return run.predict_at(end_W, *arrays) if ridge is None else ridge.predict_at(end_W, image, audio, labels.time_F)
 
-    return (
-        judged(lambda end_W: run.predict_at(end_W, *arrays)),
-        judged(lambda end_W: ridge.predict_at(end_W, image, audio, labels.time_F)),
+    return judge(
+        name,
+        predict_at,
+        time_F=labels.time_F,
+        truth_F2=labels.value_F2,
+        valid_F=labels.valid_F,
+        seconds=run.recipe.window.seconds,
+        stride=run.recipe.window.stride,
+        every=every,
     )
+
+
+def _notes(members: Sequence[Member], baseline: list[Judged]) -> list[str]:
+    notes = []
+    for member in members:
+        notes += [*member.run.facts.get("notes", []), *remarks(member.store.recipe)]
+    if len(members) > 1:
+        notes.append(f"the mean of {len(members)} runs' predictions; ridge regression as the first run's recipe has it")
+        if len({member.run.recipe.window.stride for member in members}) > 1:
+            notes.append("the runs' strides differ: each is interpolated from its own")
+    if not baseline:
+        notes.append("no ridge baseline: the store holds no labelled video of the train split")
+    return list(dict.fromkeys(notes))

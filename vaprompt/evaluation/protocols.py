@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 
 from vaprompt.metrics import Scores, scores
 from vaprompt.windows import TOLERANCE, grid_ends, interpolate
@@ -37,6 +37,34 @@ class Judged:
     valid_F: Bool[np.ndarray, "F"]
     subset_prediction_P2: Float[np.ndarray, "P 2"]
     subset_truth_P2: Float[np.ndarray, "P 2"]
+    subset_index_P: Int64[np.ndarray, "P"]
+    """Which frames, from 0, the subset is of."""
+
+
+def dense_ends(
+    time_F: Float64[np.ndarray, "F"], *, seconds: float, stride: float, every: int | None
+) -> Float64[np.ndarray, "W"]:
+    """Return where windows end so that every frame has a prediction or lies between two.
+
+    Args:
+        time_F: every frame's time in seconds.
+        seconds: a window's length.
+        stride: seconds between ends, where `every` is None.
+        every: 1 ends a window at every frame, n at every nth; the last frame always has one.
+    """
+    if every is None:
+        return grid_ends(float(time_F[-1]), seconds=seconds, stride=stride, padded=True)
+    chosen_W: np.ndarray = time_F[np.union1d(np.arange(0, len(time_F), every), [len(time_F) - 1])]
+    return chosen_W
+
+
+def describe_ends(stride: float, every: int | None) -> str:
+    """Return in words where windows end and what fills the frames between."""
+    if every is None:
+        return f"windows end every {stride:g} s; frames between by time"
+    if every == 1:
+        return "a window ends at every frame; nothing is interpolated"
+    return f"windows end at every {every}th frame; frames between by time"
 
 
 def judge(
@@ -48,8 +76,9 @@ def judge(
     valid_F: Bool[np.ndarray, "F"],
     seconds: float,
     stride: float,
+    every: int | None = None,
 ) -> Judged:
-    """Predict one video at every stride and at the subset's frames, and put the labels beside it.
+    """Predict one video at every stride (or nth frame) and at the subset's frames, and put the labels beside it.
 
     Args:
         name: the video's.
@@ -59,10 +88,10 @@ def judge(
         valid_F: which labels count.
         seconds: the model's window, which fixes the grid of ends.
         stride: seconds between the ends that are predicted; between them lies interpolation.
+        every: frames between those ends, in place of the stride.
     """
-    last = float(time_F[-1])
-    dense_W = grid_ends(last, seconds=seconds, stride=stride, padded=True)
-    subset_W = grid_ends(last, seconds=SUBSET_FIRST, stride=SUBSET_STRIDE, padded=False)
+    dense_W = dense_ends(time_F, seconds=seconds, stride=stride, every=every)
+    subset_W = grid_ends(float(time_F[-1]), seconds=SUBSET_FIRST, stride=SUBSET_STRIDE, padded=False)
     prediction_W2 = predict_at(np.concatenate((dense_W, subset_W)))
     target_W = np.searchsorted(time_F, subset_W + TOLERANCE, side="right") - 1
     scored_W = valid_F[target_W]
@@ -74,19 +103,34 @@ def judge(
         valid_F,
         prediction_W2[len(dense_W) :][scored_W],
         truth_F2[target_W[scored_W]],
+        target_W[scored_W],
     )
 
 
 def official(videos: list[Judged]) -> Scores:
     """Return the CCC over every valid frame of all videos, pooled."""
-    return _pooled([(video.prediction_F2[video.valid_F], video.truth_F2[video.valid_F]) for video in videos])
+    return _pooled(official_series(videos))
 
 
 def paper_subset(videos: list[Judged]) -> Scores:
     """Return the CCC over the paper's subset of frames, pooled."""
-    return _pooled([(video.subset_prediction_P2, video.subset_truth_P2) for video in videos])
+    return _pooled(subset_series(videos))
 
 
-def _pooled(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Scores:
-    predictions, truths = zip(*pairs, strict=True)
+Series = list[tuple[str, np.ndarray, np.ndarray]]
+"""Name, predictions and labels of each video's scored frames."""
+
+
+def official_series(videos: list[Judged]) -> Series:
+    """Return each video's valid frames."""
+    return [(video.name, video.prediction_F2[video.valid_F], video.truth_F2[video.valid_F]) for video in videos]
+
+
+def subset_series(videos: list[Judged]) -> Series:
+    """Return each video's frames of the paper's subset."""
+    return [(video.name, video.subset_prediction_P2, video.subset_truth_P2) for video in videos]
+
+
+def _pooled(series: Series) -> Scores:
+    _, predictions, truths = zip(*series, strict=True)
     return scores(np.concatenate(predictions), np.concatenate(truths))

@@ -14,8 +14,8 @@ TRACES = "traces.png"
 MOST_ROWS = 6
 
 
-def plot_evaluation(evaluation: Evaluation, run: Path) -> Path:
-    """Draw predicted against annotated traces of up to six videos into the run's folder; return the picture's path.
+def plot_evaluation(evaluation: Evaluation, folder: Path) -> Path:
+    """Draw predicted against annotated traces of up to six videos into a folder; return the picture's path.
 
     The videos are spread evenly over the ranking by mean CCC, so that the best and the worst are both seen.
 
@@ -38,9 +38,12 @@ def plot_evaluation(evaluation: Evaluation, run: Path) -> Path:
         for video in chosen
     ]
     title = f"{result['split']}: official mean CCC {_shown(result['official']['mean'])}"
+    ends = result["interval"]["official"]["mean"]
+    if ends is not None:
+        title += f" ({_shown(ends[0])} to {_shown(ends[1])} with other videos, 95 %)"
     if len(chosen) < len(ranked):
         title += f", {len(chosen)} of {len(ranked)} videos, from best to worst"
-    target = run / TRACES
+    target = folder / TRACES
     plot_traces(target, traces, title=title, note="; ".join(result["notes"]))
     return target
 

@@ -58,7 +58,7 @@ class TrainResult:
 
 
 def train(
-    store: Path,
+    store: Path | FeatureStore,
     recipe: TrainRecipe,
     run: Path,
     *,
@@ -73,7 +73,7 @@ def train(
     weights of an undisturbed one. A complete run of the same recipe and store is left as it is.
 
     Args:
-        store: a feature store with a training and a validation split.
+        store: a feature store with a training and a validation split, as a folder or opened.
         recipe: the training recipe.
         run: folder to write; created.
         seed: takes the place of the recipe's.
@@ -90,7 +90,7 @@ def train(
     device = pick_device(device)
     if seed is not None:
         recipe = recipe.model_copy(update={"seed": seed})
-    source = FeatureStore.open(store)
+    source = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
     facts = _facts(source, recipe, device)
     notes = _notes(source, recipe)
     if (run / FACTS).exists():

@@ -1,0 +1,122 @@
+"""Folds never mix people of one video, every score is out of fold, and none is called a validation score."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.evaluation.definition import lin
+from tests.planted import plant_store
+from tests.training.test_run import recipe
+from vaprompt import FeatureStore, load_run
+from vaprompt.cli.main import run as command
+from vaprompt.errors import RunError, StoreError
+from vaprompt.evaluation.bootstrap import source_video
+from vaprompt.evaluation.crossvalidation import assign_folds, cross_validate
+from vaprompt.evaluation.evaluate import evaluate
+from vaprompt.store.features import StoredLabels
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return plant_store(tmp_path_factory.mktemp("folds") / "store.zarr", train=4, validation=2, test=1, seconds=20.0)
+
+
+@pytest.fixture(scope="module")
+def crossed(store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("crossed") / "folds"
+    return cross_validate(store, recipe(epochs=2), out, folds=3, device="cpu"), out
+
+
+def test_each_video_is_held_out_once_by_a_run_that_never_saw_it(store, crossed):
+    result, out = crossed
+    labelled = {f"video{number}" for number in range(6)}
+    held = [name for fold in result["folds"] for name in fold["held_out"]]
+    assert sorted(held) == sorted(labelled)
+    for fold in result["folds"]:
+        parts = [set(fold[part]) for part in ("held_out", "stopped_by", "trained_on")]
+        assert set.union(*parts) == labelled
+        assert sum(map(len, parts)) == len(labelled)
+        facts = json.loads((out / f"fold{fold['fold']}" / "run.json").read_text())
+        assert set(facts["videos"]["train"]) == parts[2]
+        assert set(facts["videos"]["validation"]) == parts[1]
+
+
+def test_the_score_pools_what_each_fold_predicts_of_its_own(store, crossed):
+    result, out = crossed
+    source = FeatureStore.open(store)
+    predictions, truths = [], []
+    for fold in result["folds"]:
+        loaded = load_run(out / f"fold{fold['fold']}")
+        for name in fold["held_out"]:
+            image, audio, labels = source.image(name), source.audio(name), source.labels(name)
+            value = loaded.predict(image.embedding_ND, image.time_N, audio.embedding_WSD, audio.end_W, labels.time_F)
+            predictions.append(value[labels.valid_F])
+            truths.append(labels.value_F2[labels.valid_F])
+    x, y = np.concatenate(predictions), np.concatenate(truths)
+    found = result["out_of_fold"]["official"]
+    assert found["frames"] == len(y)
+    assert found["valence"] == pytest.approx(lin(x[:, 0], y[:, 0]), abs=1e-6)
+    assert found["arousal"] == pytest.approx(lin(x[:, 1], y[:, 1]), abs=1e-6)
+    assert json.loads((out / "crossvalidation.json").read_text()) == result
+    # "train and validation splits" says which videos; no score goes by the name.
+    assert "validation" not in set(result) | set(result["out_of_fold"]) | set(result["folds"][0])
+
+
+def test_a_folds_run_has_no_validation_score(store, crossed):
+    _, out = crossed
+    refused = 0
+    for fold in (1, 2, 3):
+        trained_on = json.loads((out / f"fold{fold}" / "run.json").read_text())["videos"]["train"]
+        if {"video4", "video5"} & set(trained_on):
+            with pytest.raises(RunError, match="of the 2 videos of the validation split"):
+                evaluate(out / f"fold{fold}", store=store, device="cpu")
+            refused += 1
+    assert refused
+
+
+def test_asked_again_nothing_is_trained_and_the_result_is_the_same(store, crossed, monkeypatch):
+    result, out = crossed
+    monkeypatch.setattr("vaprompt.training.run.train_epoch", None)
+    assert cross_validate(store, recipe(epochs=2), out, folds=3, device="cpu") == result
+    with pytest.raises(RunError, match="differs in"):
+        cross_validate(store, recipe(epochs=2), out, folds=4, device="cpu")
+
+
+def test_people_of_one_video_share_a_fold_and_folds_are_about_even(tmp_path):
+    class Labelled(FeatureStore):
+        names = ("a", "a_left", "a_right", "b_left", "b_right", "c", "d", "e", "f")
+
+        def videos(self, split=None):
+            return [name for name in self.names if (name < "d") == (split == "train")]
+
+        def labels(self, name):
+            time = np.arange(100) / 30
+            return StoredLabels(np.zeros((100, 2), np.float32), np.full(100, name != "f"), time)
+
+    parts = assign_folds(Labelled(tmp_path, {}), 3)
+    fold = {name: index for index, names in enumerate(parts) for name in names}
+    assert sorted(fold) == ["a", "a_left", "a_right", "b_left", "b_right", "c", "d", "e"]
+    for name in fold:
+        assert fold[name] == fold.get(source_video(name), fold[name])
+    assert fold["b_left"] == fold["b_right"]
+    assert sorted(len(names) for names in parts) == [2, 3, 3]
+
+
+def test_too_many_folds_and_too_few_are_refused(store, tmp_path):
+    source = FeatureStore.open(store)
+    for folds in (2, 7):
+        with pytest.raises(StoreError, match=f"6 source videos with labels, which do not make {folds} folds"):
+            assign_folds(source, folds)
+
+
+def test_the_command_tells_the_folds(store, crossed, tmp_path, capsys):
+    out = crossed[1]
+    changes = ["window.seconds=4.0", "window.stride=1.0", "window.frames=8", "model.width=32", "epochs=1"]
+    options = [part for change in changes for part in ("--set", change)]
+    assert command(["crossvalidate", str(store), "--out", str(tmp_path / "o"), "--folds", "3", *options]) == 0
+    shown = capsys.readouterr().out
+    assert "fold 3" in shown
+    assert "pooled" in shown
+    assert "not comparable with scores on the official split" in " ".join(shown.split())
+    assert command(["crossvalidate", str(store), "--out", str(out), "--folds", "2"]) == 2

@@ -1,0 +1,158 @@
+"""Cross-validation over the labelled videos, for choosing between recipes; never called a validation score.
+
+The official validation split is a fixed set of videos. A score over rotated folds is another thing: it goes by the
+name `out_of_fold`, and `vaprompt evaluate` refuses to score a fold's run on that split.
+
+Each fold is scored by a run that neither trained nor stopped on it: the fold after it decides when training stops,
+the others are trained on. All people of one video fall into one fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import GroupKFold
+
+import vaprompt
+from vaprompt.devices import pick_device
+from vaprompt.encoders.recipes import remarks
+from vaprompt.errors import StoreError
+from vaprompt.evaluation.bootstrap import source_video
+from vaprompt.evaluation.ensemble import Member
+from vaprompt.evaluation.evaluate import LABELLED, by_video, judge_split, summary
+from vaprompt.evaluation.protocols import Judged, describe_ends, official
+from vaprompt.files import write_json
+from vaprompt.progress import SILENT, Progress
+from vaprompt.store import FeatureStore
+from vaprompt.training.recipe import TrainRecipe
+from vaprompt.training.run import train
+from vaprompt.training.runs import load_run
+
+RESULT = "crossvalidation.json"
+LEAST_FOLDS = 3
+"""One to score, one that says when to stop, one to train on."""
+
+
+class FoldedStore(FeatureStore):
+    """A store whose labelled videos have other parts: what is left out, and what training and stopping see."""
+
+    part: Mapping[str, str]
+
+    @classmethod
+    def of(cls, path: Path, part: Mapping[str, str]) -> FoldedStore:
+        """Open the store in `path` with `part`, from each video that counts to `train`, `validation` or `test`.
+
+        Raises:
+            StoreError: the store cannot be opened.
+        """
+        store = cls(path, FeatureStore.open(path)._root)
+        store.part = part
+        return store
+
+    def split(self, video: str) -> str:
+        """Return the video's part; videos that do not count are of none."""
+        return self.part.get(video, "none")
+
+
+def cross_validate(
+    store: Path,
+    recipe: TrainRecipe,
+    out: Path,
+    *,
+    folds: int = 5,
+    every: int | None = None,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Train once for each fold, score it on the videos left out, and write crossvalidation.json into `out`.
+
+    Folds that are there already are not trained again, and a killed one goes on.
+
+    Args:
+        store: a feature store; its labelled videos of the training and validation splits are used alike.
+        recipe: the training recipe, the same for each fold.
+        out: folder for `fold1`, `fold2`, ..., each a run, and crossvalidation.json.
+        folds: how many; at least 3.
+        every: windows end at every so many frames; by default at every stride.
+        device: `auto`, `cpu`, `cuda`, ...
+        progress: who is told how far it is.
+
+    Raises:
+        StoreError: the store has fewer source videos with labels than folds, or cannot be trained on.
+        RunError: `out` holds folds of something else.
+        TargetError: `out` cannot be written.
+    """
+    device = pick_device(device)
+    source = FeatureStore.open(store)
+    parts = assign_folds(source, folds)
+    judged: list[Judged] = []
+    found: list[dict[str, Any]] = []
+    notes: list[str] = list(remarks(source.recipe))
+    for index, held_out in enumerate(parts):
+        stopping = parts[(index + 1) % folds]
+        training = sorted({name for names in parts for name in names} - {*held_out, *stopping})
+        part = (
+            dict.fromkeys(training, "train") | dict.fromkeys(stopping, "validation") | dict.fromkeys(held_out, "test")
+        )
+        folder = out / f"fold{index + 1}"
+        folded = FoldedStore.of(store, part)
+        trained = train(folded, recipe, folder, device=device, progress=progress)
+        member = Member(load_run(folder, device), folded)
+        videos = judge_split([member], held_out, every, f"scoring fold {index + 1} of {folds}", progress)
+        judged += videos
+        notes += trained.notes
+        found.append(
+            {
+                "fold": index + 1,
+                "official": official(videos),
+                "held_out": held_out,
+                "stopped_by": stopping,
+                "trained_on": training,
+                "epochs": trained.epochs,
+                "best_epoch": trained.best_epoch,
+                "run": str(folder),
+            }
+        )
+    result = {
+        "protocol": f"{folds} folds by source video (GroupKFold) over the {' and '.join(LABELLED)} splits; each is "
+        "scored by a run that neither trained nor stopped on it; not comparable with scores on the official split",
+        "out_of_fold": summary(judged),
+        "folds": found,
+        "videos": by_video(judged),
+        "every": every,
+        "interpolation": describe_ends(recipe.window.stride, every),
+        "notes": list(dict.fromkeys(notes)),
+        "made_by": {"vaprompt": vaprompt.__version__, "store": str(store), "device": device},
+    }
+    write_json(out / RESULT, result)
+    return result
+
+
+def assign_folds(store: FeatureStore, folds: int) -> list[list[str]]:
+    """Return the labelled videos of each fold; folds hold about equally many valid frames.
+
+    Raises:
+        StoreError: there are fewer source videos than folds, or fewer folds than 3.
+    """
+    valid = {name: int(store.labels(name).valid_F.sum()) for split in LABELLED for name in store.videos(split)}
+    names = sorted(name for name, count in valid.items() if count)
+    sources = {source_video(name) for name in names}
+    if not LEAST_FOLDS <= folds <= len(sources):
+        raise StoreError(
+            store.path,
+            fault=f"holds {len(sources)} source videos with labels, which do not make {folds} folds",
+            remedy=f"choose from {LEAST_FOLDS} folds to as many as there are videos",
+        )
+    rows = np.repeat(np.arange(len(names)), [valid[name] for name in names])
+    groups = np.array([source_video(name) for name in names])[rows]
+    parts: list[list[str]] = []
+    for _, held_out in GroupKFold(folds).split(rows, groups=groups):
+        parts.append(_named(names, rows[held_out]))
+    return parts
+
+
+def _named(names: Sequence[str], rows: np.ndarray) -> list[str]:
+    return [names[index] for index in np.unique(rows)]
