@@ -35,7 +35,7 @@ def progress(stream: Stream | None = None) -> Progress:
         return PlainProgress(stream)
     from vaprompt.cli.bars import RichProgress
 
-    return RichProgress(cast(IO[str], stream))
+    return RichProgress(cast("IO[str]", stream))
 
 
 class PlainProgress:

@@ -18,7 +18,9 @@ from PIL import Image
 
 TEMPLATE_SIDE = 112.0
 # Pixels in a crop of 112x112: eyes, nose, corners of the mouth (ArcFace, Deng et al. 2019, released alignment).
-TEMPLATE_P = np.array([38.2946 + 51.6963j, 73.5318 + 51.5014j, 56.0252 + 71.7366j, 41.5493 + 92.3655j, 70.7299 + 92.2041j])
+TEMPLATE_P = np.array(
+    [38.2946 + 51.6963j, 73.5318 + 51.5014j, 56.0252 + 71.7366j, 41.5493 + 92.3655j, 70.7299 + 92.2041j]
+)
 SMALLEST = 1e-4
 """No face is smaller than this share of the picture's width; keeps the logarithm finite."""
 

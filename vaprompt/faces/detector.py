@@ -132,9 +132,7 @@ def decode(
     return Faces(score_K[kept], box_K4[kept], landmark_KP2[kept])
 
 
-def overlap(
-    box_K4: Float64[np.ndarray, "K 4"], other_J4: Float64[np.ndarray, "J 4"]
-) -> Float64[np.ndarray, "K J"]:
+def overlap(box_K4: Float64[np.ndarray, "K 4"], other_J4: Float64[np.ndarray, "J 4"]) -> Float64[np.ndarray, "K J"]:
     """Return intersection over union of every box with every other."""
     low_KJ2 = np.maximum(box_K4[:, None, :2], other_J4[None, :, :2])
     high_KJ2 = np.minimum(box_K4[:, None, 2:], other_J4[None, :, 2:])

@@ -46,7 +46,11 @@ def find_faces(media: Path, detector: Detector, recipe: FaceRecipe, task: Task |
     tracker = Tracker(recipe)
     times: list[float] = []
     next_look = 0.0
-    for frame in read_frames(media, wanted=lambda frame, time: time >= next_look - TOLERANCE, max_side=recipe.side):
+
+    def wanted(frame: int, time: float) -> bool:
+        return time >= next_look - TOLERANCE
+
+    for frame in read_frames(media, wanted=wanted, max_side=recipe.side):
         if frame.rgb_HWC is not None:
             width = frame.rgb_HWC.shape[1]
             faces = detector(frame.rgb_HWC, min(recipe.keep, recipe.start))
