@@ -1,6 +1,8 @@
 """The idea at work: what the KL term and each modality are worth on a store, over several seeds.
 
-    python benchmarks/ablation.py STORE RECIPE [--seeds 3] [--out benchmarks/ablation.json]
+    python benchmarks/ablation.py [STORE [RECIPE]] [--seeds 3] [--out benchmarks/ablation.json]
+
+The store is that of `make demo` where none is given.
 
 Trains each variant once a seed, evaluates it on the validation split, and writes official mean CCCs with their
 mean and spread (standard deviation, ddof 1), the ridge baseline, and what the table is to be read with.
@@ -25,6 +27,8 @@ from vaprompt.recipes import read_recipe
 from vaprompt.store import FeatureStore
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import train
+
+ROOT = Path(__file__).parents[1]
 
 VARIANTS: dict[str, list[str]] = {
     "both, lambda 0": ["loss.kl=0"],
@@ -60,8 +64,8 @@ def measure(store: Path, recipe: Path, overrides: list[str], seeds: int) -> dict
 def main() -> None:
     """Measure every variant and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("store", type=Path)
-    parser.add_argument("recipe", type=Path)
+    parser.add_argument("store", type=Path, nargs="?", default=ROOT / "demo/store.zarr")
+    parser.add_argument("recipe", type=Path, nargs="?", default=ROOT / "train/demo.toml")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()

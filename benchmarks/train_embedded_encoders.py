@@ -115,7 +115,8 @@ def normalised(picture_NHWC: Tensor) -> Tensor:
     """Return pictures (N 3 H W) as the image tower takes them."""
     settings = embedded.clip_config()["preprocess_cfg"]
     mean, std = (torch.tensor(settings[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
-    return (picture_NHWC.permute(0, 3, 1, 2).float() / 255 - mean) / std
+    picture_NCHW = (picture_NHWC.permute(0, 3, 1, 2).float() / 255 - mean) / std
+    return picture_NCHW.contiguous(memory_format=torch.channels_last)
 
 
 def varied(picture_NHWC: Tensor, generator: torch.Generator) -> Tensor:
@@ -136,15 +137,16 @@ def varied(picture_NHWC: Tensor, generator: torch.Generator) -> Tensor:
 
 def train_clip(seed: int, share: float) -> tuple[dict[str, Tensor], dict[str, object]]:
     """Train image and text tower together; return fp16 weights and figures on people held out."""
-    people, held, each, steps, batch = int(2000 * share), 120, 16, int(2200 * share), 128
+    people, held, each, steps, batch = int(2000 * share), 120, 16, int(1200 * share), 128
     picture_NHWC, parameter_NE = drawn(draw_pictures, seed, 0, people + held, each)
     print(f"drew {len(picture_NHWC)} pictures", flush=True)
     known = people * each
-    model = open_clip.CLIP(**embedded.clip_config()["model_cfg"])
+    # A third faster on a processor than the usual order of the axes.
+    model = open_clip.CLIP(**embedded.clip_config()["model_cfg"]).to(memory_format=torch.channels_last)
     teller = nn.Linear(embedded.clip_config()["model_cfg"]["embed_dim"], len(EXPRESSION))
     mean_E, std_E = parameter_NE[:known].mean(0), parameter_NE[:known].std(0)
     target_NK = torch.from_numpy(soft_labels(parameter_NE[:, :2].numpy().astype(np.float64))).float()
-    optimiser, schedule = optimiser_for([model, teller], steps, rate=1.2e-3)
+    optimiser, schedule = optimiser_for([model, teller], steps, rate=2e-3)
 
     generator = torch.Generator().manual_seed(seed)
     random = np.random.default_rng(seed)

@@ -34,7 +34,7 @@ def test_ccc_agrees_with_torchmetrics():
 
 
 def test_no_mixture_of_variances_with_different_degrees_of_freedom():
-    # With two samples the mixture (covariance over N - 1, variances over N) would give 2, not 1.
+    """Fault 3: with two samples, covariance over N - 1 and variances over N would give 2, not 1."""
     assert ccc(np.array([0.0, 1.0]), np.array([0.0, 1.0])) == pytest.approx(1.0, abs=1e-12)
     assert ccc(np.array([0.0, 1.0]), np.array([1.0, 0.0])) == pytest.approx(-1.0, abs=1e-12)
 

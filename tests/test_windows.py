@@ -86,7 +86,7 @@ def test_twenty_frames_of_ten_seconds_are_evenly_spaced_from_the_first_to_the_la
 
 
 def test_frames_are_not_time():
-    """300 frames are 10 s at 30 frames a second only."""
+    """Fault 4: 300 frames are 10 s at 30 frames a second only."""
     for rate in (6.0, 15.0, 25.0, 30.0):
         time_F = np.arange(int(40 * rate)) / rate
         windows = cut_windows(
@@ -98,6 +98,7 @@ def test_frames_are_not_time():
 
 
 def test_missing_crops_do_not_shift_what_follows():
+    """Fault 1: a frame keeps its time whatever is missing before it."""
     time_F = np.arange(400) / 25
     present = np.setdiff1d(np.arange(400), np.arange(100, 180))
     windows = cut_windows(
@@ -140,6 +141,7 @@ def test_a_window_without_any_image_repeats_the_last_one_before_it():
 
 
 def test_interpolation_gives_the_nearer_neighbour_the_greater_weight():
+    """Fault 2: with the weights swapped, the frame at 1 s would get the value of 2 s."""
     found = interpolate(np.array([0.0, 3.0]), np.array([[0.0, 1.0], [3.0, -1.0]]), np.array([0.0, 1.0, 2.5, 9.0]))
     np.testing.assert_allclose(found[:, 0], [0, 1, 2.5, 3], atol=1e-6)
     np.testing.assert_allclose(found[:, 1], [1, 1 / 3, -2 / 3, -1], atol=1e-6)

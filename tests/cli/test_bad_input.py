@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.calling import Call, call
+from tests.cli.calling import Call, call, call_process
 
 SMALL_STEPS = ["--set", "image_rate=2"]
 
@@ -15,7 +15,7 @@ SMALL_STEPS = ["--set", "image_rate=2"]
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a data set of ten people, two seconds each, that tests copy and damage."""
     root = tmp_path_factory.mktemp("tiny") / "data"
-    assert call("synth", root, "--videos", "10", "--seconds", "2", "--seed", "5").code == 0
+    assert call_process("synth", root, "--videos", "10", "--seconds", "2", "--seed", "5").code == 0
     return root
 
 

@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.calling import Call, call
+from tests.cli.calling import Call, call, call_process
 from vaprompt.training.checkpoint import save_state
 
 TINY = ("--videos", "4", "--seconds", "12", "--epochs", "2")
@@ -23,7 +20,7 @@ TINY = ("--videos", "4", "--seconds", "12", "--epochs", "2")
 def first_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Call]:
     """Return a small demo's folder, and what the command did."""
     target = tmp_path_factory.mktemp("demo") / "demo"
-    return target, call("demo", target, *TINY, "--json")
+    return target, call_process("demo", target, *TINY, "--json")
 
 
 def rows_of(path: Path) -> np.ndarray:
@@ -172,15 +169,9 @@ def test_a_real_process_answers_with_one_json_object_and_keeps_the_rest_on_stder
     small_run: Path, small_dataset: Path, tmp_path: Path
 ):
     media = sorted(path for path in small_dataset.rglob("*.*") if path.suffix in (".mp4", ".avi"))[0]
-    process = subprocess.run(
-        [sys.executable, "-m", "vaprompt", "predict", small_run, media, "--out", tmp_path / "out", "--json"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    (done,) = json.loads(process.stdout)["done"]
+    outcome = call_process("predict", small_run, media, "--out", tmp_path / "out", "--json")
+    assert outcome.code == 0, outcome.err
+    (done,) = outcome.json["done"]
     assert len(rows_of(Path(done["csv"]))) == done["frames"]
-    assert "predicting" in process.stderr
-    assert "Traceback" not in process.stderr
+    assert "predicting" in outcome.err
+    assert "Traceback" not in outcome.err

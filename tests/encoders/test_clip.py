@@ -44,8 +44,12 @@ def least_cosine(encoder: OpenClipEncoder, network: torch.nn.Module) -> float:
     )
 
 
-def test_pictures_are_prepared_like_open_clips():
-    assert least_cosine(image_encoder(TINY), own_network(0)) >= 0.999
+@pytest.mark.parametrize("weights", ["random:0", "embedded"])
+def test_pictures_are_prepared_like_open_clips(weights):
+    network = own_network(0)
+    if weights == "embedded":
+        open_clip.load_checkpoint(network, str(embedded.CLIP_WEIGHTS))
+    assert least_cosine(image_encoder(ImageEncoderRecipe(model="embedded", weights=weights)), network) >= 0.999
 
 
 @pytest.mark.slow

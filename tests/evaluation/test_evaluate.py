@@ -106,6 +106,18 @@ def test_the_result_says_what_made_it_and_is_valid_json(trained):
     assert result["official"]["frames"] == result["ridge"]["official"]["frames"]
 
 
+def test_validation_is_the_official_split_and_nothing_of_it_is_trained_on(trained):
+    """Fault 9: scores from a rotated fold are not validation scores."""
+    store, run = trained
+    source = FeatureStore.open(store)
+    result, facts = evaluate(run, device="cpu").result, load_run(run).facts
+    assert result["split"] == "validation"
+    assert set(result["videos"]) == {name for name in source.videos() if source.split(name) == "validation"}
+    assert set(facts["videos"]["train"]) == {name for name in source.videos() if source.split(name) == "train"}
+    windows = sum(int((source.labels(name).time_F[-1] - 4) // 1) + 1 for name in facts["videos"]["train"])
+    assert facts["windows"]["train"] <= windows
+
+
 def test_ridge_is_ridge_regression_on_window_means(trained):
     store, _ = trained
     source, wanted = FeatureStore.open(store), recipe()

@@ -312,7 +312,7 @@ def test_the_papers_recipe_runs_with_full_size_networks(dataset, tmp_path):
     paper = read_recipe(
         ExtractRecipe,
         shipped("extract", "paper"),
-        ["image.weights=random:0", "audio.weights=random:0", "image_rate=5"],
+        ["image.weights=random:0", "audio.weights=random:0"],
     )
     report = extract(dataset, paper, tmp_path / "s.zarr", limit=2)
     assert len(report.done) == 2

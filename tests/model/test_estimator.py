@@ -46,6 +46,7 @@ def kl_gradients(estimator):
 
 
 def test_with_fused_semantics_the_kl_term_alone_trains_grus_attention_and_gate():
+    """Fault 8: in the released code the KL term reaches no parameter."""
     gradients = kl_gradients(build())
     for part in ("image.1.gru", "audio.1.gru", "fusion.attention.attention.in_proj", "fusion.gated.gate"):
         reached = [value for name, value in gradients.items() if name.startswith(part)]

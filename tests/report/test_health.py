@@ -6,37 +6,54 @@ from pathlib import Path
 import pytest
 
 from vaprompt.report import health
+from vaprompt.report.health import Finding, examine, requirements
 
 
-def test_a_package_out_of_its_range_is_a_fault_with_the_way_to_mend_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(health, "version", lambda name: "2.13.0" if name == "torch" else "99")
-    (torch,) = (finding for finding in health._packages() if finding.subject == "torch")
+@pytest.fixture
+def torchaudio_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torchaudio break at import, as it does beside a torch that it was not built for."""
+
+    def imported(name: str) -> None:
+        if name == "torchaudio":
+            raise OSError("undefined symbol\n_ZN5torch")
+
+    monkeypatch.setattr(health, "import_module", imported)
+
+
+def find(subject: str, folder: Path) -> Finding:
+    return next(finding for finding in examine(folder) if finding.subject == subject)
+
+
+def test_a_package_out_of_its_range_is_a_fault_with_the_way_to_mend_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    installed = health.version
+    monkeypatch.setattr(health, "version", lambda name: "2.13.0" if name == "torch" else installed(name))
+    torch = find("torch", tmp_path)
     assert torch.state == "fault"
     assert "2.13.0" in torch.found
     assert torch.remedy.startswith("pip install 'torch")
+    assert "torch 2.13.0" not in find("packages", tmp_path).found
 
 
-def test_a_missing_package_is_a_fault(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("torchaudio_broken")
+def test_missing_packages_are_faults_each(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(health, "version", missing)
-    findings = list(health._packages())
-    assert len(findings) == len(health.requirements()) > 10
-    assert {finding.state for finding in findings} == {"fault"}
+    faults = {finding.subject for finding in examine(tmp_path) if finding.found.startswith("missing; ")}
+    assert faults == {wanted.name for wanted in requirements()}
+    assert len(faults) > 10
 
 
-def test_an_import_that_breaks_ends_the_imports_with_one_line(monkeypatch: pytest.MonkeyPatch):
-    def broken(name: str) -> None:
-        if name == "torchaudio":
-            raise OSError("undefined symbol\n_ZN5torch")
-
-    monkeypatch.setattr(health, "import_module", broken)
-    findings = list(health._imports())
-    assert [finding.subject for finding in findings] == ["import torchaudio"]
-    assert findings[0].found == "undefined symbol _ZN5torch"
+@pytest.mark.usefixtures("torchaudio_broken")
+def test_an_import_that_breaks_is_one_line_and_what_stands_on_it_is_not_looked_at(tmp_path: Path):
+    findings = {finding.subject: finding for finding in examine(tmp_path)}
+    broken = findings["import torchaudio"]
+    assert (broken.state, broken.found) == ("fault", "undefined symbol _ZN5torch")
+    assert "make setup" in broken.remedy
+    assert not {"imports", "device", "processor", "ffmpeg"} & set(findings)
 
 
+@pytest.mark.usefixtures("torchaudio_broken")
 def test_a_folder_that_is_not_there_yet_is_on_its_parents_disk(tmp_path: Path):
-    finding = health._disk(tmp_path / "not" / "yet")
-    assert str(tmp_path) in finding.found
+    assert str(tmp_path) in find("disk", tmp_path / "not" / "yet").found

@@ -147,3 +147,29 @@ def test_a_killed_writer_ends_like_an_undisturbed_one(tmp_path, moment):
             writer.append(embedding=np.ones((3000, 512), np.float16))
             writer.publish({"split": "train"})
     assert files_below(store.path) == files_below(undisturbed)
+
+
+def test_every_file_is_on_the_disk_before_the_group_appears(tmp_path, monkeypatch):
+    store = filled(tmp_path / "s.zarr")
+    synced: set[str] = set()
+    published: list[set[str]] = []
+    rename = Path.rename
+
+    def remember(descriptor: int) -> None:
+        synced.add(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    def renamed(self: Path, target: Path) -> Path:
+        published.append({str(self), *(str(file) for file in self.rglob("*"))} - synced)
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", remember)
+    monkeypatch.setattr(Path, "rename", renamed)
+    with store.writer("image", "video2", store.fingerprint("image")) as writer:
+        writer.append(embedding=np.ones((3000, 512), np.float16))
+        writer.publish({"split": "train"})
+    (unsynced,) = published
+    # The marker is synced under the name that it has until it is whole.
+    assert {Path(name).name for name in unsynced} <= {"zarr.json"}
+    assert len(unsynced) <= 1
+    assert any(".zarr.json" in name for name in synced)
+    assert str(store.path / "image") in synced

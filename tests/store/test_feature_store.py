@@ -1,6 +1,5 @@
 """A store gives back what was written, says what is in it, and refuses what does not belong together."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.store.stores import DATASET, IMAGE, add, filled
@@ -16,7 +15,7 @@ from vaprompt.errors import FingerprintError, StoreError, TargetError
 from vaprompt.store import FeatureStore, writing
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pieces=st.lists(st.integers(0, 9), min_size=1, max_size=8),
     chunk_rows=st.integers(1, 12),
@@ -27,7 +26,6 @@ def test_arrays_come_back_however_they_were_cut(pieces, chunk_rows, seed):
     batches = [chance.normal(size=(rows, 3)).astype(np.float16) for rows in pieces]
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(writing, "CHUNK_BYTES", chunk_rows * 6)
-        patch.setattr(os, "fsync", lambda descriptor: None)  # waiting for the disk is not what is tested
         store = FeatureStore.create(Path(folder) / "s.zarr")
         with store.writer("image", "v", {}) as writer:
             for batch in batches:

@@ -1,6 +1,8 @@
 """docs/store-format.md, read with zarr-python alone: no part of vaprompt touches the store below."""
 
 import hashlib
+import re
+from pathlib import Path
 
 import numpy as np
 import zarr
@@ -60,3 +62,14 @@ def test_a_store_is_plain_zarr(tmp_path):
     for file, facts in marker["files"].items():
         content = (store.path / "image/video1" / file).read_bytes()
         assert facts == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def test_the_documents_code_runs(tmp_path, monkeypatch, capsys):
+    text = (Path(__file__).parents[2] / "docs" / "store-format.md").read_text(encoding="utf-8")
+    filled(tmp_path / "demo" / "store.zarr", {"video1": "validation"}, frames=9)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "docs/store-format.md", "exec"), {})
+        assert "video1" in capsys.readouterr().out

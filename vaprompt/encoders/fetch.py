@@ -40,9 +40,10 @@ def fetch(
         TargetError: the folder cannot be written.
     """
     overrides: dict[str, str] = {}
-    if _is_remote(image.weights):
-        import open_clip
+    import open_clip
 
+    # A tag is a tag even where a folder happens to have its name, as in extraction.
+    if open_clip.is_pretrained_cfg(image.model, image.weights) or _is_remote(image.weights):
         repository, name = tag_source(image)
         config = open_clip.get_pretrained_cfg(image.model, image.weights)
         preprocess = {key: config[key] for key in ("mean", "std", "interpolation", "resize_mode")}

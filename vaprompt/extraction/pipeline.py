@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from vaprompt import __version__
 from vaprompt.datasets.annotation import align, alignment_note, read_annotation
 from vaprompt.datasets.base import Dataset, Labels, Video
 from vaprompt.encoders.base import AudioEncoder, ImageEncoder
@@ -30,8 +31,8 @@ from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.layout import read_attributes
 
-MAKERS = ("vaprompt", "torch", "open_clip_torch", "transformers", "av", "zarr")
-"""Packages whose versions are kept with a store; they are no part of its fingerprint."""
+MAKERS = ("torch", "open_clip_torch", "transformers", "av", "zarr")
+"""Packages whose versions are kept with a store, beside our own; they are no part of its fingerprint."""
 
 NO_LABEL = -5.0
 """Aff-Wild2's mark for frames that are not valid, here for all frames of videos without annotation."""
@@ -120,7 +121,7 @@ class _Extraction:
         self._embed_prompts()
         report = ExtractionReport(skipped=list(todo.done))
         if todo.jobs:
-            self._store.record_maker({name: _version(name) for name in MAKERS})
+            self._store.record_maker({"vaprompt": __version__, **{name: metadata.version(name) for name in MAKERS}})
             with self._progress.task("extracting", total=len(todo.jobs), unit="videos") as task:
                 for job in todo.jobs:
                     self._attempt(job, report, task)
@@ -251,10 +252,3 @@ def _fitted(labels: Labels | None, frames: int, video: Video) -> tuple[Labels, l
         return Labels(np.full((frames, 2), NO_LABEL, dtype=np.float32), np.zeros(frames, dtype=np.bool_)), []
     note = alignment_note(len(labels.valid_F), frames)
     return align(labels, frames, video.annotation), [] if note is None else [note]
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -20,6 +20,7 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
+from vaprompt.encoders.recipes import EMBEDDED
 from vaprompt.errors import VapromptError
 from vaprompt.recipes import read_recipe, shipped
 
@@ -80,16 +81,20 @@ def _python() -> Finding:
 
 
 def _packages() -> Iterator[Finding]:
+    fitting = []
     for wanted in requirements():
+        asked = f"{wanted.specifier} is asked for"
         try:
             found = version(wanted.name)
         except PackageNotFoundError:
-            yield Finding(wanted.name, "fault", f"missing; {wanted.specifier} is asked for", f"pip install '{wanted}'")
+            yield Finding(wanted.name, "fault", f"missing; {asked}", f"pip install '{wanted}'")
             continue
         if wanted.specifier.contains(found, prereleases=True):
-            yield Finding(wanted.name, "ok", found)
+            fitting.append(f"{wanted.name} {found}")
         else:
-            yield Finding(wanted.name, "fault", f"{found}; {wanted.specifier} is asked for", f"pip install '{wanted}'")
+            yield Finding(wanted.name, "fault", f"{found}; {asked}", f"pip install '{wanted}'")
+    if fitting:
+        yield Finding("packages", "ok", ", ".join(fitting))
 
 
 def _imports() -> Iterator[Finding]:
@@ -150,42 +155,35 @@ def _weights() -> Iterator[Finding]:
     from vaprompt.encoders.weights import available
     from vaprompt.extraction.recipe import ExtractRecipe
 
-    for name, missing in (("demo", "fault"), ("paper", "remark")):
+    for name in ("demo", "paper"):
         try:
-            recipe = read_recipe(ExtractRecipe, shipped("extract", name))
+            source = shipped("extract", name)
         except VapromptError:
             continue  # the recipes are a finding of their own
+        recipe = read_recipe(ExtractRecipe, source)
         for encoder in available(recipe.image, recipe.audio):
             subject = f"extract/{name}.toml, {encoder.stream}"
-            if encoder.fault is None:
-                yield Finding(subject, "ok", f"{encoder.weights}: {encoder.where}")
+            inside = encoder.weights == EMBEDDED
+            if encoder.fault is None and (not inside or Path(str(encoder.where)).is_file()):
+                yield Finding(subject, "ok", encoder.weights if inside else f"{encoder.weights}: {encoder.where}")
+            elif inside:
+                yield Finding(subject, "fault", f"{encoder.where} is missing", "reinstall vaprompt")
             else:
-                state: State = "fault" if missing == "fault" else "remark"
-                remedy = (
-                    "reinstall vaprompt"
-                    if missing == "fault"
-                    else f"where there is a network: vaprompt weights fetch {shipped('extract', name)} --to DIR"
-                )
-                yield Finding(subject, state, f"weights {encoder.weights} are not at hand", remedy)
+                remedy = f"where there is a network: vaprompt weights fetch {source} --to DIR"
+                yield Finding(subject, "remark", f"weights {encoder.weights} are not at hand", remedy)
 
 
 def _recipes() -> Finding:
-    looked_for: list[tuple[str, str]] = [
-        (kind, name) for kind in ("extract", "train") for name in ("paper", "demo")
-    ] + [("data", "demo")]
-    missing = [_missing_recipe(kind, name) for kind, name in looked_for]
-    names = ", ".join(name for name in missing if name)
-    if names:
-        return Finding("recipes", "fault", f"missing: {names}", "reinstall vaprompt")
-    return Finding("recipes", "ok", f"in {shipped('extract', 'paper').parents[1]}")
-
-
-def _missing_recipe(kind: str, name: str) -> str:
-    try:
-        shipped(kind, name)
-    except VapromptError:
-        return f"{kind}/{name}.toml"
-    return ""
+    looked_for = [("data", "demo"), *((kind, name) for kind in ("extract", "train") for name in ("paper", "demo"))]
+    missing = []
+    for kind, name in looked_for:
+        try:
+            folder = shipped(kind, name).parents[1]
+        except VapromptError:
+            missing.append(f"{kind}/{name}.toml")
+    if missing:
+        return Finding("recipes", "fault", f"missing: {', '.join(missing)}", "reinstall vaprompt")
+    return Finding("recipes", "ok", f"in {folder}")
 
 
 def _disk(where: Path) -> Finding:

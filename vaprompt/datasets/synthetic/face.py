@@ -9,7 +9,6 @@ Axes: M corners of a polygon; H, W canvas; the last axis of points is (x, y).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,9 +28,10 @@ _ANGLE_M = np.linspace(0, 2 * np.pi, 36, endpoint=False)
 _CIRCLE_M2 = np.stack((np.cos(_ANGLE_M), np.sin(_ANGLE_M)), axis=1)
 _ALONG_M = np.linspace(-1, 1, 15)
 
+_RIM: Colour = (38, 34, 36)
+
 Points = Float64[np.ndarray, "M 2"]
-Fill = Callable[[Points, Colour], None]
-Warp = Callable[[Points], Points]
+Curve = Float64[np.ndarray, "M"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,32 @@ class Pose:
         turn_22 = scale * np.array([[cos, sin], [-sin, cos]])
         flat: list[float] = (point_M2 @ turn_22 + [self.x * OVERSAMPLING, self.y * OVERSAMPLING]).ravel().tolist()
         return flat
+
+
+class Brush:
+    """Draws in the units of a face onto a canvas."""
+
+    def __init__(
+        self,
+        canvas: Image.Image,
+        pose: Pose,
+        *,
+        stretch: tuple[float, float] = (1.0, 1.0),
+        offset: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        """Draw onto `canvas`, where the face is; all points are stretched and then moved within the face."""
+        self._pen, self._pose, self._stretch, self._offset = ImageDraw.Draw(canvas), pose, stretch, offset
+
+    def fill(self, point_M2: Points, colour: Colour) -> None:
+        """Fill a polygon."""
+        self._pen.polygon(self._place(point_M2), fill=colour)
+
+    def line(self, point_M2: Points, colour: Colour) -> None:
+        """Draw a line through points."""
+        self._pen.line(self._place(point_M2), fill=colour, width=4, joint="curve")
+
+    def _place(self, point_M2: Points) -> list[float]:
+        return self._pose.place(point_M2 * self._stretch + self._offset)
 
 
 class FacePainter:
@@ -76,58 +102,56 @@ class FacePainter:
             y=HEIGHT / 2 + 4 + UNIT * (expression.shift[1] + 0.15 * expression.pitch),
             roll=expression.roll,
         )
-        pen = ImageDraw.Draw(canvas)
-
-        def fill(point_M2: Points, colour: Colour) -> None:
-            pen.polygon(pose.place(point_M2), fill=colour)
-
+        head = Brush(canvas, pose)
         turn, nod = 0.32 * expression.yaw, 0.22 * expression.pitch
-        narrow = 1 - 0.12 * abs(expression.yaw)
-
-        def inner(point_M2: Points) -> Points:
-            """Move features within the outline as the head turns."""
-            return point_M2 * [narrow, 1 - 0.06 * abs(expression.pitch)] + [turn, nod]
-
+        # Features move within the outline as the head turns.
+        features = Brush(
+            canvas,
+            pose,
+            stretch=(1 - 0.12 * abs(expression.yaw), 1 - 0.06 * abs(expression.pitch)),
+            offset=(turn, nod),
+        )
         hair_low = 1.25 if face.long_hair else 0.1
-        fill(_oval(0, -0.2, face.width + 0.14, face.height + 0.1), face.hair)
+        head.fill(_oval(0.0, -0.2, face.width + 0.14, face.height + 0.1), face.hair)
         if face.long_hair:
             side = face.width + 0.12
-            fill(np.array([[-side, -0.3], [side, -0.3], [side - 0.08, hair_low], [-side + 0.08, hair_low]]), face.hair)
-        fill(np.array([[-0.38, 0.6], [0.38, 0.6], [0.46, 1.8], [-0.46, 1.8]]), self._shade)
+            head.fill(
+                np.array([[-side, -0.3], [side, -0.3], [side - 0.08, hair_low], [-side + 0.08, hair_low]]), face.hair
+            )
+        head.fill(np.array([[-0.38, 0.6], [0.38, 0.6], [0.46, 1.8], [-0.46, 1.8]]), self._shade)
         for side in (-1, 1):
-            fill(_oval(side * (face.width + 0.02) - 0.3 * turn, -0.02, 0.12, 0.2), self._shade)
-        fill(self._outline_M2, face.skin)
+            head.fill(_oval(side * (face.width + 0.02) - 0.3 * turn, -0.02, 0.12, 0.2), self._shade)
+        head.fill(self._outline_M2, face.skin)
         # A little larger than the skull, so that no skin shines through between fringe and hair.
         crown_M2 = 1.04 * self._outline_M2[self._outline_M2[:, 1] < -face.height * (0.62 - 0.5 * face.fringe)]
-        fill(np.add(crown_M2, [0, 0.05 * expression.pitch]), face.hair)
+        head.fill(np.add(crown_M2, [0, 0.05 * expression.pitch]), face.hair)
 
-        self._cheeks(fill, inner, expression)
+        self._cheeks(features, expression)
         for side in (-1, 1):
-            self._eye(fill, inner, expression, side)
-        self._nose(pen, pose, inner)
-        self._mouth(fill, pen, pose, inner, expression)
+            self._eye(features, expression, side)
+        self._nose(features)
+        self._mouth(features, expression)
         if face.glasses:
             for side in (-1, 1):
-                rim_M2 = inner(_oval(side * face.eye_gap, face.eye_height + 0.02, 0.29, 0.24))
-                pen.line([*pose.place(rim_M2), *pose.place(rim_M2[:1])], fill=(38, 34, 36), width=4)
-            bridge_M2 = inner(np.array([[-0.13, face.eye_height], [0.13, face.eye_height]]))
-            pen.line(pose.place(bridge_M2), fill=(38, 34, 36), width=4)
+                rim_M2 = _oval(side * face.eye_gap, face.eye_height + 0.02, 0.29, 0.24)
+                features.line(np.concatenate((rim_M2, rim_M2[:1])), _RIM)
+            features.line(np.array([[-0.13, face.eye_height], [0.13, face.eye_height]]), _RIM)
         return pose
 
-    def _cheeks(self, fill: Fill, inner: Warp, expression: Expression) -> None:
+    def _cheeks(self, features: Brush, expression: Expression) -> None:
         lift = 0.1 * expression.cheek
         for side in (-1, 1):
-            fill(inner(_oval(side * 0.52, 0.3 - lift, 0.2 + 0.05 * expression.cheek, 0.13)), self._blush)
+            features.fill(_oval(side * 0.52, 0.3 - lift, 0.2 + 0.05 * expression.cheek, 0.13), self._blush)
 
-    def _eye(self, fill: Fill, inner: Warp, expression: Expression, side: int) -> None:
+    def _eye(self, features: Brush, expression: Expression, side: int) -> None:
         face = self._face
         x, y, size = side * face.eye_gap, face.eye_height, face.eye_size
         tall = 0.85 * size
-        fill(inner(_oval(x, y, size * 1.15, tall * 1.1)), self._lid)
-        fill(inner(_oval(x, y, size, tall)), (238, 236, 232))
+        features.fill(_oval(x, y, size * 1.15, tall * 1.1), self._lid)
+        features.fill(_oval(x, y, size, tall), (238, 236, 232))
         gaze_x, gaze_y = x + 0.3 * size * expression.gaze[0], y + 0.02 + 0.2 * size * expression.gaze[1]
-        fill(inner(_oval(gaze_x, gaze_y, 0.5 * size, 0.5 * size)), face.iris)
-        fill(inner(_oval(gaze_x, gaze_y, 0.25 * size, 0.25 * size)), (12, 10, 10))
+        features.fill(_oval(gaze_x, gaze_y, 0.5 * size, 0.5 * size), face.iris)
+        features.fill(_oval(gaze_x, gaze_y, 0.25 * size, 0.25 * size), (12, 10, 10))
         # Lids cover the eyeball from above and below; what is left open tells of arousal, a pushed lower lid of joy.
         upper = y + tall * (0.75 - 1.6 * expression.eye_open)
         lower = y + tall * (0.8 - 0.75 * expression.cheek)
@@ -135,12 +159,12 @@ class FacePainter:
         arch_M = 1 - _ALONG_M**2
         edge_M2 = np.stack((x + 1.2 * size * _ALONG_M, upper + 0.25 * tall * (1 - arch_M)), axis=1)
         roof_M2 = np.stack((x + 1.2 * size * _ALONG_M, np.full_like(_ALONG_M, y - 1.25 * tall)), axis=1)
-        fill(inner(np.concatenate((edge_M2, roof_M2[::-1]))), face.skin)
+        features.fill(np.concatenate((edge_M2, roof_M2[::-1])), face.skin)
         lash_M2 = np.concatenate((edge_M2, edge_M2[::-1] - [0, 0.035]))
-        fill(inner(lash_M2), self._line)
+        features.fill(lash_M2, self._line)
         rim_M2 = np.stack((x + 1.2 * size * _ALONG_M, lower - 0.2 * tall * (1 - arch_M)), axis=1)
         floor_M2 = np.stack((x + 1.2 * size * _ALONG_M, np.full_like(_ALONG_M, y + 1.3 * tall)), axis=1)
-        fill(inner(np.concatenate((rim_M2, floor_M2[::-1]))), face.skin)
+        features.fill(np.concatenate((rim_M2, floor_M2[::-1])), face.skin)
 
         # `across` runs from the inner end of the brow to the outer one.
         across_M = np.linspace(0, 1, 9)
@@ -150,14 +174,14 @@ class FacePainter:
         thick_M = face.brow_thickness * (1.2 - 0.5 * across_M)
         top_M2 = np.stack((brow_x_M, y - 0.03 + height_M - thick_M), axis=1)
         low_M2 = np.stack((brow_x_M, y - 0.03 + height_M + thick_M), axis=1)
-        fill(inner(np.concatenate((top_M2, low_M2[::-1]))), self._brow)
+        features.fill(np.concatenate((top_M2, low_M2[::-1])), self._brow)
 
-    def _nose(self, pen: ImageDraw.ImageDraw, pose: Pose, inner: Warp) -> None:
+    def _nose(self, features: Brush) -> None:
         low = self._face.eye_height + 0.2 + self._face.nose
         nose_M2 = np.array([[0.03, low - 0.32], [0.1, low - 0.04], [0.06, low], [-0.09, low]])
-        pen.line(pose.place(inner(nose_M2)), fill=self._line, width=4, joint="curve")
+        features.line(nose_M2, self._line)
 
-    def _mouth(self, fill: Fill, pen: ImageDraw.ImageDraw, pose: Pose, inner: Warp, expression: Expression) -> None:
+    def _mouth(self, features: Brush, expression: Expression) -> None:
         face = self._face
         wide = face.mouth_width * (1 + 0.35 * expression.mouth_stretch + 0.1 * expression.smile)
         x_M = wide * _ALONG_M
@@ -167,23 +191,26 @@ class FacePainter:
         arch_M = 1 - np.abs(_ALONG_M) ** 2.5
         lip = face.lip_thickness
 
-        def band(upper_M: Points, lower_M: Points) -> Points:
-            return inner(np.stack((np.r_[x_M, x_M[::-1]], np.r_[upper_M, lower_M[::-1]]), axis=1))
-
         upper_M, lower_M = middle_M - 0.4 * gap_M, middle_M + 1.2 * gap_M
         if face.moustache:
-            fill(band(upper_M - lip * arch_M - 0.16 * arch_M, upper_M - lip * arch_M), face.hair)
-        fill(band(upper_M - lip * (0.25 + 0.75 * arch_M), lower_M + lip * (0.25 + 1.1 * arch_M)), face.lips)
+            features.fill(_band(x_M, upper_M - lip * arch_M - 0.16 * arch_M, upper_M - lip * arch_M), face.hair)
+        features.fill(
+            _band(x_M, upper_M - lip * (0.25 + 0.75 * arch_M), lower_M + lip * (0.25 + 1.1 * arch_M)), face.lips
+        )
         if expression.mouth_open > 0.12:
-            fill(band(upper_M, lower_M), (46, 14, 18))
-            fill(band(upper_M, np.minimum(upper_M + 0.09, lower_M)), (236, 232, 224))
+            features.fill(_band(x_M, upper_M, lower_M), (46, 14, 18))
+            features.fill(_band(x_M, upper_M, np.minimum(upper_M + 0.09, lower_M)), (236, 232, 224))
         else:
-            line_M2 = inner(np.stack((x_M, middle_M), axis=1))
-            pen.line(pose.place(line_M2), fill=_mixed(face.lips, (20, 4, 8), 0.6), width=4, joint="curve")
+            features.line(np.stack((x_M, middle_M), axis=1), _mixed(face.lips, (20, 4, 8), 0.6))
 
 
 def _oval(x: float, y: float, wide: float, tall: float) -> Points:
     return _CIRCLE_M2 * [wide, tall] + [x, y]
+
+
+def _band(x_M: Curve, upper_M: Curve, lower_M: Curve) -> Float64[np.ndarray, "2*M 2"]:
+    """Return the outline of what lies between two curves."""
+    return np.stack((np.r_[x_M, x_M[::-1]], np.r_[upper_M, lower_M[::-1]]), axis=1)
 
 
 def _mixed(one: Colour, other: Colour, share: float) -> Colour:
