@@ -26,12 +26,17 @@ class DatasetRecipe(Recipe):
     """How the folders are arranged; data/README.md describes each layout exactly."""
     root: str = Field(min_length=1)
     """The folder it lies in; relative to the folder of the description, `~` is the home folder."""
-    faces: Literal["auto", "crops", "frames"] = "auto"
-    """Read face crops or whole video frames; `auto` takes crops where there are any."""
+    faces: Literal["auto", "crops", "frames", "detect"] = "auto"
+    """Read face crops or whole video frames, `auto`: crops where there are any; `detect`: find faces in the frames."""
     exclude: list[str] = Field(default_factory=list)
     """Names of videos to leave out."""
     synthetic: SyntheticRecipe | None = None
     """When given, the data set is generated at `root` before it is read, unless it is there already."""
+
+    @property
+    def files(self) -> Literal["auto", "crops", "frames"]:
+        """Which files are needed: faces that are yet to be found lie in whole frames."""
+        return "frames" if self.faces == "detect" else self.faces
 
 
 def open_dataset(source: Path, progress: Progress = SILENT) -> Dataset:
@@ -71,7 +76,8 @@ def _described(source: Path, progress: Progress) -> Dataset:
         raise RecipeError(
             source, fault=f"its root {root} is not a folder", remedy="set `root` to where the data set lies"
         )
-    return _without(read_affwild2(root, faces=recipe.faces, name=recipe.name), recipe.exclude, source)
+    dataset = _without(read_affwild2(root, faces=recipe.files, name=recipe.name), recipe.exclude, source)
+    return replace(dataset, faces="detect") if recipe.faces == "detect" else dataset
 
 
 def _without(dataset: Dataset, exclude: list[str], source: Path) -> Dataset:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
@@ -44,6 +44,7 @@ class Faces:
     """x and y of left eye, right eye, nose, left and right corner of the mouth, as seen in the picture."""
 
 
+@runtime_checkable
 class Detector(Protocol):
     """What finds faces."""
 
@@ -139,7 +140,8 @@ def overlap(box_K4: Float64[np.ndarray, "K 4"], other_J4: Float64[np.ndarray, "J
     shared_KJ = np.prod(np.maximum(high_KJ2 - low_KJ2, 0), axis=2)
     area_K, area_J = (np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (box_K4, other_J4))
     union_KJ = area_K[:, None] + area_J[None] - shared_KJ
-    return np.divide(shared_KJ, union_KJ, out=np.zeros_like(shared_KJ), where=union_KJ > 0)
+    ratio_KJ: Float64[np.ndarray, "K J"] = shared_KJ / np.maximum(union_KJ, np.finfo(np.float64).tiny)
+    return ratio_KJ
 
 
 def _distinct(box_K4: Float64[np.ndarray, "K 4"]) -> list[int]:

@@ -148,8 +148,7 @@ class _Predictor:
             time_F = found.time_F
             notes += self._choose(found.people, people, file)
         else:
-            with self.progress.task(f"reading {file.name}", unit="frames"):
-                time_F = frame_times(file)
+            time_F = frame_times(file)
         with self.progress.task(f"predicting {file.name}", total=float(time_F[-1]), unit="s") as task:
             values = predict_subjects(
                 self.run, self.recipe, file, time_F, people, self.seeing, self.hearing, _Reached(task)
