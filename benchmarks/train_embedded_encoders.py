@@ -69,7 +69,9 @@ def main() -> None:
             started = time.perf_counter()
             weights, figures = train(options.seed, options.share)
             figures["minutes"] = round((time.perf_counter() - started) / 60, 1)
-            save_file(weights, options.out / f"{name}.safetensors", metadata={"made by": Path(__file__).name})
+            target = options.out / f"{name}.safetensors"
+            save_file(weights, target, metadata={"made by": Path(__file__).name})
+            target.chmod(0o644)
             print(json.dumps({name: figures}, indent=2), flush=True)
             if options.share == 1.0:
                 report = json.loads(report_file.read_text(encoding="utf-8")) if report_file.exists() else {}

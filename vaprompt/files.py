@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Any
 
 from vaprompt.errors import TargetError
 
+PARTIAL = ".partial"
+
 
 @contextmanager
 def published(target: Path) -> Iterator[Path]:
@@ -19,7 +22,7 @@ def published(target: Path) -> Iterator[Path]:
     Raises:
         TargetError: the folder cannot be written to.
     """
-    aside = target.with_name(f".{target.name}.{os.getpid()}.partial{target.suffix}")
+    aside = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}{target.suffix}")
     make_folder(target.parent)
     try:
         yield aside
@@ -42,6 +45,28 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from None
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Create a folder and keep other processes out of it, then clear away what a killed one left half-written.
+
+    Raises:
+        TargetError: it cannot be created, or another process holds it.
+    """
+    make_folder(folder)
+    # The folder itself is locked: no lock file can be left behind.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in folder.glob(f".*{PARTIAL}*"):
+            left.unlink(missing_ok=True)
+        yield
+    except BlockingIOError:
+        fault = "another process is writing into it"
+        raise TargetError(folder, fault=fault, remedy="wait for it to end, or name another folder") from None
+    finally:
+        os.close(descriptor)
 
 
 def write_json(target: Path, value: Any) -> None:

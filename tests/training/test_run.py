@@ -16,6 +16,7 @@ import torch
 from tests.planted import plant_store
 from vaprompt import FeatureStore, load_run
 from vaprompt.errors import RunError, StoreError, TargetError
+from vaprompt.files import held
 from vaprompt.recipes import validated
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import CLIP_NOTE, train
@@ -96,7 +97,7 @@ run.train(Path(sys.argv[1]), recipe(), Path(sys.argv[2]), device="cpu")
 
 @pytest.mark.parametrize(
     ("function", "at"),
-    [("save_state", 2), ("save_weights", 1), ("train_epoch", 4), ("write_json", 1)],
+    [("save_state", 2), ("save_weights", 1), ("train_epoch", 4), ("write_json", 1), ("write_recipe", 1)],
 )
 def test_a_killed_training_ends_like_an_undisturbed_one(store, undisturbed, tmp_path, function, at):
     run = tmp_path / "run"
@@ -148,6 +149,12 @@ def test_it_stops_when_patience_ends(store, tmp_path):
     )
     assert result.epochs == 3
     assert result.best_epoch == 1
+
+
+def test_two_trainings_of_one_run_do_not_mix(store, tmp_path):
+    with held(tmp_path / "run"), pytest.raises(TargetError, match="another process is writing"):
+        train(store, recipe(epochs=1), tmp_path / "run", device="cpu")
+    train(store, recipe(epochs=1), tmp_path / "run", device="cpu")
 
 
 def test_resume_without_a_training_and_strange_folders_are_refused(store, tmp_path):

@@ -19,10 +19,10 @@ import torch
 import vaprompt
 from vaprompt.devices import pick_device
 from vaprompt.errors import RunError
-from vaprompt.files import make_folder, published, write_json
+from vaprompt.files import PARTIAL, held, published, write_json
 from vaprompt.model.estimator import Estimator
 from vaprompt.progress import SILENT, Progress, Task
-from vaprompt.recipes import read_recipe, without_none, write_recipe
+from vaprompt.recipes import without_none, write_recipe
 from vaprompt.regions import prototypes
 from vaprompt.store import FeatureStore
 from vaprompt.training.checkpoint import TrainingState, load_state, save_state, save_weights
@@ -95,12 +95,12 @@ def train(
     notes = _notes(source, recipe)
     if (run / FACTS).exists():
         before = read_facts(run)
-        _require_same(run, before, facts, recipe)
+        _require_same(run, before, facts)
         if before["status"] == "complete":
             return _result(run, before, notes, started, trained=False)
     elif resume:
         raise RunError(run, fault="holds no training to resume", remedy="leave --resume out to start one")
-    elif run.exists() and any(run.iterdir()):
+    elif run.is_dir() and any(PARTIAL not in entry.name for entry in run.iterdir()):
         raise RunError(run, fault="is not empty and holds no run", remedy="name a new folder with --run")
 
     with progress.task("reading the store", unit="splits", total=2) as task:
@@ -117,13 +117,12 @@ def train(
         "windows": {"train": len(training.windows), "validation": len(validation.windows)},
         "notes": notes,
     }
-    make_folder(run)
-    with published(run / RECIPE) as aside:
-        write_recipe(recipe, aside)
-    write_json(run / FACTS, facts)
-
     devices = [torch.device(device)] if device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=devices):
+    with held(run), torch.random.fork_rng(devices=devices):
+        # The facts come first: they hold the recipe too, and make the folder a run that can be gone on with.
+        write_json(run / FACTS, facts)
+        with published(run / RECIPE) as aside:
+            write_recipe(recipe, aside)
         torch.manual_seed(recipe.seed)
         estimator = Estimator(
             recipe.model,
@@ -133,16 +132,15 @@ def train(
         ).to(device)
         with progress.task("training", total=recipe.epochs, unit="epochs") as task:
             state = _epochs(run, recipe, estimator, training, validation, task)
-
-    best = state.history[state.best_epoch - 1]["validation"]
-    facts |= {
-        "status": "complete",
-        "epochs": state.epoch,
-        "best_epoch": state.best_epoch,
-        "best": {axis: best[axis] for axis in ("valence", "arousal", "mean")},
-    }
-    write_json(run / FACTS, facts)
-    (run / STATE).unlink(missing_ok=True)
+        best = state.history[state.best_epoch - 1]["validation"]
+        facts |= {
+            "status": "complete",
+            "epochs": state.epoch,
+            "best_epoch": state.best_epoch,
+            "best": {axis: best[axis] for axis in ("valence", "arousal", "mean")},
+        }
+        write_json(run / FACTS, facts)
+        (run / STATE).unlink(missing_ok=True)
     return _result(run, facts, notes, started, trained=True)
 
 
@@ -210,7 +208,7 @@ def _facts(store: FeatureStore, recipe: TrainRecipe, device: str) -> dict[str, A
     return {
         "format": FORMAT,
         "status": "training",
-        "seed": recipe.seed,
+        "recipe": without_none(recipe.model_dump(mode="json")),
         "store": {
             "path": str(store.path),
             "fingerprints": {stream: store.fingerprint(stream) for stream in ("image", "audio")},
@@ -237,11 +235,9 @@ def _notes(store: FeatureStore, recipe: TrainRecipe) -> list[str]:
     return notes
 
 
-def _require_same(run: Path, before: dict[str, Any], now: dict[str, Any], recipe: TrainRecipe) -> None:
+def _require_same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Refuse to go on with a run of another recipe or store; name what differs."""
-    old = without_none(read_recipe(TrainRecipe, run / RECIPE).model_dump(mode="json"))
-    new = without_none(recipe.model_dump(mode="json"))
-    differing = _differences(old, new)
+    differing = _differences(before["recipe"], now["recipe"])
     differing += [
         f"store.{key}" for key in ("fingerprints", "dataset") if before["store"].get(key) != now["store"][key]
     ]

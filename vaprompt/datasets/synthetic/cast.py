@@ -24,9 +24,7 @@ from vaprompt.datasets.synthetic.person import Surroundings
 from vaprompt.datasets.synthetic.recipe import SyntheticRecipe
 from vaprompt.datasets.synthetic.trajectory import random_source
 
-RATES = tuple(
-    Fraction(*rate) for rate in ((25, 1), (30000, 1001), (15, 1), (30, 1), (12, 1), (20, 1), (24, 1), (10, 1))
-)
+RATES = tuple(Fraction(*rate) for rate in ((25, 1), (30000, 1001), (12, 1), (30, 1), (10, 1), (15, 1), (20, 1), (8, 1)))
 _CLAIMED = (60, 24, 30, 25, 15)
 _SIZES = ("1280x720", "1920x1080", "640x360", "484x360")
 
@@ -93,7 +91,7 @@ def _recording(recipe: SyntheticRecipe, split: Split, turn: int, *, room: int, n
     stem = _stem(number, RATES[number % len(RATES)])
     # Which peculiarities recur, and with which others, follows from the turn alone.
     train, validation, test = split == "train", split == "validation", split == "test"
-    twin = train and turn % 7 == 0 and room >= 2
+    twin = train and turn % 12 == 0 and room >= 2
     lone_right = not twin and ((validation and turn % 6 == 1) or (train and turn % 9 == 5) or (test and turn % 5 == 2))
     people = (2 * number, 2 * number + 1) if twin or lone_right else (2 * number,)
     flags = {
