@@ -70,8 +70,8 @@ def test_a_flash_is_nobody():
     assert len(people) == 1
 
 
-def test_a_fast_face_is_followed_where_it_is_going():
-    (person,) = follow(lambda time: [(0.9, 0.05 + 0.5 * time, 0.4, 0.12)], 1.8)
+def test_a_face_that_moves_by_more_than_itself_is_looked_for_where_it_is_going():
+    (person,) = follow(lambda time: [(0.9, 0.05 + 0.25 * time**2, 0.4, 0.12)], 1.8)
     assert person.visible(45).all()
 
 
