@@ -92,8 +92,9 @@ def soft_labels(
     distance2_NK = np.square(value_N2[:, None].astype(np.float64) - centres_K2[None]).sum(axis=-1)
     logit_NK = -distance2_NK / (2 * sigma**2)
     # The nearest region's term becomes exp(0), so that no row can underflow to 0/0 with a small sigma.
-    weight_NK = np.exp(logit_NK - logit_NK.max(axis=1, keepdims=True))
-    return weight_NK / weight_NK.sum(axis=1, keepdims=True)
+    soft_NK: Float[np.ndarray, "N K"] = np.exp(logit_NK - logit_NK.max(axis=1, keepdims=True))
+    soft_NK /= soft_NK.sum(axis=1, keepdims=True)
+    return soft_NK
 
 
 def prototypes(
@@ -124,5 +125,5 @@ def prototypes(
 
 
 def _unit(vector_D: Float[np.ndarray, "D"]) -> Float[np.ndarray, "D"]:
-    unit_D: np.ndarray = vector_D / np.linalg.norm(vector_D)
+    unit_D: Float[np.ndarray, "D"] = np.divide(vector_D, np.linalg.norm(vector_D))
     return unit_D

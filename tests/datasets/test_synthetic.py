@@ -149,7 +149,9 @@ def test_labels_are_what_the_face_felt_at_each_frames_own_time(root: Path) -> No
         if role.split != "test":
             times = frame_times_of(recording, SMALL.seed)
             person = recording.people[role.place]
-            affect = AffectPath(random_source(SMALL.seed, writer.NAMESPACE, person, "affect"))(times)
+            affect = AffectPath(
+                random_source(SMALL.seed, writer.NAMESPACE, person, "affect"), longest=writer.LONGEST_WAVE
+            )(times)
             value_F2 = annotation_of(root, role.name)[: len(times)]
             valid = value_F2[:, 0] != -5
             np.testing.assert_allclose(value_F2[valid], affect[valid], atol=6e-4)
@@ -214,7 +216,9 @@ def test_processes_draw_what_one_process_draws(tmp_path: Path, monkeypatch: pyte
 
 
 def test_paths_cover_the_plane_evenly_and_stay_in_it() -> None:
-    value_N2 = np.concatenate([AffectPath(np.random.default_rng(seed))(np.arange(0, 60, 0.5)) for seed in range(150)])
+    value_N2 = np.concatenate(
+        [AffectPath(np.random.default_rng(seed), longest=60.0)(np.arange(0, 60, 0.5)) for seed in range(300)]
+    )
     assert np.abs(value_N2).max() <= AffectPath.REACH
     counts, _, _ = np.histogram2d(*value_N2.T, bins=3, range=[[-1, 1], [-1, 1]])
     # Nine cells: none holds less than two thirds of its share, or half as much again.

@@ -47,7 +47,7 @@ def test_only_frames_with_a_face_are_encoded_and_a_video_without_one_is_listed(o
     alone = tuple(video for video in dataset.videos if shared.count(video.media) == 1)[:2]
     scripts = iter((lambda time: [(0.9, 0.5, 0.3, 0.2)] if time < 1.1 else [], lambda time: []))
     monkeypatch.setattr(pipeline, "find_faces", lambda *rest: find_faces(rest[0], Scripted(next(scripts)), rest[2]))
-    monkeypatch.setattr(pipeline, "CenterFace", lambda: None)
+    monkeypatch.setattr(pipeline, "CenterFace", lambda: Scripted(lambda time: []))
     monkeypatch.setattr(fingerprints, "detector_fingerprint", lambda: {"detector": "scripted"})
     report = extract(replace(dataset, videos=alone), recipe, tmp_path / "found.zarr")
     assert report.done == [alone[0].name]

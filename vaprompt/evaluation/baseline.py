@@ -90,4 +90,5 @@ def _gathered_means(embedding_NX: np.ndarray, row_WT: np.ndarray) -> Float32[np.
     mean_WX = np.zeros((len(row_WT), embedding_NX.shape[1]), np.float32)
     for step in range(row_WT.shape[1]):
         mean_WX += embedding_NX[row_WT[:, step]]
-    return mean_WX / row_WT.shape[1]
+    mean_WX /= row_WT.shape[1]
+    return mean_WX

@@ -14,7 +14,7 @@ from vaprompt.devices import pick_device
 from vaprompt.encoders.recipes import remarks
 from vaprompt.errors import StoreError
 from vaprompt.evaluation.baseline import RidgeBaseline
-from vaprompt.evaluation.protocols import Judged, judge, official, paper_subset
+from vaprompt.evaluation.protocols import Judged, PredictAt, judge, official, paper_subset
 from vaprompt.files import write_json
 from vaprompt.metrics import scores
 from vaprompt.progress import SILENT, Progress
@@ -109,15 +109,20 @@ def require_same_features(store: FeatureStore, run: Run) -> None:
 def _judged(store: FeatureStore, name: str, run: Run, ridge: RidgeBaseline) -> tuple[Judged, Judged]:
     image, audio, labels = store.image(name), store.audio(name), store.labels(name)
     window = run.recipe.window
-    truth = {
-        "time_F": labels.time_F,
-        "truth_F2": labels.value_F2,
-        "valid_F": labels.valid_F,
-        "seconds": window.seconds,
-        "stride": window.stride,
-    }
     arrays = (image.embedding_ND, image.time_N, audio.embedding_WSD, audio.end_W, labels.time_F)
+
+    def judged(predict_at: PredictAt) -> Judged:
+        return judge(
+            name,
+            predict_at,
+            time_F=labels.time_F,
+            truth_F2=labels.value_F2,
+            valid_F=labels.valid_F,
+            seconds=window.seconds,
+            stride=window.stride,
+        )
+
     return (
-        judge(name, lambda end_W: run.predict_at(end_W, *arrays), **truth),
-        judge(name, lambda end_W: ridge.predict_at(end_W, image, audio, labels.time_F), **truth),
+        judged(lambda end_W: run.predict_at(end_W, *arrays)),
+        judged(lambda end_W: ridge.predict_at(end_W, image, audio, labels.time_F)),
     )

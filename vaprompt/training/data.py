@@ -31,8 +31,7 @@ class Features:
         self, image_BT: Int64[Tensor, "B T"], audio_B: Int64[Tensor, "B"]
     ) -> tuple[Float[Tensor, "B T I"], Float[Tensor, "B S C"]]:
         """Return one batch of windows in single precision: one gather a modality, on the features' device."""
-        steps = image_BT.shape[1]
-        image_BTI = self.image_NI.index_select(0, image_BT.flatten()).unflatten(0, (-1, steps))
+        image_BTI = self.image_NI.index_select(0, image_BT.flatten()).view(*image_BT.shape, -1)
         return image_BTI.float(), self.audio_ASC.index_select(0, audio_B).float()
 
 

@@ -55,7 +55,7 @@ def train_epoch(
     )
     estimator.train()
     sums: list[Tensor] = []
-    for row_B in order_W.split(recipe.batch):
+    for row_B in torch.split(order_W, recipe.batch):
         if len(row_B) < 2:
             continue
         batch = data.features.batch(data.windows.image_WT[row_B], data.windows.audio_W[row_B])

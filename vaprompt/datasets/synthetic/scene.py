@@ -50,7 +50,16 @@ class Shot:
 class Scene:
     """A person, what it feels, says and does, where, for some seconds."""
 
-    def __init__(self, namespace: str, *, seed: int, number: int, seconds: float, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        seed: int,
+        number: int,
+        seconds: float,
+        surroundings: Surroundings,
+        longest: float = 30.0,
+    ) -> None:
         """Draw everything about person `number` of the namespace.
 
         Args:
@@ -59,6 +68,8 @@ class Scene:
             number: which person.
             seconds: for how long it is seen and heard.
             surroundings: from which ranges light, noise and occluders are drawn.
+            longest: seconds that the slowest waves of valence and arousal take; by default few enough for half a
+                minute of one person to lead all over the plane.
         """
 
         def source(purpose: str) -> np.random.Generator:
@@ -67,7 +78,7 @@ class Scene:
         self.seconds = seconds
         self.face, self.voice = draw_face(source("face")), draw_voice(source("voice"))
         self.conditions = draw_conditions(source("conditions"), surroundings)
-        self.affect = AffectPath(source("affect"))
+        self.affect = AffectPath(source("affect"), longest=longest)
         self.speech = Speech(source("speech"), voice=self.voice, affect=self.affect, seconds=seconds)
         self._behaviour = Behaviour(
             source("behaviour"),

@@ -44,13 +44,13 @@ class SmoothPath:
 class AffectPath:
     """Valence and arousal over time: every part of the plane is visited equally often in the long run."""
 
-    # An extreme follows the opposite one after half a period: 3 to 15 s, so that a mean over 10 s tells little of now.
-    SHORTEST, LONGEST = 6.0, 30.0
+    # An extreme follows the opposite one after half a period, so from 3 s on.
+    SHORTEST = 6.0
     REACH = 0.95
 
-    def __init__(self, random: np.random.Generator) -> None:
-        """Draw a path."""
-        self._path = SmoothPath(random, channels=2, shortest=self.SHORTEST, longest=self.LONGEST)
+    def __init__(self, random: np.random.Generator, *, longest: float) -> None:
+        """Draw a path whose slowest waves take `longest` seconds."""
+        self._path = SmoothPath(random, channels=2, shortest=self.SHORTEST, longest=longest)
 
     def __call__(self, time_N: Float64[np.ndarray, "N"]) -> Float64[np.ndarray, "N 2"]:
         """Return valence and arousal, within [-0.95, 0.95], at the given seconds."""

@@ -38,6 +38,8 @@ MARKER = "synthetic.json"
 FORMAT = 1
 """Goes up when the same recipe would give another data set."""
 NAMESPACE = "dataset"
+LONGEST_WAVE = 90.0
+"""Moods outlast a video here as in life: else a mean over the last 10 s would tell nothing at all of the present."""
 CROPS = {1: "batch1/cropped_aligned", 2: "batch2/cropped_aligned_new_50_vids"}
 ANNOTATIONS = "6th ABAW Annotations/VA_Estimation_Challenge"
 FOLDERS = {"train": "Train_Set", "validation": "Validation_Set"}
@@ -155,7 +157,14 @@ def draw_recording(recording: Recording, root: Path, seed: int) -> int:
     time_F = frame_times_of(recording, seed)
     length = float(time_F[-1]) + 1 / float(recording.rate)
     scenes = [
-        Scene(NAMESPACE, seed=seed, number=person, seconds=length, surroundings=recording.surroundings)
+        Scene(
+            NAMESPACE,
+            seed=seed,
+            number=person,
+            seconds=length,
+            surroundings=recording.surroundings,
+            longest=LONGEST_WAVE,
+        )
         for person in recording.people
     ]
     crops = {role: _crop_folder(root, recording, role) for role in recording.roles}
@@ -193,7 +202,10 @@ def frame_times_of(recording: Recording, seed: int) -> Float64[np.ndarray, "F"]:
         return np.arange(ticks) / float(recording.rate)
     # A telephone that drops frames for a while: every frame lasts one, two or three ticks, by spells.
     random = random_source(seed, "ticks", recording.stem)
-    spell = np.repeat(random.choice(3, size=ticks, p=(0.6, 0.25, 0.15)), 12)
+    kind = random.choice(3, size=ticks, p=(0.6, 0.25, 0.15))
+    # So that the shortest video varies too.
+    kind[1] = 2
+    spell = np.repeat(kind, 8)
     step = 1 + np.where(random.random(len(spell)) < 0.8, spell, 0)
     at = np.concatenate(([0], np.cumsum(step)))
     return at[at < ticks] / float(recording.rate)
