@@ -40,23 +40,20 @@ def test_streaming_gives_what_holding_everything_gives(monkeypatch, tmp_path):
 
 
 @settings(deadline=None)
-@given(st.data())
-def test_rows_are_there_as_long_as_they_are_needed(data):
-    batches = [np.full((size, 2), 0.0) for size in data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=12))]
-    rows = np.concatenate(batches)
-    rows[:] = np.arange(len(rows))[:, None]
-    pieces = np.split(rows, np.cumsum([len(batch) for batch in batches])[:-1])
-    arriving, floor = Arriving(iter(pieces)), 0
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.integers(0, 2**16))
+def test_rows_are_there_as_long_as_they_are_needed(sizes, seed):
+    generator = np.random.default_rng(seed)
+    rows = np.repeat(np.arange(float(sum(sizes)))[:, None], 2, axis=1)
+    arriving, floor = Arriving(iter(np.split(rows, np.cumsum(sizes)[:-1]))), 0
     while floor < len(rows):
-        last = data.draw(st.integers(floor, len(rows) - 1))
-        wanted = np.array(data.draw(st.lists(st.integers(floor, last), min_size=1, max_size=6)))
+        last = int(generator.integers(floor, len(rows)))
+        wanted = generator.integers(floor, last + 1, size=6)
         np.testing.assert_array_equal(arriving.take(wanted), rows[wanted])
-        floor = data.draw(st.integers(last, len(rows)))
+        floor = int(generator.integers(last + 1, len(rows) + 1))
         arriving.let_go(floor)
-    with pytest.raises(IndexError):
-        arriving.take(np.array([len(rows)]))
-    with pytest.raises(IndexError):
-        arriving.take(np.array([0]))
+    for row in (len(rows), 0):
+        with pytest.raises(IndexError):
+            arriving.take(np.array([row]))
 
 
 def test_only_rows_that_are_used_are_numbered():
