@@ -2,13 +2,18 @@
 and nothing half-written left behind."""
 
 import shutil
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.cli.calling import Call, call, call_process
+from vaprompt.datasets.base import Video
+from vaprompt.datasets.description import open_dataset
+from vaprompt.store import FeatureStore
 
-SMALL_STEPS = ["--set", "image_rate=2"]
+FEW_FRAMES = ["--set", "image_rate=2"]
 
 
 @pytest.fixture(scope="module")
@@ -19,14 +24,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def annotation(root: Path, name: str) -> Path:
-    (path,) = root.rglob(f"{name}.txt")
-    return path
-
-
-def media(root: Path, name: str) -> Path:
-    (path,) = (path for path in root.rglob(f"{name}.*") if path.suffix in (".mp4", ".avi"))
-    return path
+def media_in(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*.*") if path.suffix in (".mp4", ".avi"))
 
 
 def change_row(path: Path, row: int, text: str) -> None:
@@ -35,81 +34,92 @@ def change_row(path: Path, row: int, text: str) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-# What is done to which video of the tiny set, and what the reason has to name.
 ANNOTATION_FAULTS = {
-    "17-24-1920x1080": (0, "arousal,valence", ":1: "),
-    "24-30-640x360": (7, "0.1,0.2,0.3", ":8: "),
-    "31-25-484x360": (8, "0.1,calm", ":9: "),
-    "video7": (9, "7.3,0.1", ":10: "),
+    "wrong header": (0, "arousal,valence"),
+    "three values": (7, "0.1,0.2,0.3"),
+    "text": (8, "0.1,calm"),
+    "out of range": (9, "7.3,0.1"),
 }
-EMPTY, TEXT, TRUNCATED, MISSING = "45-60-1920x1080", "52-30-640x360", "59-30-484x360-1", "66-15-1280x720"
-PEOPLE = {EMPTY: "45-60-1920x1080_right", TRUNCATED: "59-30-484x360-1_right"}
+MEDIA_FAULTS = ("empty", "text as mp4", "truncated", "missing")
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A data set with faults, the store made of it, and what the extraction said."""
+
+    root: Path
+    store: Path
+    whole: list[str]
+    """Names of the videos that nothing was done to."""
+    faulty: dict[str, Video]
+    """The video that has each fault."""
+    extraction: Call
+
+    def reason(self, fault: str) -> str:
+        """Return why the video with this fault failed."""
+        return str(self.extraction.json["failed"][self.faulty[fault].name])
 
 
 @pytest.fixture(scope="module")
-def damaged(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Call]:
-    """Return a data set in which all but two videos are damaged, the store made of it, and the extraction."""
+def damaged(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Damaged:
+    """Return a data set in which every video but the two of one file has another fault."""
     root = tmp_path_factory.mktemp("damaged") / "data"
     shutil.copytree(tiny, root)
-    for name, (row, text, _) in ANNOTATION_FAULTS.items():
-        change_row(annotation(root, name), row, text)
-    media(root, EMPTY).write_bytes(b"")
-    media(root, TEXT).write_text("this is no video\n" * 100)
-    whole = media(root, TRUNCATED).read_bytes()
-    media(root, TRUNCATED).write_bytes(whole[: len(whole) // 2])
-    media(root, MISSING).unlink()
+    videos = open_dataset(root).videos
+    users = Counter(video.media for video in videos)
+    faulty = dict(zip((*ANNOTATION_FAULTS, *MEDIA_FAULTS), (v for v in videos if users[v.media] == 1), strict=True))
+    for fault, (row, text) in ANNOTATION_FAULTS.items():
+        annotation = faulty[fault].annotation
+        assert annotation is not None
+        change_row(annotation, row, text)
+    empty, text_file, truncated, missing = (media_of(faulty[fault]) for fault in MEDIA_FAULTS)
+    empty.write_bytes(b"")
+    text_file.write_text("this is no video\n" * 100)
+    truncated.write_bytes(truncated.read_bytes()[: truncated.stat().st_size // 2])
+    missing.unlink()
     store = root.parent / "store.zarr"
-    return root, store, call("extract", root, "extract/demo.toml", "--store", store, "--json", *SMALL_STEPS)
+    extraction = call("extract", root, "extract/demo.toml", "--store", store, "--json", *FEW_FRAMES)
+    return Damaged(root, store, sorted(v.name for v in videos if users[v.media] == 2), faulty, extraction)
 
 
-def test_what_is_whole_goes_on_and_the_exit_code_is_3(damaged: tuple[Path, Path, Call]):
-    _, store, extraction = damaged
-    assert extraction.code == 3
-    assert sorted(extraction.json["done"]) == ["10-60-1280x720", "10-60-1280x720_right"]
-    assert set(extraction.json["failed"]) == {
-        *ANNOTATION_FAULTS, PEOPLE[EMPTY], TEXT, PEOPLE[TRUNCATED], MISSING
-    }  # fmt: skip
-    info = call("store", "info", store, "--json")
+def media_of(video: Video) -> Path:
+    assert video.media is not None
+    return video.media
+
+
+def test_what_is_whole_goes_on_and_the_exit_code_is_3(damaged: Damaged):
+    assert damaged.extraction.code == 3
+    assert sorted(damaged.extraction.json["done"]) == damaged.whole
+    assert set(damaged.extraction.json["failed"]) == {video.name for video in damaged.faulty.values()}
+    info = call("store", "info", damaged.store, "--json")
     assert info.code == 3
-    assert info.json["failed"] == extraction.json["failed"]
-    assert info.json["splits"]["train"]["videos"] == 2
+    assert info.json["failed"] == damaged.extraction.json["failed"]
+    assert sum(split["videos"] for split in info.json["splits"].values()) == len(damaged.whole) == 2
 
 
-@pytest.mark.parametrize("name", ANNOTATION_FAULTS)
-def test_a_faulty_annotation_is_named_with_its_line(damaged: tuple[Path, Path, Call], name: str):
-    root, _, extraction = damaged
-    reason = extraction.json["failed"][name]
-    assert reason.startswith(f"{annotation(root, name)}{ANNOTATION_FAULTS[name][2]}")
-    assert_has_remedy(reason)
+@pytest.mark.parametrize("fault", ANNOTATION_FAULTS)
+def test_a_faulty_annotation_is_named_with_its_line(damaged: Damaged, fault: str):
+    row, _ = ANNOTATION_FAULTS[fault]
+    assert damaged.reason(fault).startswith(f"{damaged.faulty[fault].annotation}:{row + 1}: ")
+    assert_has_remedy(damaged.reason(fault))
 
 
-@pytest.mark.parametrize("name", [EMPTY, TEXT, TRUNCATED])
-def test_media_that_cannot_be_decoded_are_named(damaged: tuple[Path, Path, Call], name: str):
-    root, _, extraction = damaged
-    reason = extraction.json["failed"][PEOPLE.get(name, name)]
-    assert str(media(root, name)) in reason
-    assert_has_remedy(reason)
+@pytest.mark.parametrize("fault", MEDIA_FAULTS[:3])
+def test_media_that_cannot_be_decoded_are_named(damaged: Damaged, fault: str):
+    assert damaged.reason(fault).startswith(f"{damaged.faulty[fault].media}: ")
+    assert_has_remedy(damaged.reason(fault))
 
 
-def test_an_annotation_without_its_video_is_named(damaged: tuple[Path, Path, Call]):
-    reason = damaged[2].json["failed"][MISSING]
-    assert reason.startswith(f"{MISSING}: has no media file")
-    assert_has_remedy(reason)
+def test_an_annotation_without_its_video_is_named(damaged: Damaged):
+    assert damaged.reason("missing").startswith(f"{damaged.faulty['missing'].name}: has no media file")
+    assert_has_remedy(damaged.reason("missing"))
 
 
-def test_a_failed_video_leaves_nothing_half_written(damaged: tuple[Path, Path, Call]):
-    _, store, extraction = damaged
-    for stream in ("image", "audio", "labels"):
-        videos = {path.name for path in (store / stream).iterdir() if path.is_dir()}
-        assert not videos & set(extraction.json["failed"]) - left_whole(store, stream)
-    assert not [path for path in store.rglob("*") if "partial" in path.name or path.suffix == ".tmp"]
-
-
-def left_whole(store: Path, stream: str) -> set[str]:
-    """Return the videos whose stream is whole although another of their streams failed."""
-    from vaprompt.store import FeatureStore
-
-    return FeatureStore.open(store).done(stream)
+def test_a_failed_video_leaves_nothing_half_written(damaged: Damaged):
+    store = FeatureStore.open(damaged.store)
+    for stream in store.streams:
+        assert {path.name for path in (damaged.store / stream).iterdir() if path.is_dir()} == store.done(stream)
+    assert not [path for path in damaged.store.iterdir() if path.name.startswith(".")]
 
 
 def assert_has_remedy(line: str) -> None:
@@ -183,12 +193,12 @@ def test_missing_weights_are_an_error_that_says_how_to_get_them(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_store_made_by_another_recipe_is_refused_with_the_fields(damaged: tuple[Path, Path, Call], tmp_path: Path):
-    root, store, _ = damaged
+def test_a_store_made_by_another_recipe_is_refused_with_the_fields(damaged: Damaged, tmp_path: Path):
+    root, store = damaged.root, damaged.store
     copy = tmp_path / "store.zarr"
     shutil.copytree(store, copy)
     before = sorted(copy.rglob("*"))
-    outcome = call("extract", root, "extract/demo.toml", "--store", copy, "--set", "audio.hop=2", *SMALL_STEPS)
+    outcome = call("extract", root, "extract/demo.toml", "--store", copy, "--set", "audio.hop=2", *FEW_FRAMES)
     assert "hop" in refused(outcome, naming=copy)
     assert sorted(copy.rglob("*")) == before
 
@@ -202,8 +212,8 @@ def test_what_is_no_store_is_refused(tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_store_without_a_validation_split_cannot_be_trained_on(damaged: tuple[Path, Path, Call], tmp_path: Path):
-    refused(call("train", damaged[1], "train/demo.toml", "--run", tmp_path / "run"), naming=damaged[1])
+def test_a_store_without_a_validation_split_cannot_be_trained_on(damaged: Damaged, tmp_path: Path):
+    refused(call("train", damaged.store, "train/demo.toml", "--run", tmp_path / "run"), naming=damaged.store)
     assert not (tmp_path / "run").exists()
 
 
@@ -237,14 +247,14 @@ def test_resuming_nothing_is_refused(small_store: Path, tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_is_not_scored_on_features_made_otherwise(small_run: Path, damaged: tuple[Path, Path, Call]):
-    assert "made differently" in refused(call("evaluate", small_run, "--store", damaged[1]), naming=damaged[1])
+def test_a_run_is_not_scored_on_features_made_otherwise(small_run: Path, damaged: Damaged):
+    assert "made differently" in refused(call("evaluate", small_run, "--store", damaged.store), naming=damaged.store)
 
 
 @pytest.fixture
 def bad_media(tiny: Path, tmp_path: Path) -> dict[str, Path]:
     """Return media files with which something is wrong."""
-    whole = media(tiny, "video7").read_bytes()
+    whole = media_in(tiny)[0].read_bytes()
     contents = {"empty.mp4": b"", "text.mp4": b"no video\n" * 99, "truncated.mp4": whole[: len(whole) // 2]}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
@@ -254,7 +264,7 @@ def bad_media(tiny: Path, tmp_path: Path) -> dict[str, Path]:
 def test_bad_media_are_named_while_the_good_go_on(
     small_run: Path, tiny: Path, bad_media: dict[str, Path], tmp_path: Path
 ):
-    good, out = media(tiny, "video7"), tmp_path / "out"
+    good, out = media_in(tiny)[0], tmp_path / "out"
     outcome = call("predict", small_run, *bad_media.values(), good, "--out", out, "--json")
     assert outcome.code == 3
     assert set(outcome.json["failed"]) == {str(path) for path in bad_media.values()}
@@ -262,7 +272,7 @@ def test_bad_media_are_named_while_the_good_go_on(
         assert reason.startswith(path)
         assert_has_remedy(reason)
     assert [video["media"] for video in outcome.json["done"]] == [str(good)]
-    assert sorted(path.name for path in out.iterdir()) == ["video7.csv", "video7.png"]
+    assert sorted(path.name for path in out.iterdir()) == [f"{good.stem}.csv", f"{good.stem}.png"]
 
 
 def test_bad_media_alone_end_with_2(small_run: Path, bad_media: dict[str, Path], tmp_path: Path):
@@ -282,7 +292,7 @@ def test_an_unwritable_target_is_refused(command: str, tiny: Path, small_run: Pa
         "synth": ["synth", target, "--videos", "3", "--seconds", "2"],
         "extract": ["extract", tiny, "extract/demo.toml", "--store", target],
         "train": ["train", small_store, "train/demo.toml", "--run", target],
-        "predict": ["predict", small_run, media(tiny, "video7"), "--out", target],
+        "predict": ["predict", small_run, media_in(tiny)[0], "--out", target],
         "demo": ["demo", target, "--videos", "3", "--seconds", "2"],
         "weights fetch": ["weights", "fetch", "extract/paper.toml", "--to", target],
     }
