@@ -56,6 +56,10 @@ class WeightsError(VapromptError):
     """An encoder's weights are missing or do not belong to its architecture."""
 
 
+class DetectorError(VapromptError):
+    """Faces cannot be looked for: the optional part for it is not installed, or does not load."""
+
+
 class RunError(VapromptError):
     """A training run is missing, incomplete, or cannot be used as asked."""
 

@@ -4,8 +4,10 @@ import os
 import re
 from pathlib import Path
 
+import pytest
+
 from vaprompt.cli.bars import RichProgress
-from vaprompt.cli.progress import PlainProgress, progress
+from vaprompt.cli.progress import PlainProgress, duration, progress
 
 
 class Clock:
@@ -25,10 +27,33 @@ def test_a_log_gets_lines_now_and_then_and_one_at_the_end(tmp_path: Path):
             clock.now = seconds
             task.advance(note=video)
     assert (tmp_path / "log").read_text().splitlines() == [
-        "encoding: 2/4 videos (b)",
+        "encoding: 2/4 videos (b), about 11 s left",
         "encoding: 4/4 videos (d)",
         "encoding: 4/4 videos (d), 22.0 s",
     ]
+
+
+def test_a_stage_within_a_stage_gets_a_line_if_it_lasts(tmp_path: Path):
+    clock = Clock()
+    with (tmp_path / "log").open("w") as log:
+        watcher = PlainProgress(log, every=10, clock=clock)
+        with watcher.task("videos", total=2):
+            for ends in (9, 20):
+                with watcher.task(f"one until {ends}", total=5, unit="s") as task:
+                    clock.now = ends
+                    task.advance(5)
+    assert (tmp_path / "log").read_text().splitlines() == [
+        "one until 20: 5/5 s",
+        "one until 20: 5/5 s, 11.0 s",
+        "videos: 0/2, 20.0 s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3570, "1 h 0 min"), (7500, "2 h 5 min")]
+)
+def test_times_left_read_as_estimates(seconds: float, shown: str):
+    assert duration(seconds) == shown
 
 
 def test_a_log_holds_no_control_characters(tmp_path: Path):

@@ -46,7 +46,7 @@ def check(path: Path, source: Path) -> None:
 
 def test_every_kind_of_drawn_video_gets_a_row_for_each_frame(small_run, small_dataset, tmp_path):
     files = media(small_dataset)
-    report = predict(small_run, files, tmp_path / "out", device="cpu")
+    report = predict(small_run, files, tmp_path / "out", faces="frames", device="cpu")
     assert report.failed == {}
     assert [video.media for video in report.done] == files
     for video in report.done:
@@ -59,7 +59,7 @@ def test_every_kind_of_drawn_video_gets_a_row_for_each_frame(small_run, small_da
 def test_every_real_clip_gets_a_row_for_each_frame(clips, small_run, tmp_path):
     files = sorted(path for path in clips.iterdir() if path.name in CLIPS)
     assert {path.name for path in files} == CLIPS
-    report = predict(small_run, files, tmp_path / "out", device="cpu")
+    report = predict(small_run, files, tmp_path / "out", faces="frames", device="cpu")
     assert report.failed == {}
     notes = {video.media.name: video.notes for video in report.done}
     for video in report.done:
@@ -74,7 +74,9 @@ def test_files_that_are_no_video_are_listed_and_the_others_go_on(small_run, smal
     for name, content in bad.items():
         if content is not None:
             (tmp_path / name).write_bytes(content)
-    report = predict(small_run, [*(tmp_path / name for name in bad), good], tmp_path / "out", device="cpu")
+    report = predict(
+        small_run, [*(tmp_path / name for name in bad), good], tmp_path / "out", faces="frames", device="cpu"
+    )
     assert [video.media for video in report.done] == [good]
     assert set(report.failed) == {str(tmp_path / name) for name in bad}
     assert all(str(tmp_path) in reason and "\n" not in reason for reason in report.failed.values())
@@ -86,9 +88,9 @@ def test_two_files_of_one_name_do_not_overwrite_each_other(small_run, small_data
     (tmp_path / "a").mkdir()
     shutil.copy(good, tmp_path / "a" / good.name)
     with pytest.raises(TargetError, match="would be written for both"):
-        predict(small_run, [good, tmp_path / "a" / good.name], tmp_path / "out", device="cpu")
+        predict(small_run, [good, tmp_path / "a" / good.name], tmp_path / "out", faces="frames", device="cpu")
     with pytest.raises(VapromptError, match="no media file"):
-        predict(small_run, [], tmp_path / "out", device="cpu")
+        predict(small_run, [], tmp_path / "out", faces="frames", device="cpu")
     assert not (tmp_path / "out").exists()
 
 
@@ -99,12 +101,12 @@ def test_other_encoders_than_the_runs_are_refused(small_run, small_dataset, tmp_
     facts["store"]["fingerprints"]["image"]["weights"] = "0" * 64
     (run / "run.json").write_text(json.dumps(facts))
     with pytest.raises(FingerprintError, match="weights: 0000"):
-        predict(run, media(small_dataset)[:1], tmp_path / "out", device="cpu")
+        predict(run, media(small_dataset)[:1], tmp_path / "out", faces="frames", device="cpu")
 
 
 def test_a_folder_that_is_no_run_and_a_target_that_cannot_be_written(small_run, small_dataset, tmp_path):
     with pytest.raises(RunError, match="is not a run"):
-        predict(tmp_path, media(small_dataset)[:1], tmp_path / "out", device="cpu")
+        predict(tmp_path, media(small_dataset)[:1], tmp_path / "out", faces="frames", device="cpu")
     (tmp_path / "file").write_text("")
     with pytest.raises(TargetError, match="cannot be written"):
-        predict(small_run, media(small_dataset)[:1], tmp_path / "file" / "out", device="cpu")
+        predict(small_run, media(small_dataset)[:1], tmp_path / "file" / "out", faces="frames", device="cpu")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,13 +14,21 @@ def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run that `vaprompt train` made.")],
     media: Annotated[list[Path], typer.Argument(metavar="MEDIA", help="Video files, with or without sound.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one CSV and one plot a video.")],
+    faces: Annotated[
+        Literal["auto", "detect", "frames"],
+        typer.Option(help="detect: find faces; frames: take whole frames; auto: find them where the run needs them."),
+    ] = "auto",
+    person: Annotated[
+        Literal["largest", "all"], typer.Option(help="largest: the most prominent person; all: one CSV for each.")
+    ] = "largest",
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Predict valence and arousal for every decoded frame of MEDIA, from the run alone.
 
-    The CSV's columns are frame (from 1), time (seconds), valence and arousal (-1 to 1). A file that cannot be read
-    is named with its reason while the others go on; the exit code is then 3, or 2 where none could be read.
+    The CSV's columns are frame (from 1), time (seconds), valence and arousal (-1 to 1) and, where faces are looked
+    for, face: 0 where there is none and the values are interpolated in time. A file that cannot be read is named
+    with its reason while the others go on; the exit code is then 3, or 2 where none could be read.
 
     Example: vaprompt predict demo/run holiday.mp4 interview.mov --out predictions
     """
@@ -29,16 +37,25 @@ def predict(
     from vaprompt.prediction.predict import predict as run_prediction
     from vaprompt.report.figures import plot_prediction
 
-    report = run_prediction(run, media, out, device=device, progress=progress())
+    report = run_prediction(run, media, out, faces=faces, person=person, device=device, progress=progress())
     plots = [plot_prediction(video) for video in report.done]
     if as_json:
         done = [
-            {"media": video.media, "csv": video.csv, "plot": plot, "frames": len(video.time_F), "notes": video.notes}
+            {
+                "media": video.media,
+                "person": video.person,
+                "csv": video.csv,
+                "plot": plot,
+                "frames": len(video.time_F),
+                "with_face": None if video.face_F is None else int(video.face_F.sum()),
+                "notes": video.notes,
+            }
             for video, plot in zip(report.done, plots, strict=True)
         ]
         print_json({"done": done, "failed": report.failed})
     else:
         for video, plot in zip(report.done, plots, strict=True):
-            print_lines([f"{video.media}: {len(video.time_F)} frames -> {video.csv}, {plot}"])
+            whom = "" if video.person is None else f", person {video.person}"
+            print_lines([f"{video.media}{whom}: {len(video.time_F)} frames -> {video.csv}, {plot}"])
             print_lines(f"  note: {note}" for note in video.notes)
     raise typer.Exit(0 if not report.failed else 3 if report.done else 2)

@@ -38,8 +38,16 @@ def progress(stream: Stream | None = None) -> Progress:
     return RichProgress(cast("IO[str]", stream))
 
 
+def duration(seconds: int | float) -> str:
+    """Return a time such as 40 s, 12 min or 2 h 5 min, no more precise than an estimate is."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 class PlainProgress:
-    """Prints a line when a stage ends, and one every `every` seconds while it lasts."""
+    """Prints a line when a stage ends and every `every` seconds while it lasts; none for short stages within others."""
 
     def __init__(
         self,
@@ -51,13 +59,18 @@ class PlainProgress:
         """Write to `stream` (stderr when None); `clock` returns seconds."""
         self._stream = sys.stderr if stream is None else stream
         self._every, self._clock = every, clock
+        self._depth = 0
 
     @contextmanager
     def task(self, name: str, total: int | float | None = None, unit: str = "") -> Iterator[Task]:
         """Announce a stage; see `vaprompt.progress.Progress`."""
         task = _PlainTask(self, name, total, unit)
-        yield task
-        task.close()
+        self._depth += 1
+        try:
+            yield task
+        finally:
+            self._depth -= 1
+        task.close(brief=self._depth > 0)
 
     def say(self, text: str) -> None:
         """Print one line."""
@@ -77,11 +90,20 @@ class _PlainTask:
         now = self._log._clock()
         if now - self._told >= self._log._every:
             self._told = now
-            self._log.say(f"{self._name}: {self._count()}{f' ({note})' if note else ''}")
+            self._log.say(f"{self._name}: {self._count()}{f' ({note})' if note else ''}{self._left(now)}")
 
-    def close(self) -> None:
+    def close(self, *, brief: bool) -> None:
         took = self._log._clock() - self._started
+        if brief and took < self._log._every:  # a line for every stage of every short video would drown the rest
+            return
         self._log.say(f"{self._name}: {self._count()}{f' ({self._note})' if self._note else ''}, {took:.1f} s")
+
+    def _left(self, now: float) -> str:
+        """Return how long the rest will take at the speed so far; nothing where that cannot be told."""
+        if not self._total or not 0 < self._done < self._total:
+            return ""
+        seconds = (now - self._started) / self._done * (self._total - self._done)
+        return f", about {duration(seconds)} left"
 
     def _count(self) -> str:
         total = "" if self._total is None else f"/{self._total:g}"

@@ -106,8 +106,8 @@ class Dataset:
     name: str
     layout: str
     root: Path
-    faces: Literal["crops", "frames"]
-    """`crops`: the image stream reads face crops; `frames`: it reads whole video frames."""
+    faces: Literal["crops", "frames", "detect"]
+    """The image stream reads `crops`: face crops; `frames`: whole video frames; `detect`: faces found in frames."""
     videos: tuple[Video, ...]
     problems: tuple[Problem, ...] = field(default=())
     annotations: Annotations | None = None

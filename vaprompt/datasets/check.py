@@ -73,7 +73,7 @@ class Check:
 
     name: str
     layout: str
-    faces: Literal["crops", "frames"]
+    faces: Literal["crops", "frames", "detect"]
     edition: str | None
     """`ABAW3`, `ABAW5-ABAW10`, `subset`, `unknown`; None for a layout that has no editions."""
     splits: dict[Split, SplitCheck]

@@ -29,8 +29,8 @@ class DatasetRecipe(Recipe):
     """How the folders are arranged; data/README.md describes each layout exactly."""
     root: str = Field(min_length=1)
     """The folder it lies in; relative to the folder of the description, `~` is the home folder."""
-    faces: Literal["auto", "crops", "frames"] = "auto"
-    """Read face crops or whole video frames; `auto` takes crops where there are any."""
+    faces: Literal["auto", "crops", "frames", "detect"] = "auto"
+    """Read face crops or whole video frames, `auto`: crops where there are any; `detect`: find faces in the frames."""
     exclude: list[str] = Field(default_factory=list)
     """Names of videos to leave out."""
     crops: str | None = None
@@ -41,6 +41,11 @@ class DatasetRecipe(Recipe):
     """Layouts csv and csv-per-video: the splits, where no column of the table says them."""
     synthetic: SyntheticRecipe | None = None
     """When given, the data set is generated at `root` before it is read, unless it is there already."""
+
+    @property
+    def files(self) -> Literal["auto", "crops", "frames"]:
+        """Which files are needed: faces that are yet to be found lie in whole frames."""
+        return "frames" if self.faces == "detect" else self.faces
 
 
 def open_dataset(source: Path, progress: Progress = SILENT) -> Dataset:
@@ -80,7 +85,8 @@ def _described(source: Path, progress: Progress) -> Dataset:
         raise RecipeError(
             source, fault=f"its root {root} is not a folder", remedy="set `root` to where the data set lies"
         )
-    return _without(_read(recipe, root, source), recipe.exclude, source)
+    dataset = _without(_read(recipe, root, source), recipe.exclude, source)
+    return replace(dataset, faces="detect") if recipe.faces == "detect" else dataset
 
 
 def _read(recipe: DatasetRecipe, root: Path, source: Path) -> Dataset:
@@ -89,7 +95,7 @@ def _read(recipe: DatasetRecipe, root: Path, source: Path) -> Dataset:
         if given:
             fault = f"{given[0]} says nothing in the layout affwild2"
             raise RecipeError(source, fault=fault, remedy="remove it, or set layout = 'csv' or 'csv-per-video'")
-        return read_affwild2(root, faces=recipe.faces, name=recipe.name)
+        return read_affwild2(root, faces=recipe.files, name=recipe.name)
     if recipe.labels is None:
         fault = f"layout {recipe.layout} needs to know where the labels are"
         raise RecipeError(source, fault=fault, remedy="add [labels] with path = 'labels.csv'")
@@ -98,7 +104,7 @@ def _read(recipe: DatasetRecipe, root: Path, source: Path) -> Dataset:
         source=source,
         name=recipe.name,
         layout=recipe.layout,
-        faces=recipe.faces,
+        faces=recipe.files,
         labels=recipe.labels,
         splits=recipe.splits,
         crops=recipe.crops,

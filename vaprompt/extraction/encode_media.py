@@ -4,29 +4,29 @@ Pictures and sound are decoded front to back, a batch ahead of the network, so t
 not on the video's length. All times are seconds from the first frame, by the container's time stamps.
 
 Axes: B items of a batch, N encoded frames, W audio windows, S audio steps, D channels, F frames of the video,
-H rows, C colours, L samples.
+L samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float32, Float64, UInt8
+from jaxtyping import Float16, Float32, Float64
 
 from vaprompt.encoders.base import AudioEncoder, ImageEncoder
 from vaprompt.encoders.recipes import AudioEncoderRecipe
-from vaprompt.errors import MediaError, WeightsError
+from vaprompt.errors import WeightsError
 from vaprompt.extraction.ahead import ahead
-from vaprompt.extraction.grid import audio_ends, frames_at_rate
+from vaprompt.extraction.grid import audio_ends
+from vaprompt.extraction.pictures import Picture, crop_pictures, frame_pictures
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.media.audio import audio_windows, has_audio
-from vaprompt.media.crops import list_crops, read_image
-from vaprompt.media.video import frame_times, read_frames
+from vaprompt.media.video import frame_times
 from vaprompt.store.features import AudioFeatures, ImageFeatures
 
 BATCH_BYTES = 2**27
@@ -45,17 +45,6 @@ class MediaFeatures:
     """Seconds of every decoded frame, also of those that were not encoded."""
     notes: list[str]
     """What the user should know of this video."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture to encode."""
-
-    frame: int
-    """1-based."""
-    time: float
-    """Seconds from the first frame."""
-    rgb_HWC: UInt8[np.ndarray, "H W 3"]
 
 
 def encode_media(
@@ -130,9 +119,21 @@ def image_batches(
         WeightsError: the network's values do not fit float16.
     """
     if crops is not None and time_F is not None:
-        pictures = _crop_pictures(crops, media, recipe.image_rate, time_F)
+        pictures = crop_pictures(crops, media, recipe.image_rate, time_F)
     else:
-        pictures = _frame_pictures(media, recipe.image_rate, time_F)
+        pictures = frame_pictures(media, recipe.image_rate, time_F)
+    yield from encode_pictures(pictures, recipe, encoder)
+
+
+def encode_pictures(
+    pictures: Iterator[Picture], recipe: ExtractRecipe, encoder: ImageEncoder
+) -> Iterator[ImageFeatures]:
+    """Yield the embeddings of pictures, batch by batch, in their order; of one frame there may be several.
+
+    Raises:
+        MediaError: a picture cannot be decoded.
+        WeightsError: the network's values do not fit float16.
+    """
     for batch in ahead(_alike(pictures, recipe.image.batch)):
         embedding_BD = encoder.encode(np.stack([picture.rgb_HWC for picture in batch]))
         yield ImageFeatures(
@@ -181,39 +182,6 @@ def joined_image(pieces: list[ImageFeatures]) -> ImageFeatures:
         np.concatenate([piece.frame_N for piece in pieces]),
         np.concatenate([piece.time_N for piece in pieces]),
     )
-
-
-def _frame_pictures(media: Path, rate: str | float, time_F: Float64[np.ndarray, "F"] | None) -> Iterator[Picture]:
-    wanted: Callable[[int, float], bool] | None = None
-    if not isinstance(rate, str) and time_F is not None:
-        chosen = frozenset((frames_at_rate(time_F, rate) + 1).tolist())
-        wanted = lambda frame, time: frame in chosen  # noqa: E731
-    for frame in read_frames(media, wanted=wanted):
-        if frame.rgb_HWC is not None:
-            yield Picture(frame.frame, frame.time, frame.rgb_HWC)
-
-
-def _crop_pictures(crops: Path, media: Path, rate: str | float, time_F: Float64[np.ndarray, "F"]) -> Iterator[Picture]:
-    frame_N, paths = list_crops(crops)
-    known = int(np.searchsorted(frame_N, len(time_F), side="right"))
-    if known == 0:
-        raise MediaError(
-            crops,
-            fault=f"holds no face crop of the {len(time_F)} frames",
-            remedy="unpack the crops, or exclude the video",
-        )
-    surplus = int(frame_N[-1]) - len(time_F)
-    # The same tolerance as between annotation and video (conventions.md): a few frames at the end may differ.
-    if surplus > max(10, len(time_F) // 100):
-        raise MediaError(
-            crops,
-            fault=f"has crops up to frame {frame_N[-1]}, but {media.name} has {len(time_F)} frames",
-            remedy="check that crops and video belong together",
-        )
-    time_N = time_F[frame_N[:known] - 1]
-    chosen = range(known) if isinstance(rate, str) else frames_at_rate(time_N, rate).tolist()
-    for index in chosen:
-        yield Picture(int(frame_N[index]), float(time_N[index]), read_image(paths[index]))
 
 
 def _alike(pictures: Iterator[Picture], most: int) -> Iterator[list[Picture]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from vaprompt.encoders.registry import audio_fingerprint, image_fingerprint
 from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.faces.detector import detector_fingerprint
 
 LABELS: Mapping[str, Any] = {
     "schema": 1,
@@ -20,16 +21,19 @@ def stream_fingerprints(recipe: ExtractRecipe, faces: str) -> dict[str, dict[str
 
     Args:
         recipe: how the store is made.
-        faces: `crops` or `frames`, what the image stream reads.
+        faces: `crops`, `frames` or `detect`, what the image stream reads.
 
     Raises:
+        DetectorError: faces are to be found, and the detector is not installed.
         WeightsError: weights are not at hand, or do not belong to their model.
         RecipeError: the recipe asks for what its encoders cannot do.
     """
     image = image_fingerprint(recipe.image)
     text = {key: image[key] for key in ("schema", "kind", "model", "weights", "precision")}
+    # Only where it matters, so that stores of crops and whole frames do not depend on a detector.
+    found = {**detector_fingerprint(), "face": recipe.face.model_dump(mode="json")} if faces == "detect" else {}
     return {
-        "image": {**image, "faces": faces, "frames": recipe.image_rate},
+        "image": {**image, "faces": faces, "frames": recipe.image_rate, **found},
         "audio": audio_fingerprint(recipe.audio),
         "labels": dict(LABELS),
         "text": {**text, "output": "text embedding, not normalised"},

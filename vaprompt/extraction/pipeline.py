@@ -5,7 +5,7 @@ Axes: F annotated frames.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -21,14 +21,19 @@ from vaprompt.datasets.base import Annotation, Dataset, Labels, Video
 from vaprompt.encoders.base import AudioEncoder, ImageEncoder
 from vaprompt.encoders.registry import audio_encoder, image_encoder
 from vaprompt.errors import AnnotationError, DatasetError, MediaError
-from vaprompt.extraction.encode_media import audio_batches, image_batches, known_times, sound_notes
+from vaprompt.extraction.encode_media import audio_batches, encode_pictures, image_batches, known_times, sound_notes
 from vaprompt.extraction.fingerprints import stream_fingerprints
+from vaprompt.extraction.pictures import face_pictures
 from vaprompt.extraction.plan import Job, plan, sources
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.extraction.sources import facts
+from vaprompt.extraction.whose_face import whose_face
+from vaprompt.faces.detector import CenterFace, Detector
+from vaprompt.faces.search import FoundFaces, find_faces
 from vaprompt.media.video import frame_times
 from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.store.feature_store import FeatureStore
+from vaprompt.store.features import ImageFeatures
 from vaprompt.store.layout import read_attributes
 
 MAKERS = ("torch", "open_clip_torch", "transformers", "av", "zarr")
@@ -75,6 +80,7 @@ def extract(
 
     Raises:
         WeightsError: an encoder's weights are not at hand, or do not belong to it.
+        DetectorError: faces are to be found, and the detector is not installed.
         FingerprintError: the store there was made by another recipe or of another data set.
         StoreError: the store is damaged, or being written by another process.
         TargetError: the store cannot be written.
@@ -112,10 +118,15 @@ class _Extraction:
     ) -> None:
         self._dataset, self._recipe, self._store = dataset, recipe, store
         self._fingerprints, self._device, self._progress = fingerprints, device, progress
+        self._found: tuple[Path, FoundFaces] | None = None
 
     @cached_property
     def _image_encoder(self) -> ImageEncoder:
         return image_encoder(self._recipe.image, self._device)
+
+    @cached_property
+    def _detector(self) -> Detector:
+        return CenterFace()
 
     @cached_property
     def _audio_encoder(self) -> AudioEncoder:
@@ -163,11 +174,16 @@ class _Extraction:
         wants_image, wants_labels = "image" in job.streams, "labels" in job.streams
         # First what is cheap: labels that cannot be read or do not fit must not cost an hour of encoding.
         annotated = annotation_of(self._dataset, video) if wants_labels else None
-        time_F = known_times(media, self._recipe, crops) if wants_image else frame_times(media)
+        found = self._find(video, media, task) if wants_image and self._dataset.faces == "detect" else None
+        if found is not None:
+            time_F: Float64[np.ndarray, "F"] | None = found.time_F
+        else:
+            time_F = known_times(media, self._recipe, crops) if wants_image else frame_times(media)
         if time_F is not None:
             _fitted(annotated, time_F)
         if wants_image:
-            time_F = self._write_image(video, media, crops, time_F, task)
+            pictures = self._pictures(video, media, crops, time_F, found)
+            time_F = self._write_image(video, pictures, time_F, task)
         assert time_F is not None
         if "audio" in job.streams:
             self._write_audio(video, media, float(time_F[-1]), task)
@@ -180,17 +196,37 @@ class _Extraction:
         if video.media is None:
             fault = "has no media file, so neither times nor sound"
             raise DatasetError(video.name, fault=fault, remedy="add the file, or exclude the video")
-        if self._dataset.faces == "frames":
+        if self._dataset.faces != "crops":
             return video.media, None
         if video.crops is None:
             raise DatasetError(video.name, fault="has no face crops", remedy="unpack them, or exclude the video")
         return video.media, video.crops
 
-    def _write_image(
+    def _find(self, video: Video, media: Path, task: Task) -> FoundFaces:
+        """Return the faces in a video; those of the latest one are kept, as two people can share it."""
+        if self._found is None or self._found[0] != media:
+            task.advance(0, note=f"{video.name}, finding faces")
+            self._found = media, find_faces(media, self._detector, self._recipe.face)
+        return self._found[1]
+
+    def _pictures(
         self,
         video: Video,
         media: Path,
         crops: Path | None,
+        time_F: Float64[np.ndarray, "F"] | None,
+        found: FoundFaces | None,
+    ) -> Iterator[ImageFeatures]:
+        if found is None:
+            return image_batches(media, self._recipe, self._image_encoder, crops=crops, time_F=time_F)
+        person = whose_face(video, self._dataset, found.people)
+        pictures = face_pictures(media, self._recipe.image_rate, found.time_F, person, self._recipe.face)
+        return encode_pictures(pictures, self._recipe, self._image_encoder)
+
+    def _write_image(
+        self,
+        video: Video,
+        pictures: Iterator[ImageFeatures],
         known_F: Float64[np.ndarray, "F"] | None,
         task: Task,
     ) -> Float64[np.ndarray, "F"]:
@@ -198,7 +234,7 @@ class _Extraction:
         times: list[Float64[np.ndarray, "N"]] = []
         with self._store.writer("image", video.name, self._fingerprints["image"]) as writer:
             source = self._sources("image", video)
-            for batch in image_batches(media, self._recipe, self._image_encoder, crops=crops, time_F=known_F):
+            for batch in pictures:
                 writer.append(embedding=batch.embedding_ND, frame=batch.frame_N, time=batch.time_N)
                 times.append(batch.time_N)
                 task.advance(0, note=f"{video.name}, frame {batch.frame_N[-1]}")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
+from vaprompt.faces.recipe import FaceRecipe
 from vaprompt.recipes import Recipe
 from vaprompt.regions import PHRASES, TEMPLATES
 
@@ -35,3 +36,5 @@ class ExtractRecipe(Recipe):
     """The encoder of sound and its grid of windows."""
     prompts: PromptRecipe = PromptRecipe()
     """The texts to embed."""
+    face: FaceRecipe = FaceRecipe()
+    """How faces are found, followed and cut out, where the data set says `faces = "detect"` and in prediction."""

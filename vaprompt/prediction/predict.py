@@ -9,29 +9,41 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Bool, Float32, Float64
 
 from vaprompt.devices import pick_device
 from vaprompt.encoders.base import AudioEncoder, ImageEncoder
 from vaprompt.encoders.recipes import remarks
 from vaprompt.encoders.registry import audio_encoder, image_encoder
 from vaprompt.errors import MediaError, TargetError, VapromptError
-from vaprompt.extraction.encode_media import encode_media
+from vaprompt.extraction.encode_media import sound_notes
 from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.faces.detector import INSTALL, CenterFace, Detector, missing
+from vaprompt.faces.search import find_faces
+from vaprompt.faces.tracking import Person
 from vaprompt.files import make_folder, published
-from vaprompt.progress import SILENT, Progress
+from vaprompt.media.video import frame_times, probe
+from vaprompt.prediction.subjects import gaps_note, predict_subjects
+from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.recipes import validated
 from vaprompt.store.fingerprint import require_equal
 from vaprompt.training.runs import Run, load_run
 
 WHOLE_FRAMES = "the run was trained on face crops; whole frames were used, so give videos that the face fills"
+NO_FACE = "no face was found: whole frames were used, and every row is marked with face 0"
+
+FaceChoice = Literal["auto", "detect", "frames"]
+PersonChoice = Literal["largest", "all"]
+FACES = ("crops", "detect")
+"""What runs are trained on that want a face cut out."""
 
 
 @dataclass(frozen=True)
 class PredictedVideo:
-    """One video's prediction, as written to its CSV."""
+    """One person's prediction in one video, as written to its CSV."""
 
     media: Path
     csv: Path
@@ -40,6 +52,10 @@ class PredictedVideo:
     value_F2: Float32[np.ndarray, "F 2"]
     """Valence and arousal in [-1, 1]."""
     notes: list[str]
+    face_F: Bool[np.ndarray, "F"] | None = None
+    """Whether the person's face is there; None where faces were not looked for."""
+    person: int | None = None
+    """Counted from 1, the most prominent first; None where only one is asked for."""
 
 
 @dataclass(frozen=True)
@@ -52,31 +68,44 @@ class PredictionReport:
 
 
 def predict(
-    run: Path, media: Sequence[Path], out: Path, *, device: str = "auto", progress: Progress = SILENT
+    run: Path,
+    media: Sequence[Path],
+    out: Path,
+    *,
+    faces: FaceChoice = "auto",
+    person: PersonChoice = "largest",
+    device: str = "auto",
+    progress: Progress = SILENT,
 ) -> PredictionReport:
     """Write `frame,time,valence,arousal` of every decoded frame of each media file to a CSV in `out`.
 
     Valence and arousal are on the scale of the data set's labels, [-1, 1] unless its description says otherwise.
-
-    A file that cannot be decoded is recorded in the report, and the others go on.
+    Where faces are looked for, a column `face` follows: 1 where the person's face is there, 0 where the values are
+    interpolated in time. A file that cannot be decoded is recorded in the report, and the others go on. Memory
+    does not grow with a video's length but for a few numbers a frame.
 
     Args:
         run: folder of a complete run.
         media: video files.
-        out: folder to write `<name>.csv` into; created.
+        out: folder to write `<name>.csv` into, or `<name>.person<k>.csv` for all people; created.
+        faces: `detect` looks for faces, `frames` takes whole frames; `auto` looks where the run was trained on faces
+            and the detector is installed, and takes whole frames where there is no face at all.
+        person: `largest` predicts whose face is large and there for long, `all` everybody.
         device: `auto`, `cpu`, `cuda`, ...
         progress: who is told how far it is.
 
     Raises:
         RunError: the run cannot be loaded.
         WeightsError: the encoders that made its store are not at hand.
-        FingerprintError: the encoders at hand are not those.
+        FingerprintError: the encoders or the detector at hand are not those.
+        DetectorError: faces are to be looked for, and the detector is not installed.
         TargetError: `out` cannot be written, or two files would have the same name there.
     """
     device = pick_device(device)
     loaded = load_run(run, device)
     recipe = validated(ExtractRecipe, loaded.facts["extraction"], where=str(run))
     targets = _targets(media, out)
+    detector = _detector(loaded, faces)
     with progress.task("loading the encoders", total=2, unit="encoders") as task:
         seeing = image_encoder(recipe.image, device=device)
         task.advance(1, "image")
@@ -85,10 +114,11 @@ def predict(
     _require_same_encoders(loaded, seeing, hearing)
     make_folder(out)
     report = PredictionReport()
+    predictor = _Predictor(loaded, recipe, seeing, hearing, detector, faces, person, progress)
     with progress.task("predicting", total=len(targets), unit="videos") as task:
         for file, target in targets.items():
             try:
-                report.done.append(_predict_one(loaded, recipe, file, target, seeing, hearing))
+                report.done.extend(predictor.predict(file, target))
             except MediaError as error:
                 report.failed[str(file)] = str(error)
                 progress.say(str(error))
@@ -102,31 +132,119 @@ def label_scale(run: Run) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _predict_one(
-    run: Run, recipe: ExtractRecipe, file: Path, target: Path, seeing: ImageEncoder, hearing: AudioEncoder
-) -> PredictedVideo:
-    features = encode_media(file, recipe, seeing, hearing)
-    value_F2 = run.predict(
-        features.image.embedding_ND,
-        features.image.time_N,
-        features.audio.embedding_WSD,
-        features.audio.end_W,
-        features.frame_time_F,
-    )
+@dataclass(frozen=True)
+class _Predictor:
+    """What all files share."""
+
+    run: Run
+    recipe: ExtractRecipe
+    seeing: ImageEncoder
+    hearing: AudioEncoder
+    detector: Detector | None
+    faces: FaceChoice
+    person: PersonChoice
+    progress: Progress
+
+    def predict(self, file: Path, target: Path) -> list[PredictedVideo]:
+        seconds = probe(file).duration
+        people: list[Person | None] = [None]
+        notes: list[str] = []
+        if self.detector is not None:
+            with self.progress.task(f"finding faces in {file.name}", total=seconds, unit="s") as task:
+                found = find_faces(file, self.detector, self.recipe.face, task)
+            time_F = found.time_F
+            notes += self._choose(found.people, people, file)
+        else:
+            time_F = frame_times(file)
+        with self.progress.task(f"predicting {file.name}", total=float(time_F[-1]), unit="s") as task:
+            values = predict_subjects(
+                self.run, self.recipe, file, time_F, people, self.seeing, self.hearing, _Reached(task)
+            )
+        notes += [*sound_notes(file), *self._run_notes(whole=people == [None])]
+        results = []
+        for number, (person, value_F2) in enumerate(zip(people, values, strict=True), start=1):
+            alone = self.person == "largest" or person is None
+            csv_file = target if alone else target.with_name(f"{target.stem}.person{number}.csv")
+            face_F, gaps = None, None
+            if self.detector is not None:
+                face_F = np.zeros(len(time_F), np.bool_) if person is None else person.visible(len(time_F))
+                gaps = None if person is None else gaps_note(face_F, time_F)
+            _write(csv_file, time_F, value_F2, face_F, label_scale(self.run))
+            own = [*([gaps] if gaps else []), *notes]
+            results.append(PredictedVideo(file, csv_file, time_F, value_F2, own, face_F, None if alone else number))
+        return results
+
+    def _choose(self, found: list[Person], people: list[Person | None], file: Path) -> list[str]:
+        """Put those who are to be predicted into `people`; return what is to be remarked."""
+        if not found:
+            if self.faces == "detect":
+                raise MediaError(file, fault="shows no face", remedy="use its whole frames with --faces frames")
+            return [NO_FACE]
+        people[:] = found if self.person == "all" else found[:1]
+        if len(found) > len(people):
+            return [f"{len(found)} people were found and the most prominent is predicted; --person all predicts each"]
+        return []
+
+    def _run_notes(self, *, whole: bool) -> list[str]:
+        """Return what is to be said of every file predicted by this run."""
+        trained = self.run.facts["store"]["dataset"].get("faces")
+        notes = []
+        if whole and trained in FACES:
+            notes.append(WHOLE_FRAMES)
+            reason = missing()
+            if reason is not None:
+                notes.append(f"{reason}: {INSTALL}")
+        if not whole and trained == "frames":
+            notes.append("the run was trained on whole frames, and faces were cut out")
+        scale = label_scale(self.run)
+        if scale != (-1.0, 1.0):
+            notes.append(f"valence and arousal in the CSV are on the data set's scale, {scale[0]:g} to {scale[1]:g}")
+        return notes + remarks(self.run.facts["extraction"])
+
+
+class _Reached:
+    """Turns the time reached into progress."""
+
+    def __init__(self, task: Task) -> None:
+        self._task, self._seconds = task, 0.0
+
+    def __call__(self, seconds: float) -> None:
+        self._task.advance(seconds - self._seconds)
+        self._seconds = seconds
+
+
+def _detector(run: Run, faces: FaceChoice) -> Detector | None:
+    """Return the detector, if faces are to be looked for and can be."""
+    trained = run.facts["store"]["dataset"].get("faces")
+    if faces == "frames" or (faces == "auto" and (trained not in FACES or missing() is not None)):
+        return None
+    detector = CenterFace()
+    fingerprint = run.facts["store"]["fingerprints"]["image"]
+    if "detector" in fingerprint:
+        require_equal(
+            {name: fingerprint.get(name) for name in detector.fingerprint},
+            detector.fingerprint,
+            where=f"{run.path} (face detector)",
+            remedy="install the version of the detector that the run's store was made with",
+        )
+    return detector
+
+
+def _write(
+    target: Path,
+    time_F: Float64[np.ndarray, "F"],
+    value_F2: Float32[np.ndarray, "F 2"],
+    face_F: Bool[np.ndarray, "F"] | None,
+    scale: tuple[float, float],
+) -> None:
+    low, high = scale
+    shown_F2 = low + (value_F2.astype(np.float64) + 1) / 2 * (high - low)
     with published(target) as aside, aside.open("w", newline="", encoding="utf-8") as text:
         rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(("frame", "time", "valence", "arousal"))
-        low, high = scale = label_scale(run)
-        shown_F2 = low + (value_F2.astype(np.float64) + 1) / 2 * (high - low)
-        for index, (time, (valence, arousal)) in enumerate(zip(features.frame_time_F, shown_F2, strict=True)):
-            rows.writerow((index + 1, f"{time:.6f}", f"{valence:.6f}", f"{arousal:.6f}"))
-    notes = list(features.notes)
-    if scale != (-1.0, 1.0):
-        notes.append(f"valence and arousal in the CSV are on the data set's scale, {low:g} to {high:g}")
-    if run.facts["store"]["dataset"].get("faces") == "crops":
-        notes.append(WHOLE_FRAMES)
-    notes += remarks(run.facts["extraction"])
-    return PredictedVideo(file, target, features.frame_time_F, value_F2, notes)
+        rows.writerow(("frame", "time", "valence", "arousal", *(() if face_F is None else ("face",))))
+        for index, (time, (valence, arousal)) in enumerate(zip(time_F, shown_F2, strict=True)):
+            face = () if face_F is None else (int(face_F[index]),)
+            rows.writerow((index + 1, f"{time:.6f}", f"{valence:.6f}", f"{arousal:.6f}", *face))
 
 
 def _targets(media: Sequence[Path], out: Path) -> dict[Path, Path]:

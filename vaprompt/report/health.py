@@ -58,6 +58,7 @@ def examine(where: Path) -> Iterator[Finding]:
         yield from _devices()
         yield _ffmpeg()
         yield from _weights()
+    yield _faces()
     yield _recipes()
     yield _disk(where)
 
@@ -171,6 +172,15 @@ def _weights() -> Iterator[Finding]:
             else:
                 remedy = f"where there is a network: vaprompt weights fetch {source} --to DIR"
                 yield Finding(subject, "remark", f"weights {encoder.weights} are not at hand", remedy)
+
+
+def _faces() -> Finding:
+    from vaprompt.faces.detector import INSTALL, missing
+
+    reason = missing()
+    if reason is None:
+        return Finding("faces", "ok", "the detector is installed: predict and extract find faces themselves")
+    return Finding("faces", "remark", f"{reason}: whole frames are used where there are no crops", INSTALL)
 
 
 def _recipes() -> Finding:

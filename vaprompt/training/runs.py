@@ -89,13 +89,28 @@ class Run:
             frames=self.recipe.window.frames,
         )
         parts = []
+        for first in range(0, len(end_W), EVALUATION_BATCH):
+            rows = slice(first, first + EVALUATION_BATCH)
+            image_BTI, audio_BSC = (
+                image_embedding_NI[windows.image_WT[rows]],
+                audio_embedding_ASC[windows.audio_W[rows]],
+            )
+            parts.append(self.predict_windows(image_BTI, audio_BSC))
+        return np.concatenate(parts)
+
+    def predict_windows(
+        self, image_BTI: Float[np.ndarray, "B T I"], audio_BSC: Float[np.ndarray, "B S C"]
+    ) -> Float32[np.ndarray, "B 2"]:
+        """Return valence and arousal in [-1, 1] at the end of each window of embeddings.
+
+        Raises:
+            RunError: the embeddings' channels are not those that the run was trained on.
+        """
+        self._require_dims(image_BTI.shape[-1], audio_BSC.shape[-1])
         with torch.inference_mode():
-            for first in range(0, len(end_W), EVALUATION_BATCH):
-                rows = slice(first, first + EVALUATION_BATCH)
-                image_BTI = torch.from_numpy(image_embedding_NI[windows.image_WT[rows]]).to(self.device)
-                audio_BSC = torch.from_numpy(audio_embedding_ASC[windows.audio_W[rows]]).to(self.device)
-                parts.append(end_values(self.estimator(image_BTI.float(), audio_BSC.float())))
-        return torch.cat(parts).float().cpu().numpy()
+            image = torch.from_numpy(image_BTI).to(self.device).float()
+            audio = torch.from_numpy(audio_BSC).to(self.device).float()
+            return end_values(self.estimator(image, audio)).float().cpu().numpy()
 
     def _require_dims(self, image: int, audio: int) -> None:
         given, trained = {"image": image, "audio": audio}, self.facts["dims"]

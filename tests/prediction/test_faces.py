@@ -1,0 +1,100 @@
+"""Predictions of people whose faces are found in the video: who, when, and what is said where there is no face."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.faces.people import Scripted
+from tests.media.clips import write_clip
+from tests.prediction.cheap import use
+from vaprompt.errors import DetectorError
+from vaprompt.faces import detector as detection
+from vaprompt.faces.detector import CenterFace
+from vaprompt.prediction import predict as module
+from vaprompt.prediction.predict import NO_FACE, WHOLE_FRAMES, predict
+
+LEFT, RIGHT = (0.9, 0.3, 0.4, 0.2), (0.9, 0.7, 0.4, 0.3)
+
+
+def rows(path: Path) -> tuple[list[str], np.ndarray]:
+    with path.open(newline="") as file:
+        header, *lines = list(csv.reader(file))
+    return header, np.array(lines, float)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_clip(tmp_path / "clip.mp4", times_ms=range(0, 8000, 40))
+
+
+def test_a_face_is_marked_and_gaps_are_filled_on_a_straight_line(clip, monkeypatch, tmp_path):
+    use(monkeypatch, detector=Scripted(lambda time: [] if 3.1 < time < 5.1 else [LEFT]))
+    (video,) = predict(Path("run"), [clip], tmp_path / "out").done
+    header, table = rows(video.csv)
+    assert header == ["frame", "time", "valence", "arousal", "face"]
+    gone = np.flatnonzero(table[:, 4] == 0)
+    assert gone.tolist() == list(range(76, 130))
+    for column in (2, 3):
+        expected = np.interp(table[gone, 1], table[[75, 130], 1], table[[75, 130], column])
+        np.testing.assert_allclose(table[gone, column], expected, atol=2e-6)
+    assert "no face in 54 of 200 frames, filled by interpolation: 3.04 to 5.16 s" in video.notes
+    assert WHOLE_FRAMES not in video.notes
+
+
+def test_each_of_several_people_gets_a_file(clip, monkeypatch, tmp_path):
+    use(monkeypatch, detector=Scripted(lambda time: [LEFT, RIGHT] if time < 4 else [RIGHT]))
+    first, second = predict(Path("run"), [clip], tmp_path / "out", person="all").done
+    assert [video.csv.name for video in (first, second)] == ["clip.person1.csv", "clip.person2.csv"]
+    assert [video.person for video in (first, second)] == [1, 2]
+    assert rows(first.csv)[1][:, 4].all()
+    assert rows(second.csv)[1][:, 4].sum() == 96
+    use(monkeypatch, detector=Scripted(lambda time: [LEFT, RIGHT] if time < 4 else [RIGHT]))
+    (only,) = predict(Path("run"), [clip], tmp_path / "one").done
+    np.testing.assert_allclose(only.value_F2, first.value_F2, atol=1e-5)
+    assert any("2 people" in note for note in only.notes)
+
+
+def test_a_video_without_a_face_is_predicted_whole_and_says_so_or_fails_if_asked(clip, monkeypatch, tmp_path):
+    use(monkeypatch, detector=Scripted(lambda time: []))
+    (video,) = predict(Path("run"), [clip], tmp_path / "out").done
+    assert {NO_FACE, WHOLE_FRAMES} <= set(video.notes)
+    assert not rows(video.csv)[1][:, 4].any()
+    whole = predict(Path("run"), [clip], tmp_path / "whole", faces="frames").done[0]
+    header, table = rows(whole.csv)
+    assert header == ["frame", "time", "valence", "arousal"]
+    np.testing.assert_array_equal(table, rows(video.csv)[1][:, :4])
+    report = predict(Path("run"), [clip], tmp_path / "strict", faces="detect")
+    assert "shows no face; use its whole frames with --faces frames" in report.failed[str(clip)]
+
+
+def test_without_the_extra_whole_frames_are_used_and_one_line_says_how_to_get_it(clip, monkeypatch, tmp_path):
+    use(monkeypatch)
+    (video,) = predict(Path("run"), [clip], tmp_path / "out").done
+    assert rows(video.csv)[0] == ["frame", "time", "valence", "arousal"]
+    assert WHOLE_FRAMES in video.notes
+    assert any("pip install 'vaprompt[faces]'" in note for note in video.notes)
+    monkeypatch.setattr(module, "CenterFace", CenterFace)
+    monkeypatch.setattr(detection, "_installed", lambda package: False)
+    with pytest.raises(DetectorError, match="not installed"):
+        predict(Path("run"), [clip], tmp_path / "no", faces="detect")
+
+
+def test_a_run_on_whole_frames_needs_no_faces(clip, monkeypatch, tmp_path):
+    use(monkeypatch, faces="frames", detector=Scripted(lambda time: [LEFT]))
+    (video,) = predict(Path("run"), [clip], tmp_path / "out").done
+    assert rows(video.csv)[0] == ["frame", "time", "valence", "arousal"]
+    assert not any("face" in note for note in video.notes)
+
+
+@pytest.mark.skipif(detection.missing() is not None, reason="the extra `faces` is not installed")
+def test_the_face_that_leaves_half_way_is_reported_as_gone(clips, monkeypatch, tmp_path):
+    use(monkeypatch, detector=CenterFace())
+    (video,) = predict(Path("run"), [clips / "face_leaves_hevc_vfr.mov"], tmp_path / "out").done
+    table = rows(video.csv)[1]
+    there = table[:, 4] == 1
+    assert there[table[:, 1] < 2.2].all()
+    assert not there[table[:, 1] > 2.8].any()
+    assert len(np.unique(table[~there, 2])) == 1, "held at the last value that was seen"
+    assert any(note.startswith("no face in ") for note in video.notes)
