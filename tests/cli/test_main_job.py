@@ -13,7 +13,7 @@ from PIL import Image
 from tests.cli.calling import Call, call, call_process
 from vaprompt.training.checkpoint import save_state
 
-TINY = ("--videos", "4", "--seconds", "12", "--epochs", "2")
+TINY = ("--videos", "4", "--seconds", "14", "--epochs", "2")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_a_demo_that_was_stopped_while_training_ends_like_the_undisturbed_one(
 def test_a_demo_of_another_size_is_refused_where_one_is(first_demo: tuple[Path, Call]):
     target, _ = first_demo
     before = states(target)
-    outcome = call("demo", target, "--videos", "5", "--seconds", "12")
+    outcome = call("demo", target, "--videos", "5", "--seconds", "14")
     assert outcome.code == 2
     assert str(target / "data") in outcome.fault
     assert states(target) == before
