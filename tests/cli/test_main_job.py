@@ -169,7 +169,7 @@ def test_a_real_process_answers_with_one_json_object_and_keeps_the_rest_on_stder
     small_run: Path, small_dataset: Path, tmp_path: Path
 ):
     media = sorted(path for path in small_dataset.rglob("*.*") if path.suffix in (".mp4", ".avi"))[0]
-    outcome = call_process("predict", small_run, media, "--out", tmp_path / "out", "--json")
+    outcome = call_process("predict", small_run, media, "--faces", "frames", "--out", tmp_path / "out", "--json")
     assert outcome.code == 0, outcome.err
     (done,) = outcome.json["done"]
     assert len(rows_of(Path(done["csv"]))) == done["frames"]

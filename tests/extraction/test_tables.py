@@ -68,7 +68,8 @@ def assert_labels(store: Path) -> None:
         inside_F = (labels.time_F >= FIRST - 1e-3) & (labels.time_F <= LAST + 1e-3)
         np.testing.assert_array_equal(labels.valid_F, inside_F)
         expected_F2 = 2 * (affect(np.clip(labels.time_F, FIRST, LAST)) - 1) / 8 - 1
-        np.testing.assert_allclose(labels.value_F2[inside_F], expected_F2[inside_F], atol=1e-5)
+        # A row within a millisecond is taken for the frame itself, and the lines rise by half a unit a second at most.
+        np.testing.assert_allclose(labels.value_F2[inside_F], expected_F2[inside_F], atol=5.1e-4)
         assert np.all(labels.value_F2[~inside_F] == -5)
         assert any("labelled from 0.50 to 3.50 s" in note for note in read.notes(video))
 
