@@ -69,10 +69,11 @@ def by_name(dataset: Dataset, name: str) -> Video:
 
 
 def labelled(dataset: Dataset) -> Video:
-    """Return a video with an annotation and an mp4 of its own."""
+    """Return the video with the most annotation rows of those that have an mp4 of their own."""
     media = [video.media for video in dataset.videos]
     own = (video for video in dataset.videos if video.media is not None and media.count(video.media) == 1)
-    return next(video for video in own if video.annotation is not None and video.media.suffix == ".mp4")
+    annotated = [video for video in own if video.annotation is not None and video.media.suffix == ".mp4"]
+    return max(annotated, key=lambda video: video.annotation.stat().st_size)
 
 
 def touch_later(path: Path) -> None:
