@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
-from vaprompt.cli.output import print_lines, print_table, score, size
+from vaprompt.cli.output import WIDTH, print_lines, print_table, score, size
 from vaprompt.datasets.base import Problem
 from vaprompt.extraction.pipeline import ExtractionReport
 from vaprompt.training.run import TrainResult
@@ -57,10 +58,11 @@ def print_scores(evaluation: Mapping[str, Any]) -> None:
             rows.append((f"official, {split}", *_score_row("model", found["official"])))
     title = f"CCC, {evaluation['split']}"
     print_table(("scored", "by", "valence", "arousal", "mean", "frames"), rows, title=title)
-    print_lines([f"official, {interval_line(evaluation['interval']['official'])}"])
+    said = [f"official, {interval_line(evaluation['interval']['official'])}"]
     if smoothing is not None:
-        print_lines([f"smoothing chosen on the {smoothing['tuned_on']} split alone: {_filter(smoothing)}"])
-    print_lines([f"predicted: {evaluation['interpolation']}"])
+        said.append(f"smoothing chosen on the {smoothing['tuned_on']} split alone: {_filter(smoothing)}")
+    said.append(f"predicted: {evaluation['interpolation']}")
+    print_lines(line for text in said for line in wrap(text, WIDTH))
     print_lines(f"note: {note}" for note in evaluation["notes"])
 
 
@@ -92,7 +94,8 @@ def print_folds(result: Mapping[str, Any]) -> None:
     rows.append(("pooled", len(result["videos"]), *_score_row("", pooled["official"])[1:]))
     title = f"CCC out of fold, {len(result['folds'])} folds"
     print_table(("scored", "videos", "valence", "arousal", "mean", "frames"), rows, title=title)
-    print_lines([f"pooled, {interval_line(pooled['interval']['official'])}", result["protocol"]])
+    said = (f"pooled, {interval_line(pooled['interval']['official'])}", result["protocol"])
+    print_lines(line for text in said for line in wrap(text, WIDTH))
     print_lines(f"note: {note}" for note in result["notes"])
 
 
