@@ -83,6 +83,16 @@ def test_files_that_are_no_video_are_listed_and_the_others_go_on(small_run, smal
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{good.stem}.csv"]
 
 
+def test_a_folder_that_nothing_is_written_to_is_not_left_behind(small_run, tmp_path):
+    (tmp_path / "text.mp4").write_bytes(b"hello")
+    report = predict(small_run, [tmp_path / "text.mp4"], tmp_path / "out", device="cpu")
+    assert list(report.failed) == [str(tmp_path / "text.mp4")]
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "mine").mkdir()
+    predict(small_run, [tmp_path / "text.mp4"], tmp_path / "mine", device="cpu")
+    assert (tmp_path / "mine").is_dir(), "a folder that was there stays"
+
+
 def test_two_files_of_one_name_do_not_overwrite_each_other(small_run, small_dataset, tmp_path):
     good = media(small_dataset)[0]
     (tmp_path / "a").mkdir()

@@ -112,6 +112,7 @@ def predict(
         hearing = audio_encoder(recipe.audio, device=device)
         task.advance(1, "audio")
     _require_same_encoders(loaded, seeing, hearing)
+    begun = not out.exists()
     make_folder(out)
     report = PredictionReport()
     predictor = _Predictor(loaded, recipe, seeing, hearing, detector, faces, person, progress)
@@ -123,6 +124,8 @@ def predict(
                 report.failed[str(file)] = str(error)
                 progress.say(str(error))
             task.advance(1, file.name)
+    if begun and not report.done:
+        out.rmdir()  # made for nothing
     return report
 
 
