@@ -77,6 +77,32 @@ def grid_ends(last: float, *, seconds: float, stride: float, padded: bool) -> Fl
     return end_W
 
 
+def dense_ends(
+    time_F: Float64[np.ndarray, "F"], *, seconds: float, stride: float, every: int | None
+) -> Float64[np.ndarray, "W"]:
+    """Return where windows end so that every frame has a prediction or lies between two.
+
+    Args:
+        time_F: every frame's time in seconds.
+        seconds: a window's length.
+        stride: seconds between ends, where `every` is None.
+        every: 1 ends a window at every frame, n at every nth; the last frame always has one.
+    """
+    if every is None:
+        return grid_ends(float(time_F[-1]), seconds=seconds, stride=stride, padded=True)
+    chosen_W: np.ndarray = time_F[np.union1d(np.arange(0, len(time_F), every), [len(time_F) - 1])]
+    return chosen_W
+
+
+def describe_ends(stride: float, every: int | None) -> str:
+    """Return in words where windows end and what fills the frames between."""
+    if every is None:
+        return f"windows end every {stride:g} s; frames between by time"
+    if every == 1:
+        return "a window ends at every frame; nothing is interpolated"
+    return f"windows end every {every} frames; frames between by time"
+
+
 def cut_windows(
     end_W: Float64[np.ndarray, "W"],
     *,

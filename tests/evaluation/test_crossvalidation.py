@@ -39,7 +39,9 @@ def test_each_video_is_held_out_once_by_a_run_that_never_saw_it(store, crossed):
         assert sum(map(len, parts)) == len(labelled)
         facts = json.loads((out / f"fold{fold['fold']}" / "run.json").read_text())
         assert set(facts["videos"]["train"]) == parts[2]
-        assert set(facts["videos"]["validation"]) == parts[1]
+        assert set(facts["videos"]["stopping"]) == parts[1]
+        for name in ("run.json", "metrics.jsonl"):
+            assert "validation" not in (out / f"fold{fold['fold']}" / name).read_text()
 
 
 def test_the_score_pools_what_each_fold_predicts_of_its_own(store, crossed):

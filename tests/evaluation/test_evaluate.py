@@ -185,7 +185,7 @@ def test_every_frame_and_every_nth_end_a_window(trained):
     kept = [*range(0, len(dense), 7), len(dense) - 1]
     expected = [np.interp(labels.time_F, labels.time_F[kept], dense[kept, axis]) for axis in (0, 1)]
     np.testing.assert_allclose(traces(sparse)["video6"], np.stack(expected, axis=1), atol=1e-5)
-    assert "every 7th frame" in sparse.result["interpolation"]
+    assert "every 7 frames" in sparse.result["interpolation"]
     with pytest.raises(RunError, match="every = 0"):
         evaluate(run, every=0, device="cpu")
 

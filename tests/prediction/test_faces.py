@@ -43,6 +43,21 @@ def test_a_face_is_marked_and_gaps_are_filled_on_a_straight_line(clip, monkeypat
     assert WHOLE_FRAMES not in video.notes
 
 
+def test_a_window_can_end_at_every_frame_and_the_result_says_so(clip, monkeypatch, tmp_path):
+    use(monkeypatch, faces="frames")
+    (strided,) = predict(Path("run"), [clip], tmp_path / "strided").done
+    (dense,) = predict(Path("run"), [clip], tmp_path / "dense", every=1).done
+    (third,) = predict(Path("run"), [clip], tmp_path / "third", every=3).done
+    assert dense.interpolation == "a window ends at every frame; nothing is interpolated"
+    assert third.interpolation == "windows end every 3 frames; frames between by time"
+    assert strided.interpolation == "windows end every 1.5 s; frames between by time"
+    ends = np.union1d(np.arange(0, 200, 3), [199])
+    np.testing.assert_allclose(third.value_F2[ends], dense.value_F2[ends], atol=1e-5)
+    between = np.interp(dense.time_F, dense.time_F[ends], dense.value_F2[ends, 0])
+    np.testing.assert_allclose(third.value_F2[:, 0], between, atol=1e-5)
+    assert np.abs(strided.value_F2 - dense.value_F2).max() > 1e-4
+
+
 def test_each_of_several_people_gets_a_file(clip, monkeypatch, tmp_path):
     use(monkeypatch, detector=Scripted(lambda time: [LEFT, RIGHT] if time < 4 else [RIGHT]))
     first, second = predict(Path("run"), [clip], tmp_path / "out", person="all").done

@@ -30,6 +30,16 @@ def test_a_picture_is_drawn_for_any_length(tmp_path: Path, frames: int, annotate
     assert [path.name for path in target.parent.iterdir()] == ["traces.png"]
 
 
+def test_frames_without_a_face_are_marked_even_a_single_one(tmp_path: Path):
+    seen = trace(200, annotated=False)
+    gone = [Trace(seen.name, seen.time_F, seen.predicted_F2, face_F=np.arange(200) != 100)]
+    there = [Trace(seen.name, seen.time_F, seen.predicted_F2, face_F=np.ones(200, bool))]
+    for name, traces in (("gone", gone), ("there", there), ("plain", [seen])):
+        plot_traces(tmp_path / f"{name}.svg", traces, title="a")
+    assert "no face" in (tmp_path / "gone.svg").read_text()
+    assert "no face" not in (tmp_path / "there.svg").read_text() + (tmp_path / "plain.svg").read_text()
+
+
 def test_every_trace_has_its_row(tmp_path: Path):
     one, three = tmp_path / "one.png", tmp_path / "three.png"
     plot_traces(one, [trace(100)], title="one")

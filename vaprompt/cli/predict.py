@@ -21,6 +21,14 @@ def predict(
     person: Annotated[
         Literal["largest", "all"], typer.Option(help="largest: the most prominent person; all: one CSV for each.")
     ] = "largest",
+    every: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="End a window at every Nth frame (1: nothing is interpolated); default: every stride of the recipe.",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -37,7 +45,9 @@ def predict(
     from vaprompt.prediction.predict import predict as run_prediction
     from vaprompt.report.figures import plot_prediction
 
-    report = run_prediction(run, media, out, faces=faces, person=person, device=device, progress=progress())
+    report = run_prediction(
+        run, media, out, faces=faces, person=person, every=every, device=device, progress=progress()
+    )
     plots = [plot_prediction(video) for video in report.done]
     if as_json:
         done = [
@@ -48,6 +58,7 @@ def predict(
                 "plot": plot,
                 "frames": len(video.time_F),
                 "with_face": None if video.face_F is None else int(video.face_F.sum()),
+                "interpolation": video.interpolation,
                 "notes": video.notes,
             }
             for video, plot in zip(report.done, plots, strict=True)
@@ -57,5 +68,6 @@ def predict(
         for video, plot in zip(report.done, plots, strict=True):
             whom = "" if video.person is None else f", person {video.person}"
             print_lines([f"{video.media}{whom}: {len(video.time_F)} frames -> {video.csv}, {plot}"])
+            print_lines([f"  {video.interpolation}"])
             print_lines(f"  note: {note}" for note in video.notes)
     raise typer.Exit(0 if not report.failed else 3 if report.done else 2)

@@ -23,15 +23,18 @@ from vaprompt.errors import StoreError
 from vaprompt.evaluation.bootstrap import source_video
 from vaprompt.evaluation.ensemble import Member
 from vaprompt.evaluation.evaluate import LABELLED, by_video, judge_split, summary
-from vaprompt.evaluation.protocols import Judged, describe_ends, official
+from vaprompt.evaluation.protocols import Judged, official
 from vaprompt.files import write_json
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import train
 from vaprompt.training.runs import load_run
+from vaprompt.windows import describe_ends
 
 RESULT = "crossvalidation.json"
+STOPPING = "stopping"
+"""What the fold is called that decides when a training stops: it is not the official validation split."""
 LEAST_FOLDS = 3
 """One to score, one that says when to stop, one to train on."""
 
@@ -43,7 +46,7 @@ class FoldedStore(FeatureStore):
 
     @classmethod
     def of(cls, path: Path, part: Mapping[str, str]) -> FoldedStore:
-        """Open the store in `path` with `part`, from each video that counts to `train`, `validation` or `test`.
+        """Open the store in `path` with `part`, from each video that a training sees to `train` or `stopping`.
 
         Raises:
             StoreError: the store cannot be opened.
@@ -94,12 +97,10 @@ def cross_validate(
     for index, held_out in enumerate(parts):
         stopping = parts[(index + 1) % folds]
         training = sorted({name for names in parts for name in names} - {*held_out, *stopping})
-        part = (
-            dict.fromkeys(training, "train") | dict.fromkeys(stopping, "validation") | dict.fromkeys(held_out, "test")
-        )
+        part = dict.fromkeys(training, "train") | dict.fromkeys(stopping, STOPPING)
         folder = out / f"fold{index + 1}"
         folded = FoldedStore.of(store, part)
-        trained = train(folded, recipe, folder, device=device, progress=progress)
+        trained = train(folded, recipe, folder, device=device, stopping=STOPPING, progress=progress)
         member = Member(load_run(folder, device), folded)
         videos = judge_split([member], held_out, every, f"scoring fold {index + 1} of {folds}", progress)
         judged += videos

@@ -21,7 +21,6 @@ from vaprompt.evaluation.bootstrap import interval
 from vaprompt.evaluation.ensemble import Member, averaged, load_members, require_unseen
 from vaprompt.evaluation.protocols import (
     Judged,
-    describe_ends,
     judge,
     official,
     official_series,
@@ -33,6 +32,7 @@ from vaprompt.files import write_json
 from vaprompt.metrics import Scores, scores
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
+from vaprompt.windows import describe_ends
 
 RESULT = "evaluation.json"
 LABELLED = ("train", "validation")

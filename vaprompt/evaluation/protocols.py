@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
 from vaprompt.metrics import Scores, scores
-from vaprompt.windows import TOLERANCE, grid_ends, interpolate
+from vaprompt.windows import TOLERANCE, dense_ends, grid_ends, interpolate
 
 SUBSET_FIRST = 10.0
 """Seconds that the paper's subset skips at the start of each video: its window's length."""
@@ -39,32 +39,6 @@ class Judged:
     subset_truth_P2: Float[np.ndarray, "P 2"]
     subset_index_P: Int64[np.ndarray, "P"]
     """Which frames, from 0, the subset is of."""
-
-
-def dense_ends(
-    time_F: Float64[np.ndarray, "F"], *, seconds: float, stride: float, every: int | None
-) -> Float64[np.ndarray, "W"]:
-    """Return where windows end so that every frame has a prediction or lies between two.
-
-    Args:
-        time_F: every frame's time in seconds.
-        seconds: a window's length.
-        stride: seconds between ends, where `every` is None.
-        every: 1 ends a window at every frame, n at every nth; the last frame always has one.
-    """
-    if every is None:
-        return grid_ends(float(time_F[-1]), seconds=seconds, stride=stride, padded=True)
-    chosen_W: np.ndarray = time_F[np.union1d(np.arange(0, len(time_F), every), [len(time_F) - 1])]
-    return chosen_W
-
-
-def describe_ends(stride: float, every: int | None) -> str:
-    """Return in words where windows end and what fills the frames between."""
-    if every is None:
-        return f"windows end every {stride:g} s; frames between by time"
-    if every == 1:
-        return "a window ends at every frame; nothing is interpolated"
-    return f"windows end at every {every}th frame; frames between by time"
 
 
 def judge(

@@ -18,12 +18,11 @@ from jaxtyping import Float32, Int64
 from vaprompt.devices import pick_device
 from vaprompt.evaluation.ensemble import Member, load_members, mean_over_runs
 from vaprompt.evaluation.filling import Fill, fill_frames, picture_ends
-from vaprompt.evaluation.protocols import describe_ends
 from vaprompt.evaluation.smoothing import NONE, Smoothing, smooth
 from vaprompt.evaluation.template import FIRST_ROW, SubmissionError, Template, check_submission, read_template
 from vaprompt.files import published
 from vaprompt.progress import SILENT, Progress
-from vaprompt.windows import interpolate
+from vaprompt.windows import describe_ends, interpolate
 
 LINE_END = "\r\n"
 BEYOND = 10

@@ -31,6 +31,7 @@ from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.recipes import validated
 from vaprompt.store.fingerprint import require_equal
 from vaprompt.training.runs import Run, load_run
+from vaprompt.windows import describe_ends
 
 WHOLE_FRAMES = "the run was trained on face crops; whole frames were used, so give videos that the face fills"
 NO_FACE = "no face was found: whole frames were used, and every row is marked with face 0"
@@ -56,6 +57,8 @@ class PredictedVideo:
     """Whether the person's face is there; None where faces were not looked for."""
     person: int | None = None
     """Counted from 1, the most prominent first; None where only one is asked for."""
+    interpolation: str = ""
+    """Where windows end, and what fills the frames between."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def predict(
     *,
     faces: FaceChoice = "auto",
     person: PersonChoice = "largest",
+    every: int | None = None,
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> PredictionReport:
@@ -91,6 +95,7 @@ def predict(
         faces: `detect` looks for faces, `frames` takes whole frames; `auto` looks where the run was trained on faces
             and the detector is installed, and takes whole frames where there is no face at all.
         person: `largest` predicts whose face is large and there for long, `all` everybody.
+        every: windows end at every so many frames (1: nothing is interpolated); by default at the recipe's stride.
         device: `auto`, `cpu`, `cuda`, ...
         progress: who is told how far it is.
 
@@ -115,7 +120,7 @@ def predict(
     begun = not out.exists()
     make_folder(out)
     report = PredictionReport()
-    predictor = _Predictor(loaded, recipe, seeing, hearing, detector, faces, person, progress)
+    predictor = _Predictor(loaded, recipe, seeing, hearing, detector, faces, person, every, progress)
     with progress.task("predicting", total=len(targets), unit="videos") as task:
         for file, target in targets.items():
             try:
@@ -146,6 +151,7 @@ class _Predictor:
     detector: Detector | None
     faces: FaceChoice
     person: PersonChoice
+    every: int | None
     progress: Progress
 
     def predict(self, file: Path, target: Path) -> list[PredictedVideo]:
@@ -161,7 +167,7 @@ class _Predictor:
             time_F = frame_times(file)
         with self.progress.task(f"predicting {file.name}", total=float(time_F[-1]), unit="s") as task:
             values = predict_subjects(
-                self.run, self.recipe, file, time_F, people, self.seeing, self.hearing, _Reached(task)
+                self.run, self.recipe, file, time_F, people, self.seeing, self.hearing, self.every, _Reached(task)
             )
         notes += [*sound_notes(file), *self._run_notes(whole=people == [None])]
         results = []
@@ -174,7 +180,10 @@ class _Predictor:
                 gaps = None if person is None else gaps_note(face_F, time_F)
             _write(csv_file, time_F, value_F2, face_F, label_scale(self.run))
             own = [*([gaps] if gaps else []), *notes]
-            results.append(PredictedVideo(file, csv_file, time_F, value_F2, own, face_F, None if alone else number))
+            ends = describe_ends(self.run.recipe.window.stride, self.every)
+            results.append(
+                PredictedVideo(file, csv_file, time_F, value_F2, own, face_F, None if alone else number, ends)
+            )
         return results
 
     def _choose(self, found: list[Person], people: list[Person | None], file: Path) -> list[str]:

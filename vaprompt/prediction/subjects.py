@@ -20,7 +20,7 @@ from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.faces.tracking import Person
 from vaprompt.prediction.stream import stream_values, used_rows
 from vaprompt.training.runs import Run
-from vaprompt.windows import TOLERANCE, WindowRecipe, cut_windows, grid_ends, interpolate
+from vaprompt.windows import TOLERANCE, WindowRecipe, cut_windows, dense_ends, interpolate
 
 MOST_GAPS = 3
 
@@ -42,6 +42,7 @@ def predict_subjects(
     people: Sequence[Person | None],
     seeing: ImageEncoder,
     hearing: AudioEncoder,
+    every: int | None = None,
     reached: Callable[[float], None] = lambda seconds: None,
 ) -> list[Float32[np.ndarray, "F 2"]]:
     """Return valence and arousal of every frame for each subject, in bounded memory.
@@ -57,6 +58,7 @@ def predict_subjects(
         people: the subjects; None stands for whole frames.
         seeing: encodes pictures.
         hearing: encodes sound.
+        every: windows end at every so many frames; by default at every stride of the run's recipe.
         reached: told the time up to which the video is predicted, in seconds.
 
     Raises:
@@ -64,7 +66,7 @@ def predict_subjects(
     """
     last = float(time_F[-1])
     audio_end_A = audio_ends(last, window=recipe.audio.window, hop=recipe.audio.hop)
-    asked = [_asked(person, time_F, audio_end_A, recipe.image_rate, run.recipe.window) for person in people]
+    asked = [_asked(person, time_F, audio_end_A, recipe.image_rate, run.recipe.window, every) for person in people]
     end_W, audio_W = (np.concatenate([getattr(one, name) for one in asked]) for name in ("end_W", "audio_W"))
     # One number for each picture: by frame first, as they are decoded, then by person.
     key_WT = np.concatenate([one.frame_WT * len(people) + number for number, one in enumerate(asked)])
@@ -104,8 +106,9 @@ def _asked(
     audio_end_A: Float64[np.ndarray, "A"],
     rate: str | float,
     recipe: WindowRecipe,
+    every: int | None,
 ) -> _Asked:
-    end_W = grid_ends(float(time_F[-1]), seconds=recipe.seconds, stride=recipe.stride, padded=True)
+    end_W = dense_ends(time_F, seconds=recipe.seconds, stride=recipe.stride, every=every)
     if person is not None:
         # Nothing is asked of moments without a face, and the ends of each stretch are what gaps are filled from.
         shown_W = person.visible(len(time_F))[np.searchsorted(time_F, end_W + TOLERANCE, side="right") - 1]

@@ -55,7 +55,7 @@ def plot_prediction(video: PredictedVideo) -> Path:
         TargetError: the file cannot be written.
     """
     target = video.csv.with_suffix(".png")
-    trace = Trace(f"{len(video.time_F)} frames", video.time_F, video.value_F2)
+    trace = Trace(f"{len(video.time_F)} frames", video.time_F, video.value_F2, face_F=video.face_F)
     plot_traces(target, [trace], title=video.media.name, note="; ".join(video.notes))
     return target
 

@@ -27,6 +27,7 @@ from vaprompt.files import published
 PREDICTED: dict[str, Any] = {"color": "#0072B2", "linewidth": 1.2}
 TRUE: dict[str, Any] = {"color": "#E69F00", "linewidth": 2.6}
 INVALID = "0.92"
+NO_FACE: dict[str, Any] = {"facecolor": "none", "edgecolor": "0.7", "hatch": "////", "linewidth": 0}
 DIMENSIONS = ("valence", "arousal")
 FORMATS = (".png", ".svg")
 # More points than this a panel cannot be told apart; the drawing would only grow.
@@ -49,6 +50,8 @@ class Trace:
     """Annotated valence and arousal; None where there is no annotation."""
     valid_F: Bool[np.ndarray, "F"] | None = None
     """False where the annotation does not count: the true line has a gap there. None: it counts everywhere."""
+    face_F: Bool[np.ndarray, "F"] | None = None
+    """False where no face was seen and the prediction is interpolated. None: faces were not looked for."""
 
 
 def plot_traces(target: Path, traces: Sequence[Trace], *, title: str, note: str = "") -> None:
@@ -81,7 +84,8 @@ def plot_traces(target: Path, traces: Sequence[Trace], *, title: str, note: str 
         panel.set_xlabel("time (s)", fontsize=9)
     annotated = [trace for trace in traces if trace.true_F2 is not None]
     invalid = any(trace.valid_F is not None and not trace.valid_F.all() for trace in annotated)
-    _add_legend(figure, annotated=bool(annotated), invalid=invalid)
+    faceless = any(trace.face_F is not None and not trace.face_F.all() for trace in traces)
+    _add_legend(figure, annotated=bool(annotated), invalid=invalid, faceless=faceless)
     if note:
         figure.supxlabel(textwrap.fill(note, NOTE_WIDTH), fontsize=8, color="0.35", parse_math=False)
     with published(target) as aside:
@@ -95,9 +99,10 @@ def _draw(panel: Axes, trace: Trace, column: int, dimension: str) -> None:
         true_F = trace.true_F2[:, column].astype(np.float64)
         if trace.valid_F is not None:
             true_F[~trace.valid_F] = np.nan
-            across = panel.get_xaxis_transform()
-            panel.fill_between(trace.time_F, 0, 1, where=~trace.valid_F, transform=across, color=INVALID, linewidth=0)
+            _shade(panel, trace.time_F, ~trace.valid_F, color=INVALID, linewidth=0)
         panel.plot(trace.time_F[thin], true_F[thin], **TRUE)
+    if trace.face_F is not None:
+        _shade(panel, trace.time_F, ~trace.face_F, **NO_FACE)
     panel.plot(trace.time_F[thin], trace.predicted_F2[thin, column], **PREDICTED)
     panel.set_ylim(-1.05, 1.05)
     panel.set_yticks((-1, 0, 1))
@@ -109,10 +114,22 @@ def _draw(panel: Axes, trace: Trace, column: int, dimension: str) -> None:
         panel.set_title(trace.name, fontsize=9, loc="left", parse_math=False)
 
 
-def _add_legend(figure: Figure, *, annotated: bool, invalid: bool) -> None:
+def _shade(panel: Axes, time_F: np.ndarray, where_F: np.ndarray, **looks: Any) -> None:
+    """Fill the panel's whole height where it is so, up to the next frame, so that a single frame is seen too."""
+    if not where_F.any():
+        return
+    edge = np.flatnonzero(np.diff(np.concatenate(([False], where_F, [False])).astype(np.int8)))
+    until_F = np.append(time_F[1:], time_F[-1])
+    for first, behind in edge.reshape(-1, 2):
+        panel.axvspan(time_F[first], until_F[behind - 1], zorder=0, **looks)
+
+
+def _add_legend(figure: Figure, *, annotated: bool, invalid: bool, faceless: bool) -> None:
     handles: list[Artist] = [Line2D([], [], label="predicted", **PREDICTED)]
     if annotated:
         handles.append(Line2D([], [], label="annotated", **TRUE))
     if invalid:
         handles.append(Patch(color=INVALID, label="marked as invalid"))
-    figure.legend(handles=handles, loc="outside upper right", ncols=3, fontsize=9, frameon=False)
+    if faceless:
+        handles.append(Patch(label="no face: interpolated", **NO_FACE))
+    figure.legend(handles=handles, loc="outside upper right", ncols=4, fontsize=9, frameon=False)

@@ -49,7 +49,7 @@ class TrainResult:
     valence: float | None
     arousal: float | None
     mean: float | None
-    """CCC of the best epoch at the validation windows' ends (None: undefined)."""
+    """CCC of the best epoch at the ends of the windows that decide when to stop (None: undefined)."""
     seconds: float
     """Wall time of this call's training, reading the store included."""
     notes: list[str]
@@ -65,6 +65,7 @@ def train(
     seed: int | None = None,
     device: str = "auto",
     resume: bool = False,
+    stopping: str = "validation",
     progress: Progress = SILENT,
 ) -> TrainResult:
     """Train heads on a store's features, and leave the best epoch's weights in `run`.
@@ -73,12 +74,13 @@ def train(
     weights of an undisturbed one. A complete run of the same recipe and store is left as it is.
 
     Args:
-        store: a feature store with a training and a validation split, as a folder or opened.
+        store: a feature store with a training split and the one named by `stopping`, as a folder or opened.
         recipe: the training recipe.
         run: folder to write; created.
         seed: takes the place of the recipe's.
         device: `auto`, `cpu`, `cuda`, ...
         resume: insist that there is a training to go on with.
+        stopping: the split whose score decides on the best epoch and when to stop; what is recorded of it has its name.
         progress: who is told how far it is.
 
     Raises:
@@ -91,7 +93,7 @@ def train(
     if seed is not None:
         recipe = recipe.model_copy(update={"seed": seed})
     source = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
-    facts = _facts(source, recipe, device)
+    facts = _facts(source, recipe, device, stopping)
     notes = _notes(source, recipe)
     if (run / FACTS).exists():
         before = read_facts(run)
@@ -106,15 +108,15 @@ def train(
     with progress.task("reading the store", unit="splits", total=2) as task:
         training = load_split(source, "train", recipe, device=device)
         task.advance(1, f"{len(training.windows)} training windows")
-        validation = load_split(source, "validation", recipe, device=device)
-        task.advance(1, f"{len(validation.windows)} validation windows")
+        unseen = load_split(source, stopping, recipe, device=device)
+        task.advance(1, f"{len(unseen.windows)} {stopping} windows")
     prototype_KE = prototypes(source.text(), recipe.regions.phrases, recipe.regions.templates)
     facts |= {
         "dims": {
             "image": training.features.image_NI.shape[-1],
             "audio": training.features.audio_ASC.shape[-1],
         },
-        "windows": {"train": len(training.windows), "validation": len(validation.windows)},
+        "windows": {"train": len(training.windows), stopping: len(unseen.windows)},
         "notes": notes,
     }
     devices = [torch.device(device)] if device.startswith("cuda") else []
@@ -131,8 +133,8 @@ def train(
             prototype_KE=torch.from_numpy(prototype_KE),
         ).to(device)
         with progress.task("training", total=recipe.epochs, unit="epochs") as task:
-            state = _epochs(run, recipe, estimator, training, validation, task)
-        best = state.history[state.best_epoch - 1]["validation"]
+            state = _epochs(run, recipe, estimator, training, unseen, stopping, task)
+        best = state.history[state.best_epoch - 1][stopping]
         facts |= {
             "status": "complete",
             "epochs": state.epoch,
@@ -149,7 +151,8 @@ def _epochs(
     recipe: TrainRecipe,
     estimator: Estimator,
     training: ResidentSplit,
-    validation: ResidentSplit,
+    unseen: ResidentSplit,
+    stopping: str,
     task: Task,
 ) -> TrainingState:
     """Train until the last epoch or until patience ends, saving the state behind each epoch."""
@@ -170,9 +173,9 @@ def _epochs(
                 fault=f"the loss is no longer a number in epoch {epoch}; the best epoch so far is {state.best_epoch}",
                 remedy="lower optimiser.learning_rate",
             )
-        validated = validate(estimator, validation)
+        validated = validate(estimator, unseen)
         state.epoch = epoch
-        state.history.append({"epoch": epoch, "train": losses, "validation": validated})
+        state.history.append({"epoch": epoch, "train": losses, stopping: validated})
         mean = validated["mean"]
         if _gains(mean, state.best_mean, recipe.min_gain) or state.best_epoch == 0:
             state.best_epoch, state.best_mean = epoch, mean
@@ -181,7 +184,7 @@ def _epochs(
         _write_metrics(run / METRICS, state.history)
         save_state(run / STATE, state, estimator, optimizer)
         shown = "undefined" if mean is None else f"{mean:.3f}"
-        task.advance(1, f"epoch {epoch}: loss {losses['loss']:.3f}, validation CCC {shown}")
+        task.advance(1, f"epoch {epoch}: loss {losses['loss']:.3f}, {stopping} CCC {shown}")
     return state
 
 
@@ -203,7 +206,7 @@ def _write_metrics(target: Path, history: list[dict[str, Any]]) -> None:
         aside.write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in history), encoding="utf-8")
 
 
-def _facts(store: FeatureStore, recipe: TrainRecipe, device: str) -> dict[str, Any]:
+def _facts(store: FeatureStore, recipe: TrainRecipe, device: str, stopping: str) -> dict[str, Any]:
     """Return what a run must say of its making before it starts."""
     return {
         "format": FORMAT,
@@ -215,7 +218,7 @@ def _facts(store: FeatureStore, recipe: TrainRecipe, device: str) -> dict[str, A
             "dataset": store.dataset,
         },
         "extraction": store.recipe,
-        "videos": {split: store.videos(split) for split in ("train", "validation")},
+        "videos": {split: store.videos(split) for split in ("train", stopping)},
         "made_by": {
             "vaprompt": vaprompt.__version__,
             "torch": version("torch"),
