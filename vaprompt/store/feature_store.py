@@ -346,6 +346,22 @@ class FeatureStore:
         """Forget an earlier failure of a video, if there was one."""
         remove(self.path / FAILED / checked_name(video, self.path))
 
+    def remove(self, stream: str, video: str = "") -> None:
+        """Delete a video's stream (or the whole of `text`), so that the next extraction makes it again.
+
+        Raises:
+            TargetError: it cannot be deleted.
+        """
+        remove(self.path / stream / checked_name(video, self.path) if video else self.path / stream)
+        self._markers.pop((stream, video), None)
+        self._known = None
+
+    def remove_index(self) -> None:
+        """Delete the index; it is made again by the next extraction."""
+        with writable(self.path):
+            (self.path / INDEX_FILE).unlink(missing_ok=True)
+        self._known = None
+
     def record_maker(self, versions: Mapping[str, str]) -> None:
         """Keep the versions of the programs that wrote last; they are not part of any fingerprint."""
         if self._root.get("made_by") != versions:

@@ -62,17 +62,25 @@ def index_bytes(index: Index) -> bytes:
     return json.dumps({**content, "digest": digest_of(content)}, sort_keys=True, separators=(",", ":")).encode()
 
 
+def parse_index(content: bytes) -> Index | None:
+    """Return the index in the content of its file; None where it is damaged."""
+    try:
+        found = json.loads(content)
+        digest = found.pop("digest")
+        if found["format"] != FORMAT or digest != digest_of(found):
+            return None
+        return Index(found["stamps"], found["markers"])
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def read_index(storage: Storage) -> Index | None:
     """Return the index; None where there is none, it is damaged, or it tells of an earlier state."""
     try:
-        content = json.loads(storage.read(INDEX_FILE, MOST_INDEX))
-        digest = content.pop("digest")
-        if content["format"] != FORMAT or digest != digest_of(content):
-            return None
-        index = Index(content["stamps"], content["markers"])
-    except (FileNotFoundError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        index = parse_index(storage.read(INDEX_FILE, MOST_INDEX))
+    except FileNotFoundError:
         return None
-    return index if index.current(storage) else None
+    return index if index is not None and index.current(storage) else None
 
 
 def _summaries(storage: Storage, stream: str) -> dict[str, dict[str, Any]]:
