@@ -74,7 +74,9 @@ def audio_windows(
     """
     if np.any(np.diff(end_W) < 0):
         raise ValueError("the ends of audio windows must ascend")
-    yield from patiently_each(path, lambda pulse: _windows(_mono_pieces(path, rate, pulse), end_W, window, rate))
+    yield from patiently_each(
+        lambda: path, lambda pulse: _windows(_mono_pieces(path, rate, pulse), end_W, window, rate)
+    )
 
 
 def _windows(

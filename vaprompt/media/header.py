@@ -97,7 +97,10 @@ def _stated(container: InputContainer, path: Path) -> float | None:
     """Return the seconds that a header really states; FFmpeg's own number can be an estimate."""
     if container.format.name == "avi":
         video = container.streams.best("video")
-        return duration(video, container) if isinstance(video, VideoStream) and video.frames > 0 else None
+        if not isinstance(video, VideoStream) or video.time_base is None:
+            return None
+        # One tick is one frame; FFmpeg makes the duration of a shortened file fit its size.
+        return float(video.frames * video.time_base) or None
     if "matroska" in container.format.name and container.duration is not None:
         with path.open("rb") as file:
             if MATROSKA_DURATION.search(file.read(HEAD_BYTES)):

@@ -40,7 +40,7 @@ def patiently(path: Path, work: Callable[[Pulse], T]) -> T:
     Raises:
         MediaError: `work` gave no sign of life for so long.
     """
-    watch = _watch(path)
+    watch = _watch(lambda: path)
     worker = _idle.pop() if _idle else _Worker()
     result, error = worker.do(work, watch)
     _idle.append(worker)  # not reached by one that hangs
@@ -49,8 +49,13 @@ def patiently(path: Path, work: Callable[[Pulse], T]) -> T:
     return result  # type: ignore[no-any-return]
 
 
-def patiently_each(path: Path, make: Callable[[Pulse], Iterator[T]], size: int = 2) -> Generator[T]:
-    """Yield the items of an iterator that decodes a media file, made at most `size` ahead in a thread of its own.
+def patiently_each(path: Callable[[], Path], make: Callable[[Pulse], Iterator[T]], size: int = 2) -> Generator[T]:
+    """Yield the items of an iterator that decodes media, made at most `size` ahead in a thread of its own.
+
+    Args:
+        path: says which file is at work, for the error.
+        make: told what to call whenever it gets on, returns the iterator.
+        size: items that may wait.
 
     Raises:
         MediaError: there was no item and no sign of life for so long.
@@ -60,7 +65,7 @@ def patiently_each(path: Path, make: Callable[[Pulse], Iterator[T]], size: int =
         yield from items
 
 
-def _watch(path: Path) -> Watch:
+def _watch(path: Callable[[], Path]) -> Watch:
     given = os.environ.get(SETTING)
     try:
         seconds = PATIENCE if given is None else float(given)
@@ -71,7 +76,7 @@ def _watch(path: Path) -> Watch:
     return Watch(
         seconds,
         lambda: MediaError(
-            path,
+            path(),
             fault=f"nothing was decoded for {seconds:g} s: its decoder hangs, or its disk does not answer",
             remedy=f"convert the file, or copy it to another disk; {SETTING} sets other seconds",
         ),

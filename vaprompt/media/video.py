@@ -129,7 +129,7 @@ def read_frames(
             does not decode is an error and is never skipped: all later frames would be off by one against the labels.
     """
     clock = _Clock(path)
-    with closing(patiently_each(path, lambda pulse: _decode(path, pulse))) as frames:
+    with closing(patiently_each(lambda: path, lambda pulse: _decode(path, pulse))) as frames:
         for number, decoded in enumerate(frames, start=1):
             time = clock.time(decoded)
             needed = wanted is None or wanted(number, time)
