@@ -98,6 +98,7 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream):
         raise MediaError(path, fault="has no video stream", remedy="give a file with moving pictures")
+    _require_decoder(stream, path)
     check_picture(path, stream.codec_context.width, stream.codec_context.height)
     seconds = duration(stream, container)
     if seconds is not None and seconds > LONGEST_VIDEO:
@@ -111,6 +112,13 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     # Pictures may grow inside a stream: the decoder then refuses before it makes room for them.
     stream.codec_context.options = {"max_pixels": str(LARGEST_PICTURE)}
     return stream
+
+
+def _require_decoder(stream: VideoStream | AudioStream, path: Path) -> None:
+    # PyAV's types do not say so, but a stream without a decoder has no context.
+    if getattr(stream, "codec_context", None) is None:
+        fault = f"has a {stream.type} stream of an unknown codec"
+        raise MediaError(path, fault=fault, remedy=REPAIR)
 
 
 def check_picture(path: Path, width: int, height: int) -> None:
@@ -135,6 +143,7 @@ def audio_stream(container: InputContainer, path: Path) -> AudioStream | None:
     stream = container.streams.best("audio")
     if not isinstance(stream, AudioStream):
         return None
+    _require_decoder(stream, path)
     check_sound(path, stream.rate, stream.channels)
     stream.codec_context.options = {"max_samples": str(MOST_SAMPLES)}
     return stream
