@@ -21,10 +21,10 @@ from jaxtyping import Float16, Float32, Float64
 from vaprompt.encoders.base import AudioEncoder, ImageEncoder
 from vaprompt.encoders.recipes import AudioEncoderRecipe
 from vaprompt.errors import WeightsError
-from vaprompt.extraction.ahead import ahead
 from vaprompt.extraction.grid import audio_ends
 from vaprompt.extraction.pictures import Picture, crop_pictures, frame_pictures
 from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.media.ahead import ahead
 from vaprompt.media.audio import audio_windows, has_audio
 from vaprompt.media.video import frame_times
 from vaprompt.store.features import AudioFeatures, ImageFeatures
