@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
-from vaprompt.errors import StoreError, TargetError
+from vaprompt.errors import StoreError
+from vaprompt.store.beginning import begin, require_made_so
 from vaprompt.store.features import AudioFeatures, ImageFeatures, StoredLabels
-from vaprompt.store.fingerprint import Fingerprint, require_equal
+from vaprompt.store.fingerprint import Fingerprint
 from vaprompt.store.layout import (
+    ASIDE,
     FAILED,
     FORMAT,
+    GROUP_FILE,
     SPLITS,
     STREAMS,
     TEXT,
@@ -23,27 +26,34 @@ from vaprompt.store.layout import (
     checked_name,
     read_attributes,
     video_folders,
-    writable,
     write_attributes,
 )
+from vaprompt.store.leases import ROOT, Leases, present
 from vaprompt.store.reading import read_array
-from vaprompt.store.writing import GroupWriter, exclusive, remove, video_writer
+from vaprompt.store.streams import checked_stream_name, folder_of, named_streams, require_stream
+from vaprompt.store.writing import GroupWriter, remove
 
 
 class FeatureStore:
     """A store on the local disk. `open` reads an existing one; `create` begins one or goes on with it."""
 
-    def __init__(self, path: Path, root: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, root: Mapping[str, Any], stream: str | None = None) -> None:
         """Use `open` or `create` instead."""
-        self._path, self._root = path, dict(root)
+        self._path, self._root, self._stream = path, dict(root), stream
         self._markers: dict[tuple[str, str], dict[str, Any]] = {}
+        self._leases: Leases | None = None
 
     @classmethod
-    def open(cls, path: Path | str) -> FeatureStore:
+    def open(cls, path: Path | str, stream: str | None = None) -> FeatureStore:
         """Return the store in the folder `path`.
 
+        Args:
+            path: the folder.
+            stream: which encoders' features `image`, `audio` and `text` are to be, by the name that they were
+                extracted under; None: those extracted under no name.
+
         Raises:
-            StoreError: there is none, it is of another format, or its metadata is damaged.
+            StoreError: there is none, it is of another format, its metadata is damaged, or it has no such stream.
         """
         path = Path(path)
         root = read_attributes(path)
@@ -58,11 +68,19 @@ class FeatureStore:
                 fault=f"has format {root.get('format', 'of another program')}, this program reads format {FORMAT}",
                 remedy="use the version of vaprompt that made it, or extract again",
             )
-        return cls(path, root)
+        if stream is not None:
+            require_stream(path, root, stream)
+        return cls(path, root, stream)
 
     @classmethod
     def create(
-        cls, path: Path | str, *, dataset: Mapping[str, Any] | None = None, recipe: Mapping[str, Any] | None = None
+        cls,
+        path: Path | str,
+        *,
+        dataset: Mapping[str, Any] | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        stream: str | None = None,
+        fingerprints: Mapping[str, Fingerprint] | None = None,
     ) -> FeatureStore:
         """Return the store in the folder `path`, beginning one where there is none.
 
@@ -70,29 +88,21 @@ class FeatureStore:
             path: the folder, whose parents are made; by convention its name ends in `.zarr`.
             dataset: `name`, `layout` and `faces` of the data set that the store is made of, and `label_range` if any.
             recipe: the resolved extraction recipe; replaces the one kept, which must agree in all that is keyed.
+            stream: the name under which the recipe's features are kept, beside those under no name.
+            fingerprints: those of the streams (and of `text`), which are begun, or must be the same.
 
         Raises:
             TargetError: it cannot be written, or something else is there.
-            StoreError: there is a store of another format, or a damaged one.
-            FingerprintError: the store there was made of another data set.
+            StoreError: there is a store of another format, or a damaged one; or the name cannot be a stream's.
+            FingerprintError: the store there was made of another data set, or its streams otherwise.
         """
         path = Path(path)
+        if stream is not None:
+            checked_stream_name(stream)
         if read_attributes(path) is not None:
-            store = cls.open(path)
-            if dataset is not None:
-                require_equal(store.dataset, dataset, where=path, remedy="give each data set a store of its own")
-            if recipe is not None and store.recipe != recipe:
-                store._set_root(recipe=recipe)
-            return store
-        with writable(path):
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise TargetError(
-                    path, fault="exists and is not a feature store", remedy="choose another place, or remove it first"
-                )
-            path.mkdir(parents=True, exist_ok=True)
-        store = cls(path, {})
-        store._set_root(format=FORMAT, dataset=dict(dataset or {}), recipe=dict(recipe or {}))
-        return store
+            cls.open(path)  # of this format
+        begin(path, dataset=dataset, recipe=recipe, stream=stream, fingerprints=fingerprints or {})
+        return cls.open(path, stream)
 
     @property
     def path(self) -> Path:
@@ -106,13 +116,19 @@ class FeatureStore:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The resolved extraction recipe, as JSON."""
-        return dict(self._root.get("recipe", {}))
+        """The resolved extraction recipe, as JSON; of the named stream, if the store was opened with one."""
+        about = self._root if self._stream is None else named_streams(self._root)[self._stream]
+        return dict(about.get("recipe", {}))
+
+    @property
+    def stream(self) -> str | None:
+        """The name that image, audio and text were extracted under; None where they have none."""
+        return self._stream
 
     @property
     def streams(self) -> tuple[Stream, ...]:
         """The streams that the store has, in the order image, audio, labels."""
-        return tuple(stream for stream in STREAMS if read_attributes(self._path / stream) is not None)
+        return tuple(stream for stream in STREAMS if read_attributes(self._place(stream)) is not None)
 
     def fingerprint(self, stream: str) -> dict[str, Any]:
         """Return everything that determines the values of a stream (or of `text`).
@@ -120,9 +136,9 @@ class FeatureStore:
         Raises:
             StoreError: the store has no such stream.
         """
-        attributes = read_attributes(self._path / stream)
+        attributes = read_attributes(self._place(stream))
         if attributes is None:
-            raise StoreError(self._path, fault=f"has no stream '{stream}'", remedy="extract it first")
+            raise self._lacks(stream)
         return dict(attributes.get("fingerprint", {}))
 
     def done(self, stream: str) -> set[str]:
@@ -132,8 +148,16 @@ class FeatureStore:
             StoreError: a marker is damaged.
         """
         return {
-            folder.name for folder in video_folders(self._path / stream) if self._marker_or_none(stream, folder.name)
+            folder.name for folder in video_folders(self._place(stream)) if self._marker_or_none(stream, folder.name)
         }
+
+    def has(self, stream: str, video: str) -> bool:
+        """Say whether a video's stream is whole.
+
+        Raises:
+            StoreError: its marker is damaged, or the name cannot be a video's.
+        """
+        return self._marker_or_none(stream, video) is not None
 
     def videos(self, split: str | None = None) -> list[str]:
         """Return the videos that are whole in all streams of the store, sorted; of one split, if given."""
@@ -189,10 +213,11 @@ class FeatureStore:
         Raises:
             StoreError: they are damaged.
         """
-        attributes = read_attributes(self._path / TEXT)
+        place = self._place(TEXT)
+        attributes = read_attributes(place)
         if attributes is None:
             return {}
-        return dict(zip(attributes["prompts"], read_array(self._path / TEXT, "embedding", attributes), strict=True))
+        return dict(zip(attributes["prompts"], read_array(place, "embedding", attributes), strict=True))
 
     def notes(self, video: str) -> list[str]:
         """Return what was remarked while the video was extracted, such as `no audio stream: silence`."""
@@ -201,20 +226,25 @@ class FeatureStore:
 
     def failed(self) -> dict[str, str]:
         """Return the videos that could not be extracted, with the reason."""
-        folders = video_folders(self._path / FAILED)
+        folders = video_folders(self._place(FAILED))
         found = {folder.name: read_attributes(folder) for folder in folders}
         return {video: str(attributes["reason"]) for video, attributes in found.items() if attributes is not None}
 
     def info(self) -> dict[str, Any]:
         """Return what is in the store and what made it, as plain JSON; hours are those of the videos' frames."""
         streams: dict[str, Any] = {}
-        for stream in self.streams:
-            markers = [self.marker(stream, video) for video in sorted(self.done(stream))]
-            streams[stream] = {
-                "videos": len(markers),
-                "bytes": sum(facts["bytes"] for marker in markers for facts in marker["files"].values()),
-                "fingerprint": self.fingerprint(stream),
-            }
+        failed: dict[str, str] = {}
+        for name in (None, *sorted(named_streams(self._root))):
+            view = FeatureStore(self._path, self._root, name)
+            failed |= {video if name is None else f"{video}, {name}": why for video, why in view.failed().items()}
+            for stream in view.streams:
+                if view._place(stream).name not in streams:
+                    markers = [view.marker(stream, video) for video in sorted(view.done(stream))]
+                    streams[view._place(stream).name] = {
+                        "videos": len(markers),
+                        "bytes": sum(facts["bytes"] for marker in markers for facts in marker["files"].values()),
+                        "fingerprint": view.fingerprint(stream),
+                    }
         splits: dict[str, Any] = {}
         for split in SPLITS:
             counts = [self.marker("labels", video)["counts"] for video in self.videos(split)]
@@ -231,19 +261,30 @@ class FeatureStore:
             "made_by": dict(self._root.get("made_by", {})),
             "streams": streams,
             "splits": splits,
-            "prompts": len((read_attributes(self._path / TEXT) or {}).get("prompts", ())),
-            "failed": self.failed(),
+            "names": {name: about["recipe"] for name, about in sorted(named_streams(self._root).items())},
+            "prompts": len((read_attributes(self._place(TEXT)) or {}).get("prompts", ())),
+            "failed": failed,
             "bytes": sum(facts["bytes"] for facts in streams.values()),
         }
 
-    def exclusive(self) -> AbstractContextManager[None]:
-        """Hold the store against a second writer, and clear away what a killed one left half-written.
+    @contextmanager
+    def writing(self) -> Iterator[Leases]:
+        """Be one of the store's writers while the block runs, with leases on what is worked on.
+
+        What dead writers left half-written is cleared away. Inside another such block, it is that one's writer.
 
         Raises:
-            StoreError: another process is writing into it.
-            TargetError: it cannot be written.
+            TargetError: the store cannot be written.
         """
-        return exclusive(self._path)
+        if self._leases is not None:
+            yield self._leases
+            return
+        with present(self._path) as leases:
+            self._leases = leases
+            try:
+                yield leases
+            finally:
+                self._leases = None
 
     def require(self, stream: str, fingerprint: Fingerprint) -> None:
         """Check that a stream (or `text`), if it is there, has this fingerprint.
@@ -251,14 +292,9 @@ class FeatureStore:
         Raises:
             FingerprintError: it has another one; the fields that differ are listed.
         """
-        attributes = read_attributes(self._path / stream)
+        attributes = read_attributes(self._place(stream))
         if attributes is not None:
-            require_equal(
-                attributes.get("fingerprint", {}),
-                fingerprint,
-                where=self._path / stream,
-                remedy="extract into another store, or set the fields as they are here",
-            )
+            require_made_so(self._place(stream), attributes, fingerprint)
 
     def writer(self, stream: str, video: str, fingerprint: Fingerprint) -> GroupWriter:
         """Return the writer of one video's stream; the stream itself is begun if it is not there.
@@ -269,9 +305,10 @@ class FeatureStore:
             TargetError: the store cannot be written.
         """
         self.require(stream, fingerprint)
-        writer = video_writer(self._path, stream, video)
-        if read_attributes(self._path / stream) is None:
-            write_attributes(self._path / stream, {"fingerprint": fingerprint})
+        place = self._place(stream)
+        writer = GroupWriter(self._path, f"{place.name}/{checked_name(video, self._path)}", self._leases)
+        if read_attributes(place) is None:
+            write_attributes(place, {"fingerprint": fingerprint})
         self._markers.pop((stream, video), None)
         return writer
 
@@ -284,7 +321,7 @@ class FeatureStore:
         """
         self.require(TEXT, fingerprint)
         together = {**self.text(), **embeddings}
-        with GroupWriter(self._path, TEXT) as writer:
+        with GroupWriter(self._path, self._place(TEXT).name, self._leases) as writer:
             writer.append(embedding=np.stack(list(together.values())))
             writer.publish({"fingerprint": fingerprint, "prompts": list(together)})
 
@@ -294,30 +331,86 @@ class FeatureStore:
         Raises:
             TargetError: the store cannot be written.
         """
-        write_attributes(self._path / FAILED, {})
-        write_attributes(self._path / FAILED / checked_name(video, self._path), {"reason": reason})
+        place = self._place(FAILED)
+        with self.writing() as leases:
+            if read_attributes(place) is None:
+                write_attributes(place, {}, aside=self._aside(leases))
+            group = place / checked_name(video, self._path)
+            write_attributes(group, {"reason": reason}, aside=self._aside(leases))
+
+    def failure(self, video: str) -> tuple[str, int] | None:
+        """Return why a video could not be extracted, and a number that is another whenever that is recorded anew."""
+        group = self._place(FAILED) / checked_name(video, self._path)
+        attributes = read_attributes(group)
+        if attributes is None:
+            return None
+        return str(attributes.get("reason")), (group / GROUP_FILE).stat().st_mtime_ns
 
     def clear_failure(self, video: str) -> None:
-        """Forget an earlier failure of a video, if there was one."""
-        remove(self._path / FAILED / checked_name(video, self._path))
+        """Forget an earlier failure of a video, if there was one.
+
+        Raises:
+            TargetError: the store cannot be written.
+        """
+        group = self._place(FAILED) / checked_name(video, self._path)
+        if group.exists():
+            with self.writing() as leases:
+                remove(group, self._aside(leases))
+
+    def mark(self, stream: str, video: str, **changes: Any) -> None:
+        """Change attributes of a video's marker, such as `split`, and leave its arrays as they are.
+
+        Raises:
+            StoreError: the video's stream is not in the store.
+            TargetError: the store cannot be written.
+        """
+        self.forget(video)
+        marker = self.marker(stream, video) | changes
+        with self.writing() as leases:
+            write_attributes(self._place(stream) / video, marker, aside=self._aside(leases))
+        self.forget(video)
+
+    def forget(self, video: str) -> None:
+        """Read a video's markers anew when they are next asked for, as another writer may have made them."""
+        for stream in STREAMS:
+            self._markers.pop((stream, video), None)
 
     def record_maker(self, versions: Mapping[str, str]) -> None:
-        """Keep the versions of the programs that wrote last; they are not part of any fingerprint."""
-        if self._root.get("made_by") != versions:
-            self._set_root(made_by=dict(versions))
+        """Keep the versions of the programs that wrote last; they are not part of any fingerprint.
 
-    def _set_root(self, **changes: Any) -> None:
-        self._root.update(changes)
-        write_attributes(self._path, self._root)
+        Raises:
+            TargetError: the store cannot be written.
+        """
+        if self._root.get("made_by") == versions:
+            return
+        with self.writing() as leases, leases.holding(ROOT):
+            self._root = {**(read_attributes(self._path) or self._root), "made_by": dict(versions)}
+            write_attributes(self._path, self._root, aside=self._aside(leases))
+
+    def _place(self, stream: str) -> Path:
+        return self._path / folder_of(stream, self._stream, self._root)
+
+    def _aside(self, leases: Leases) -> Path:
+        return self._path / ASIDE / leases.writer
+
+    def _lacks(self, stream: str) -> StoreError:
+        named = ", ".join(sorted(named_streams(self._root)))
+        if self._stream is None and named:
+            return StoreError(
+                self._path,
+                fault=f"has no {stream} that was extracted under no name; the names that it has: {named}",
+                remedy=f"choose one, as in --set stream={min(named_streams(self._root))}",
+            )
+        return StoreError(self._path, fault=f"has no stream '{stream}'", remedy="extract it first")
 
     def _arrays(self, stream: str, video: str, names: tuple[str, ...]) -> list[np.ndarray]:
         marker = self.marker(stream, video)
-        return [read_array(self._path / stream / video, name, marker) for name in names]
+        return [read_array(self._place(stream) / video, name, marker) for name in names]
 
     def _marker_or_none(self, stream: str, video: str) -> dict[str, Any] | None:
         key = (stream, checked_name(video, self._path))
         if key not in self._markers:
-            found = read_attributes(self._path / stream / video)
+            found = read_attributes(self._place(stream) / video)
             if found is None or found.get("status") != "done":
                 return None
             self._markers[key] = found

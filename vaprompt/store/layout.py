@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,8 @@ SPLITS = ("train", "validation", "test")
 GROUP_FILE = "zarr.json"
 ASIDE = ".aside"
 """Hidden folder in the store where a video is written before it is published by rename."""
+LEASES = ".leases"
+"""Hidden folder in the store, there only while somebody writes, that says who works on what."""
 FAILED = "failed"
 TEXT = "text"
 
@@ -74,16 +77,24 @@ def damaged(file: Path, fault: str, unit: Path) -> StoreError:
     return StoreError(file, fault=fault, remedy=f"restore it from a copy, or delete {unit} and run extract again")
 
 
-def write_attributes(group: Path, attributes: Mapping[str, Any]) -> None:
+def write_attributes(group: Path, attributes: Mapping[str, Any], *, aside: Path | None = None) -> None:
     """Make the folder a Zarr group with these attributes, whole or not at all, and safely on the disk.
+
+    Args:
+        group: the folder, made if it is not there.
+        attributes: all its attributes.
+        aside: folder on the same disk for the half-written file, in which whoever finds it left there removes it;
+            None: the group itself, for groups that lie aside as a whole.
 
     Raises:
         TargetError: it cannot be written.
     """
     content = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    aside = group / f".{GROUP_FILE}.{os.getpid()}"
+    aside = (aside or group) / f".{GROUP_FILE}.{uuid.uuid4().hex[:12]}"
     with writable(group):
-        group.mkdir(parents=True, exist_ok=True)
+        if not group.is_dir():
+            group.mkdir(parents=True, exist_ok=True)
+            sync_folder(group.parent)
         try:
             with aside.open("w", encoding="utf-8") as out:
                 json.dump(content, out, indent=1, sort_keys=True, allow_nan=False)
