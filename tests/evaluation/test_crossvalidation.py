@@ -96,7 +96,7 @@ def test_people_of_one_video_share_a_fold_and_folds_are_about_even(tmp_path):
             time = np.arange(100) / 30
             return StoredLabels(np.zeros((100, 2), np.float32), np.full(100, name != "f"), time)
 
-    parts = assign_folds(Labelled(tmp_path, {}), 3)
+    parts = assign_folds(Labelled(Folder(tmp_path), {}), 3)
     fold = {name: index for index, names in enumerate(parts) for name in names}
     assert sorted(fold) == ["a", "a_left", "a_right", "b_left", "b_right", "c", "d", "e"]
     for name in fold:

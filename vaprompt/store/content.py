@@ -15,6 +15,7 @@ from vaprompt.errors import StoreError
 from vaprompt.store.layout import SPLITS, TEXT
 from vaprompt.store.reading import ArrayForm, arrays_of, read_form
 from vaprompt.store.storage import Storage
+from vaprompt.store.streams import kind_of
 
 ARRAYS: Mapping[str, Mapping[str, tuple[str, int]]] = {
     "image": {"embedding": ("float16", 2), "frame": ("int32", 1), "time": ("float64", 1)},
@@ -22,9 +23,9 @@ ARRAYS: Mapping[str, Mapping[str, tuple[str, int]]] = {
     "labels": {"value": ("float32", 2), "valid": ("bool", 1), "time": ("float64", 1)},
     TEXT: {"embedding": ("float32", 2)},
 }
-"""Stream -> array -> type and number of dimensions."""
+"""Kind of stream -> array -> type and number of dimensions."""
 ROWS = {"image": "encoded", "audio": "windows", "labels": "frames"}
-"""Stream -> which of the marker's counts is the length of its arrays."""
+"""Kind of stream -> which of the marker's counts is the length of its arrays."""
 ASCENDING = {"image": ("frame", "time"), "audio": ("end",), "labels": ("time",)}
 
 EMBEDDING = "embedding"
@@ -35,17 +36,18 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 def marker_faults(stream: str, marker: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with a marker by itself."""
+    kind = kind_of(stream)
     files = marker.get("files")
     if not isinstance(files, dict) or not all(_is_file(key, facts) for key, facts in files.items()):
         yield "lists its files in another form"
-    if stream in ROWS:
+    if kind in ROWS:
         if marker.get("split") not in SPLITS:
             yield f"gives the split {str(marker.get('split'))[:40]}, which is none of {', '.join(SPLITS)}"
         counts = marker.get("counts")
-        needed = (ROWS[stream], "seconds", *(("frames",) if stream == "image" else ()))
+        needed = (ROWS[kind], "seconds", *(("frames",) if kind == "image" else ()))
         if not isinstance(counts, dict) or not all(type(counts.get(key)) in (int, float) for key in needed):
             yield f"does not give the counts {', '.join(needed)}"
-    if stream == TEXT and not isinstance(marker.get("prompts"), list):
+    if kind == TEXT and not isinstance(marker.get("prompts"), list):
         yield "gives no prompts"
 
 
@@ -58,7 +60,7 @@ def form_faults(storage: Storage, stream: str, group: str, marker: Mapping[str, 
         except StoreError as error:
             yield name, error.fault
             return
-    expected = ARRAYS.get(stream)
+    expected = ARRAYS.get(kind_of(stream))
     if expected is None:
         return
     for name in sorted(expected.keys() - forms.keys()):
@@ -67,7 +69,7 @@ def form_faults(storage: Storage, stream: str, group: str, marker: Mapping[str, 
         if name in forms and (forms[name].dtype.name, len(forms[name].shape)) != (dtype, dimensions):
             found = f"{forms[name].dtype.name} in {len(forms[name].shape)} dimensions"
             yield name, f"is {found} and not {dtype} in {dimensions}"
-    rows = len(marker["prompts"]) if stream == TEXT else marker["counts"][ROWS[stream]]
+    rows = len(marker["prompts"]) if kind_of(stream) == TEXT else marker["counts"][ROWS[kind_of(stream)]]
     for name, form in forms.items():
         if name in expected and form.shape[0] != rows:
             yield name, f"has {form.shape[0]} rows, and its marker says {rows}"
@@ -86,16 +88,16 @@ def content_faults(
     for name, values in arrays.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             yield name, "holds values that are not finite"
-    for name in ASCENDING.get(stream, ()):
+    for name in ASCENDING.get(kind_of(stream), ()):
         # Two frames may share a time stamp; no two rows are of one frame or window.
         step = np.diff(arrays[name])
         if step.size and not bool(np.all(step >= 0 if name == "time" else step > 0)):
             yield name, "is not ascending"
-    if stream == "image" and len(arrays["frame"]):
+    if kind_of(stream) == "image" and len(arrays["frame"]):
         first, last, frames = int(arrays["frame"][0]), int(arrays["frame"][-1]), marker["counts"]["frames"]
         if first < 1 or last > frames:
             yield "frame", f"counts from {first} to {last}, but the video has the frames 1 to {frames}"
-    if stream == "labels":
+    if kind_of(stream) == "labels":
         valid_F, value_F2 = arrays["valid"], arrays["value"]
         if int(valid_F.sum()) != marker["counts"].get("valid"):
             yield "valid", f"counts {int(valid_F.sum())} frames, and its marker {marker['counts'].get('valid')}"

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vaprompt.store.layout import FORMAT, GROUP_FILE, digest_of, joined, read_attributes
+from vaprompt.store.layout import FAILED, FORMAT, GROUP_FILE, TEXT, digest_of, joined, read_attributes
 from vaprompt.store.storage import Storage
+from vaprompt.store.streams import kind_of
 
 INDEX_FILE = ".index.json"
 MOST_INDEX = 2**31
@@ -45,13 +46,14 @@ def summary(marker: Mapping[str, Any], content: bytes) -> dict[str, Any]:
     return kept | {"bytes": size, "marker": hashlib.sha256(content).hexdigest()}
 
 
-def build_index(storage: Storage, streams: tuple[str, ...]) -> Index:
+def build_index(storage: Storage) -> Index:
     """Return the index of what is there, from the markers.
 
     Raises:
         StoreError: a marker is damaged.
     """
     # Before the markers are read: what is published meanwhile makes the index old, never wrong.
+    streams = [folder for folder in storage.folders("") if kind_of(folder) not in (TEXT, FAILED)]
     stamps = {stream: storage.stamp(stream) for stream in streams}
     return Index(stamps, {stream: _summaries(storage, stream) for stream in streams})
 
