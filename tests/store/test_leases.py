@@ -196,6 +196,6 @@ def test_who_was_taken_for_dead_publishes_nothing(tmp_path):
         writer.append(embedding=np.ones((3000, 512), np.float16))
         mine._bury(mine.writer)  # as another writer does
         with pytest.raises(StoreError, match="took it for dead") as error:
-            writer.append(embedding=np.ones((3000, 512), np.float16))
+            writer.publish({"split": "train"})
     assert "\n" not in str(error.value)
     assert FeatureStore.open(store.path).done("image") == {"video1"}

@@ -23,7 +23,7 @@ def facts(path: Path) -> dict[str, Any]:
         state = path.stat()
         found = {"name": path.name, "bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
         if not path.is_dir():
-            return found | {"sha256": _file_digest(path, state.st_size, state.st_mtime_ns)}
+            return found | {"sha256": _file_digest(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns)}
         files = sorted(path.iterdir(), key=lambda file: file.name)
         sizes = [file.stat().st_size for file in files]
         listing = "".join(f"{file.name} {size}\n" for file, size in zip(files, sizes, strict=True))
@@ -66,8 +66,8 @@ def change(kept: Mapping[str, Any], path: Path | None, *, deep: bool = False) ->
 
 
 @lru_cache(maxsize=16)
-def _file_digest(path: Path, size: int, mtime_ns: int) -> str:
-    """Return the file's SHA-256; remembered while size and time stay, as two people can share one video."""
+def _file_digest(path: Path, size: int, mtime_ns: int, ctime_ns: int) -> str:
+    """Return the file's SHA-256; remembered while size and times stay, as two people can share one video."""
     return _sha256(path)
 
 
