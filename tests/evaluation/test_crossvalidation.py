@@ -15,6 +15,7 @@ from vaprompt.evaluation.bootstrap import source_video
 from vaprompt.evaluation.crossvalidation import assign_folds, cross_validate
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.store.features import StoredLabels
+from vaprompt.store.storage import Folder
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """A second encoder beside the first in one store: extracted, shared where it is the same, trained on, told apart."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -15,6 +13,8 @@ from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.recipes import read_recipe
 from vaprompt.store import FeatureStore
+from vaprompt.store.layout import read_attributes, write_attributes
+from vaprompt.store.storage import Folder
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import train
 from vaprompt.training.runs import load_run
@@ -139,9 +139,7 @@ def test_names_that_cannot_be_folders_are_refused(data, tmp_path, name):
 
 @pytest.mark.parametrize("streams", [[], {"b32": 3}, {"b32": {"own": ["../.."], "recipe": {}}}, {"../x": {"own": []}}])
 def test_a_hostile_root_names_no_other_folder(store, streams):
-    root = json.loads((store / "zarr.json").read_text())
-    root["attributes"]["streams"] = streams
-    (store / "zarr.json").write_text(json.dumps(root))
+    write_attributes(store, {**read_attributes(Folder(store)), "streams": streams})
     for name in ("b32", "../x"):
         with pytest.raises(StoreError, match="has no stream"):
             FeatureStore.open(store, name)

@@ -32,11 +32,10 @@ class Index:
     """Stream -> video -> summary of its marker."""
 
     def current(self, storage: Storage) -> bool:
-        """Say whether nothing was published or removed since."""
-        return all(
-            storage.stamp(stream) in (None, 0) or storage.stamp(stream) == stamp
-            for stream, stamp in self.stamps.items()
-        )
+        """Say whether nothing was published or removed since; where nothing stamps folders, an index counts."""
+        if not storage.stamp(""):
+            return True
+        return dict(self.stamps) == {stream: storage.stamp(stream) for stream in _streams(storage)}
 
 
 def summary(marker: Mapping[str, Any], content: bytes) -> dict[str, Any]:
@@ -53,9 +52,8 @@ def build_index(storage: Storage) -> Index:
         StoreError: a marker is damaged.
     """
     # Before the markers are read: what is published meanwhile makes the index old, never wrong.
-    streams = [folder for folder in storage.folders("") if kind_of(folder) not in (TEXT, FAILED)]
-    stamps = {stream: storage.stamp(stream) for stream in streams}
-    return Index(stamps, {stream: _summaries(storage, stream) for stream in streams})
+    stamps = {stream: storage.stamp(stream) for stream in _streams(storage)}
+    return Index(stamps, {stream: _summaries(storage, stream) for stream in stamps})
 
 
 def index_bytes(index: Index) -> bytes:
@@ -83,6 +81,10 @@ def read_index(storage: Storage) -> Index | None:
     except FileNotFoundError:
         return None
     return index if index is not None and index.current(storage) else None
+
+
+def _streams(storage: Storage) -> list[str]:
+    return [folder for folder in storage.folders("") if kind_of(folder) not in (TEXT, FAILED)]
 
 
 def _summaries(storage: Storage, stream: str) -> dict[str, dict[str, Any]]:

@@ -136,7 +136,8 @@ class StoreReader:
         Raises:
             StoreError: the video's stream is not in the store, or its marker is damaged.
         """
-        index = self._index()
+        # Not looked at anew for every video: `done` does, and `forget` makes it be read again.
+        index = self._known or self._index()
         if index is not None and video in index.markers.get(self._group(stream), {}):
             return index.markers[self._group(stream)][video]
         marker = self.marker(stream, video)
