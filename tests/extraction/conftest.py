@@ -11,6 +11,7 @@ from vaprompt.datasets.description import open_dataset
 from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.recipes import read_recipe
+from vaprompt.store.index import INDEX_FILE
 
 TINY = (
     "image.model=embedded",
@@ -60,7 +61,9 @@ def own(root, tmp_path) -> Dataset:
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    """Return all files but the index, which is a cache with times of this disk in it."""
+    files = {str(file.relative_to(folder)): file for file in folder.rglob("*") if file.is_file()}
+    return {name: file.read_bytes() for name, file in files.items() if name != INDEX_FILE}
 
 
 def by_name(dataset: Dataset, name: str) -> Video:

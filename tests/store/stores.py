@@ -27,10 +27,12 @@ def add(store: FeatureStore, video: str, split: str = "train", frames: int = 30,
             frame=np.arange(1, frames + 1, dtype=np.int32),
             time=time_F,
         )
-        writer.publish({"split": split, "notes": []})
+        counts = {"frames": frames, "encoded": frames, "seconds": float(time_F[-1])}
+        writer.publish({"split": split, "counts": counts, "notes": []})
     with store.writer("audio", video, {"schema": 1}) as writer:
         writer.append(embedding=chance.normal(size=(2, 3, 4)).astype(np.float16), end=np.array([0.0, 1.0]))
-        writer.publish({"split": split, "notes": ["no audio stream: silence"]})
+        counts = {"windows": 2, "seconds": float(time_F[-1])}
+        writer.publish({"split": split, "counts": counts, "notes": ["no audio stream: silence"]})
     with store.writer("labels", video, {"schema": 1}) as writer:
         valid_F = np.arange(frames) > 4
         writer.append(value=np.zeros((frames, 2), np.float32), valid=valid_F, time=time_F)

@@ -82,9 +82,10 @@ def test_damaged_metadata_is_one_line(tmp_path, place, content):
 
 def test_another_format_is_refused(tmp_path):
     store = filled(tmp_path / "s.zarr")
+    store.record_maker({"vaprompt": "7.8.9"})
     root = store.path / "zarr.json"
     root.write_text(root.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(StoreError, match="has format 2, this program reads format 1"):
+    with pytest.raises(StoreError, match=r"has format 2, vaprompt .* reads format 1; use vaprompt 7\.8\.9"):
         FeatureStore.open(store.path)
 
 

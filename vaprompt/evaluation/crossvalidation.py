@@ -51,7 +51,8 @@ class FoldedStore(FeatureStore):
         Raises:
             StoreError: the store cannot be opened.
         """
-        store = cls(path, FeatureStore.open(path)._root)
+        source = FeatureStore.open(path)
+        store = cls(source.storage, source._root)
         store.part = part
         return store
 
@@ -143,7 +144,7 @@ def assign_folds(store: FeatureStore, folds: int) -> list[list[str]]:
     sources = {source_video(name) for name in names}
     if not LEAST_FOLDS <= folds <= len(sources):
         raise StoreError(
-            store.path,
+            str(store.location),
             fault=f"holds {len(sources)} source videos with labels, which do not make {folds} folds",
             remedy=f"choose from {LEAST_FOLDS} folds to as many as there are videos",
         )

@@ -121,7 +121,7 @@ def evaluate(
             "vaprompt": vaprompt.__version__,
             "run": str(runs[0]) if len(runs) == 1 else None,
             "runs": [str(path) for path in runs],
-            "store": str(first.store.path),
+            "store": str(first.store.location),
             "device": device,
         },
     }
@@ -140,7 +140,7 @@ def labelled(members: Sequence[Member], split: str) -> list[str]:
     found = [_labelled(member.store, split) for member in members]
     if not found[0]:
         raise StoreError(
-            members[0].store.path,
+            members[0].store.location,
             fault=f"holds no labelled video of the {split} split",
             remedy="name another --split or --store; 'vaprompt store info' lists what is there",
         )
@@ -148,8 +148,9 @@ def labelled(members: Sequence[Member], split: str) -> list[str]:
         if names != found[0]:
             differing = sorted(set(names) ^ set(found[0]))
             raise StoreError(
-                member.store.path,
-                fault=f"holds other videos of the {split} split than {members[0].store.path}, such as {differing[0]}",
+                member.store.location,
+                fault=f"holds other videos of the {split} split than {members[0].store.location}, "
+                f"such as {differing[0]}",
                 remedy="average runs whose stores were made of one data set, or name one with --store",
             )
     return found[0]

@@ -152,8 +152,8 @@ def _require_videos(template: Template, member: Member) -> None:
         raise SubmissionError(
             template.path,
             line=row + FIRST_ROW,
-            fault=f"video '{name}' and {len(missing) - 1} more of {len(template.videos)} are not in {member.store.path}"
-            + (f" (extraction failed: {reason})" if reason else ""),
+            fault=f"video '{name}' and {len(missing) - 1} more of {len(template.videos)} are not in "
+            f"{member.store.location}" + (f" (extraction failed: {reason})" if reason else ""),
             remedy="extract the test split into that store",
         )
 
@@ -166,6 +166,6 @@ def _require_frames(template: Template, rows: Int64[np.ndarray, "_"], name: str,
         raise SubmissionError(
             template.path,
             line=row + FIRST_ROW,
-            fault=f"asks for frame {template.frame_L[row]} of '{name}', of which {member.store.path} has {frames}",
+            fault=f"asks for frame {template.frame_L[row]} of '{name}', of which {member.store.location} has {frames}",
             remedy="check that the video is complete and was not cut when it was extracted",
         )

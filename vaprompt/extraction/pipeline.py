@@ -34,7 +34,7 @@ from vaprompt.media.video import frame_times
 from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.features import ImageFeatures
-from vaprompt.store.layout import read_attributes
+from vaprompt.store.layout import GROUP_FILE
 
 MAKERS = ("torch", "open_clip_torch", "transformers", "av", "zarr")
 """Packages whose versions are kept with a store, beside our own; they are no part of its fingerprint."""
@@ -88,7 +88,7 @@ def extract(
     fingerprints = stream_fingerprints(recipe, dataset.faces)
     if dataset.annotations is not None:
         fingerprints["labels"] |= dataset.annotations.fingerprint
-    if read_attributes(store) is not None:
+    if (store / GROUP_FILE).exists():
         there = FeatureStore.open(store)
         for stream, fingerprint in fingerprints.items():
             there.require(stream, fingerprint)
@@ -101,7 +101,9 @@ def extract(
         recipe=recipe.model_dump(mode="json"),
     )
     with target.exclusive():
-        return _Extraction(dataset, recipe, target, fingerprints, device, progress).run(limit)
+        report = _Extraction(dataset, recipe, target, fingerprints, device, progress).run(limit)
+        target.write_index()
+        return report
 
 
 class _Extraction:

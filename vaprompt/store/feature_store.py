@@ -10,55 +10,62 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from vaprompt import __version__
 from vaprompt.errors import StoreError, TargetError
 from vaprompt.store.features import AudioFeatures, ImageFeatures, StoredLabels
 from vaprompt.store.fingerprint import Fingerprint, require_equal
+from vaprompt.store.index import INDEX_FILE, Index, build_index, index_bytes, read_index
 from vaprompt.store.layout import (
     FAILED,
     FORMAT,
+    GROUP_FILE,
     SPLITS,
     STREAMS,
     TEXT,
     Stream,
     checked_name,
+    joined,
+    place,
     read_attributes,
-    video_folders,
     writable,
     write_attributes,
+    write_file,
 )
 from vaprompt.store.reading import read_array
+from vaprompt.store.storage import Folder, Storage, open_storage
 from vaprompt.store.writing import GroupWriter, exclusive, remove, video_writer
 
 
 class FeatureStore:
-    """A store on the local disk. `open` reads an existing one; `create` begins one or goes on with it."""
+    """A store in a folder, or packed into a zip file. `open` reads one; `create` begins a folder or goes on with it."""
 
-    def __init__(self, path: Path, root: Mapping[str, Any]) -> None:
+    def __init__(self, storage: Storage, root: Mapping[str, Any]) -> None:
         """Use `open` or `create` instead."""
-        self._path, self._root = path, dict(root)
+        self._storage, self._root = storage, dict(root)
         self._markers: dict[tuple[str, str], dict[str, Any]] = {}
+        self._known: Index | None = None
 
     @classmethod
-    def open(cls, path: Path | str) -> FeatureStore:
-        """Return the store in the folder `path`.
+    def open(cls, location: Path | str) -> FeatureStore:
+        """Return the store at `location`.
 
         Raises:
             StoreError: there is none, it is of another format, or its metadata is damaged.
         """
-        path = Path(path)
-        root = read_attributes(path)
-        if root is None:
-            fault = "is a folder, but not a feature store" if path.is_dir() else "there is no feature store"
-            raise StoreError(
-                path, fault=fault, remedy="check the path, or make one with: vaprompt extract DATA --store STORE"
-            )
+        storage = open_storage(location)
+        root = None if storage is None else read_attributes(storage)
+        if storage is None or root is None:
+            fault = "there is no feature store" if storage is None else "holds no feature store"
+            remedy = "check the path, or make one with: vaprompt extract DATA --store STORE"
+            raise StoreError(str(location), fault=fault, remedy=remedy)
         if root.get("format") != FORMAT:
             raise StoreError(
-                path,
-                fault=f"has format {root.get('format', 'of another program')}, this program reads format {FORMAT}",
-                remedy="use the version of vaprompt that made it, or extract again",
+                str(location),
+                fault=f"has format {root.get('format', 'of another program')}, vaprompt {__version__} reads "
+                f"format {FORMAT}",
+                remedy=_other_format(root),
             )
-        return cls(path, root)
+        return cls(storage, root)
 
     @classmethod
     def create(
@@ -77,7 +84,7 @@ class FeatureStore:
             FingerprintError: the store there was made of another data set.
         """
         path = Path(path)
-        if read_attributes(path) is not None:
+        if (path / GROUP_FILE).exists():
             store = cls.open(path)
             if dataset is not None:
                 require_equal(store.dataset, dataset, where=path, remedy="give each data set a store of its own")
@@ -90,14 +97,32 @@ class FeatureStore:
                     path, fault="exists and is not a feature store", remedy="choose another place, or remove it first"
                 )
             path.mkdir(parents=True, exist_ok=True)
-        store = cls(path, {})
+        store = cls(Folder(path), {})
         store._set_root(format=FORMAT, dataset=dict(dataset or {}), recipe=dict(recipe or {}))
         return store
 
     @property
+    def location(self) -> Path | str:
+        """Where it lies, as the user calls it."""
+        return self._storage.location
+
+    @property
+    def storage(self) -> Storage:
+        """Its files."""
+        return self._storage
+
+    @property
     def path(self) -> Path:
-        """The store's folder."""
-        return self._path
+        """The store's folder, to write into.
+
+        Raises:
+            StoreError: it is not in a folder, so it can only be read.
+        """
+        if not isinstance(self._storage, Folder):
+            raise StoreError(
+                str(self.location), fault="can only be read", remedy="give a folder, or unpack it with: vaprompt store"
+            )
+        return self._storage.location
 
     @property
     def dataset(self) -> dict[str, Any]:
@@ -112,7 +137,7 @@ class FeatureStore:
     @property
     def streams(self) -> tuple[Stream, ...]:
         """The streams that the store has, in the order image, audio, labels."""
-        return tuple(stream for stream in STREAMS if read_attributes(self._path / stream) is not None)
+        return tuple(stream for stream in STREAMS if read_attributes(self._storage, stream) is not None)
 
     def fingerprint(self, stream: str) -> dict[str, Any]:
         """Return everything that determines the values of a stream (or of `text`).
@@ -120,9 +145,9 @@ class FeatureStore:
         Raises:
             StoreError: the store has no such stream.
         """
-        attributes = read_attributes(self._path / stream)
+        attributes = read_attributes(self._storage, stream)
         if attributes is None:
-            raise StoreError(self._path, fault=f"has no stream '{stream}'", remedy="extract it first")
+            raise StoreError(str(self.location), fault=f"has no stream '{stream}'", remedy="extract it first")
         return dict(attributes.get("fingerprint", {}))
 
     def done(self, stream: str) -> set[str]:
@@ -131,9 +156,10 @@ class FeatureStore:
         Raises:
             StoreError: a marker is damaged.
         """
-        return {
-            folder.name for folder in video_folders(self._path / stream) if self._marker_or_none(stream, folder.name)
-        }
+        index = self._index()
+        if index is not None:
+            return set(index.markers.get(stream, ()))
+        return {video for video in self._storage.folders(stream) if self._marker_or_none(stream, video)}
 
     def videos(self, split: str | None = None) -> list[str]:
         """Return the videos that are whole in all streams of the store, sorted; of one split, if given."""
@@ -143,7 +169,21 @@ class FeatureStore:
 
     def split(self, video: str) -> str:
         """Return `train`, `validation` or `test`."""
-        return str(self.marker("labels", video)["split"])
+        return str(self.summary("labels", video)["split"])
+
+    def summary(self, stream: str, video: str) -> Mapping[str, Any]:
+        """Return what a video's marker says (see `marker`), without its `files`, but with their `bytes`.
+
+        Raises:
+            StoreError: the video's stream is not in the store, or its marker is damaged.
+        """
+        index = self._index()
+        if index is not None and video in index.markers.get(stream, ()):
+            return index.markers[stream][video]
+        marker = self.marker(stream, video)
+        return {key: value for key, value in marker.items() if key != "files"} | {
+            "bytes": sum(facts["bytes"] for facts in marker["files"].values())
+        }
 
     def marker(self, stream: str, video: str) -> dict[str, Any]:
         """Return the attributes of one video's group: status, split, source, counts, notes, and every file's digest.
@@ -153,7 +193,9 @@ class FeatureStore:
         """
         found = self._marker_or_none(stream, video)
         if found is None:
-            raise StoreError(self._path, fault=f"has no {stream} of video '{video}'", remedy="run extract again")
+            raise StoreError(
+                str(self.location), fault=f"has no {stream} of video '{video}'", remedy="run extract again"
+            )
         return found
 
     def image(self, video: str) -> ImageFeatures:
@@ -189,35 +231,37 @@ class FeatureStore:
         Raises:
             StoreError: they are damaged.
         """
-        attributes = read_attributes(self._path / TEXT)
+        attributes = read_attributes(self._storage, TEXT)
         if attributes is None:
             return {}
-        return dict(zip(attributes["prompts"], read_array(self._path / TEXT, "embedding", attributes), strict=True))
+        embedding_PD = read_array(self._storage, TEXT, "embedding", attributes)
+        return dict(zip(attributes["prompts"], embedding_PD, strict=True))
 
     def notes(self, video: str) -> list[str]:
         """Return what was remarked while the video was extracted, such as `no audio stream: silence`."""
-        markers = [self._marker_or_none(stream, video) for stream in self.streams]
-        return list(dict.fromkeys(note for marker in markers if marker for note in marker.get("notes", ())))
+        there = [stream for stream in self.streams if video in self.done(stream)]
+        return list(dict.fromkeys(note for stream in there for note in self.summary(stream, video).get("notes", ())))
 
     def failed(self) -> dict[str, str]:
         """Return the videos that could not be extracted, with the reason."""
-        folders = video_folders(self._path / FAILED)
-        found = {folder.name: read_attributes(folder) for folder in folders}
+        found = {
+            video: read_attributes(self._storage, joined(FAILED, video)) for video in self._storage.folders(FAILED)
+        }
         return {video: str(attributes["reason"]) for video, attributes in found.items() if attributes is not None}
 
     def info(self) -> dict[str, Any]:
         """Return what is in the store and what made it, as plain JSON; hours are those of the videos' frames."""
         streams: dict[str, Any] = {}
         for stream in self.streams:
-            markers = [self.marker(stream, video) for video in sorted(self.done(stream))]
+            markers = [self.summary(stream, video) for video in sorted(self.done(stream))]
             streams[stream] = {
                 "videos": len(markers),
-                "bytes": sum(facts["bytes"] for marker in markers for facts in marker["files"].values()),
+                "bytes": sum(marker["bytes"] for marker in markers),
                 "fingerprint": self.fingerprint(stream),
             }
         splits: dict[str, Any] = {}
         for split in SPLITS:
-            counts = [self.marker("labels", video)["counts"] for video in self.videos(split)]
+            counts = [self.summary("labels", video)["counts"] for video in self.videos(split)]
             splits[split] = {
                 "videos": len(counts),
                 "frames": sum(count["frames"] for count in counts),
@@ -231,7 +275,7 @@ class FeatureStore:
             "made_by": dict(self._root.get("made_by", {})),
             "streams": streams,
             "splits": splits,
-            "prompts": len((read_attributes(self._path / TEXT) or {}).get("prompts", ())),
+            "prompts": len((read_attributes(self._storage, TEXT) or {}).get("prompts", ())),
             "failed": self.failed(),
             "bytes": sum(facts["bytes"] for facts in streams.values()),
         }
@@ -243,7 +287,7 @@ class FeatureStore:
             StoreError: another process is writing into it.
             TargetError: it cannot be written.
         """
-        return exclusive(self._path)
+        return exclusive(self.path)
 
     def require(self, stream: str, fingerprint: Fingerprint) -> None:
         """Check that a stream (or `text`), if it is there, has this fingerprint.
@@ -251,12 +295,12 @@ class FeatureStore:
         Raises:
             FingerprintError: it has another one; the fields that differ are listed.
         """
-        attributes = read_attributes(self._path / stream)
+        attributes = read_attributes(self._storage, stream)
         if attributes is not None:
             require_equal(
                 attributes.get("fingerprint", {}),
                 fingerprint,
-                where=self._path / stream,
+                where=place(self._storage, stream),
                 remedy="extract into another store, or set the fields as they are here",
             )
 
@@ -269,10 +313,11 @@ class FeatureStore:
             TargetError: the store cannot be written.
         """
         self.require(stream, fingerprint)
-        writer = video_writer(self._path, stream, video)
-        if read_attributes(self._path / stream) is None:
-            write_attributes(self._path / stream, {"fingerprint": fingerprint})
+        writer = video_writer(self.path, stream, video)
+        if read_attributes(self._storage, stream) is None:
+            write_attributes(self.path / stream, {"fingerprint": fingerprint})
         self._markers.pop((stream, video), None)
+        self._known = None
         return writer
 
     def write_text(self, embeddings: Mapping[str, Float32[np.ndarray, "D"]], fingerprint: Fingerprint) -> None:
@@ -284,7 +329,7 @@ class FeatureStore:
         """
         self.require(TEXT, fingerprint)
         together = {**self.text(), **embeddings}
-        with GroupWriter(self._path, TEXT) as writer:
+        with GroupWriter(self.path, TEXT) as writer:
             writer.append(embedding=np.stack(list(together.values())))
             writer.publish({"fingerprint": fingerprint, "prompts": list(together)})
 
@@ -294,12 +339,28 @@ class FeatureStore:
         Raises:
             TargetError: the store cannot be written.
         """
-        write_attributes(self._path / FAILED, {})
-        write_attributes(self._path / FAILED / checked_name(video, self._path), {"reason": reason})
+        write_attributes(self.path / FAILED, {})
+        write_attributes(self.path / FAILED / checked_name(video, self.path), {"reason": reason})
 
     def clear_failure(self, video: str) -> None:
         """Forget an earlier failure of a video, if there was one."""
-        remove(self._path / FAILED / checked_name(video, self._path))
+        remove(self.path / FAILED / checked_name(video, self.path))
+
+    def remove(self, stream: str, video: str = "") -> None:
+        """Delete a video's stream (or the whole of `text`), so that the next extraction makes it again.
+
+        Raises:
+            TargetError: it cannot be deleted.
+        """
+        remove(self.path / stream / checked_name(video, self.path) if video else self.path / stream)
+        self._markers.pop((stream, video), None)
+        self._known = None
+
+    def remove_index(self) -> None:
+        """Delete the index; it is made again by the next extraction."""
+        with writable(self.path):
+            (self.path / INDEX_FILE).unlink(missing_ok=True)
+        self._known = None
 
     def record_maker(self, versions: Mapping[str, str]) -> None:
         """Keep the versions of the programs that wrote last; they are not part of any fingerprint."""
@@ -308,17 +369,40 @@ class FeatureStore:
 
     def _set_root(self, **changes: Any) -> None:
         self._root.update(changes)
-        write_attributes(self._path, self._root)
+        write_attributes(self.path, self._root)
+
+    def write_index(self) -> None:
+        """Write the index of what is there now, so that the next reader need not look at every video.
+
+        Raises:
+            StoreError: a marker is damaged.
+            TargetError: it cannot be written.
+        """
+        self._known = None
+        if self._index() is None:
+            write_file(self.path / INDEX_FILE, index_bytes(build_index(self._storage, self.streams)))
+
+    def _index(self) -> Index | None:
+        """Return the index if it tells of the present state."""
+        if self._known is None or not self._known.current(self._storage):
+            self._known = read_index(self._storage)
+        return self._known
 
     def _arrays(self, stream: str, video: str, names: tuple[str, ...]) -> list[np.ndarray]:
         marker = self.marker(stream, video)
-        return [read_array(self._path / stream / video, name, marker) for name in names]
+        return [read_array(self._storage, joined(stream, video), name, marker) for name in names]
 
     def _marker_or_none(self, stream: str, video: str) -> dict[str, Any] | None:
-        key = (stream, checked_name(video, self._path))
+        key = (stream, checked_name(video, self.location))
         if key not in self._markers:
-            found = read_attributes(self._path / stream / video)
+            found = read_attributes(self._storage, joined(stream, video))
             if found is None or found.get("status") != "done":
                 return None
             self._markers[key] = found
         return self._markers[key]
+
+
+def _other_format(root: Mapping[str, Any]) -> str:
+    made_by = root.get("made_by")
+    version = made_by.get("vaprompt") if isinstance(made_by, dict) else None
+    return f"use vaprompt {version}, which wrote it, or later" if version else "use the vaprompt that made it"

@@ -6,6 +6,7 @@ directly, because a marker must reach the disk at one known moment, whole or not
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vaprompt.errors import StoreError, TargetError
+from vaprompt.store.storage import Storage
 
 FORMAT = 1
 """Version of the layout that docs/store-format.md describes."""
@@ -25,6 +27,8 @@ STREAMS: tuple[Stream, ...] = ("image", "audio", "labels")
 SPLITS = ("train", "validation", "test")
 
 GROUP_FILE = "zarr.json"
+DIGEST = "digest"
+"""Attribute of every group: the SHA-256 of the others, so that a changed bit in them is noticed too."""
 ASIDE = ".aside"
 """Hidden folder in the store where a video is written before it is published by rename."""
 FAILED = "failed"
@@ -33,7 +37,7 @@ TEXT = "text"
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
-def checked_name(name: str, where: Path) -> str:
+def checked_name(name: str, where: Path | str) -> str:
     """Return a video's name if it can be a folder of a store (letters, digits, `.`, `_`, `-`, no dot in front).
 
     Raises:
@@ -48,28 +52,69 @@ def checked_name(name: str, where: Path) -> str:
     return name
 
 
-def read_attributes(group: Path) -> dict[str, Any] | None:
-    """Return the attributes of a Zarr group, or None where there is no group.
+def read_attributes(storage: Storage, group: str = "") -> dict[str, Any] | None:
+    """Return the attributes of a Zarr group (without their digest), or None where there is no group.
 
     Raises:
-        StoreError: its metadata is damaged.
+        StoreError: its metadata is damaged, or is not what was written.
     """
-    file = group / GROUP_FILE
+    key = joined(group, GROUP_FILE)
     try:
-        content = json.loads(file.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+        raw = storage.read(key)
+    except FileNotFoundError:
         return None
-    except (ValueError, OSError) as error:
-        raise damaged(file, f"cannot be read ({error})", group) from None
+    file, unit = place(storage, key), place(storage, group)
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise damaged(file, f"cannot be read ({error})", unit) from None
     if not isinstance(content, dict) or content.get("zarr_format") != 3 or content.get("node_type") != "group":
-        raise damaged(file, "is not the metadata of a Zarr v3 group", group)
-    attributes = content.get("attributes", {})
+        raise damaged(file, "is not the metadata of a Zarr v3 group", unit)
+    attributes = content.get("attributes")
     if not isinstance(attributes, dict):
-        raise damaged(file, "has attributes that are not a mapping", group)
+        raise damaged(file, "has no attributes", unit)
+    found = attributes.pop(DIGEST, None)
+    if not group and attributes.get("format") != FORMAT:
+        return attributes  # of another version or program: whoever asks says so
+    try:
+        whole = found == digest_of(attributes) and raw == group_metadata(attributes)
+    except (ValueError, RecursionError):  # numbers that JSON does not have
+        whole = False
+    if not whole:
+        raise damaged(file, "is not what was written", unit)
     return attributes
 
 
-def damaged(file: Path, fault: str, unit: Path) -> StoreError:
+def place(storage: Storage, key: str) -> str:
+    """Return where a key lies, as errors name it."""
+    return "/".join(part for part in (str(storage.location).rstrip("/"), key) if part)
+
+
+def joined(*parts: str) -> str:
+    """Return the key that leads through the parts; empty ones are left out."""
+    return "/".join(part for part in parts if part)
+
+
+def group_metadata(attributes: Mapping[str, Any]) -> bytes:
+    """Return the content of the `zarr.json` of a group with these attributes and their digest.
+
+    One content has one form, so that no changed byte is without effect, not even among the blanks.
+    """
+    content = {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": {**attributes, DIGEST: digest_of(attributes)},
+    }
+    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
+
+
+def digest_of(attributes: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of attributes as canonical JSON: sorted keys, no blanks, ASCII."""
+    text = json.dumps(attributes, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def damaged(file: str, fault: str, unit: str) -> StoreError:
     """Return the error for a file of a store that is not as it was written; `unit` is what has to be made anew."""
     return StoreError(file, fault=fault, remedy=f"restore it from a copy, or delete {unit} and run extract again")
 
@@ -80,19 +125,28 @@ def write_attributes(group: Path, attributes: Mapping[str, Any]) -> None:
     Raises:
         TargetError: it cannot be written.
     """
-    content = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    aside = group / f".{GROUP_FILE}.{os.getpid()}"
     with writable(group):
         group.mkdir(parents=True, exist_ok=True)
+    write_file(group / GROUP_FILE, group_metadata(attributes))
+
+
+def write_file(target: Path, content: bytes) -> None:
+    """Put a file in place, whole or not at all, and safely on the disk.
+
+    Raises:
+        TargetError: it cannot be written.
+    """
+    aside = target.with_name(f".{target.name.lstrip('.')}.{os.getpid()}")
+    with writable(target.parent):
         try:
-            with aside.open("w", encoding="utf-8") as out:
-                json.dump(content, out, indent=1, sort_keys=True, allow_nan=False)
+            with aside.open("wb") as out:
+                out.write(content)
                 out.flush()
                 os.fsync(out.fileno())
-            aside.replace(group / GROUP_FILE)
+            aside.replace(target)
         finally:
             aside.unlink(missing_ok=True)
-        sync_folder(group)
+        sync_folder(target.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -114,12 +168,6 @@ def sync_tree(folder: Path) -> None:
             finally:
                 os.close(descriptor)
         sync_folder(Path(place))
-
-
-def video_folders(group: Path) -> Iterator[Path]:
-    """Yield the folders of a stream's videos, in order of their names."""
-    if group.is_dir():
-        yield from sorted(path for path in group.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 @contextmanager

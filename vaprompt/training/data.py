@@ -77,7 +77,7 @@ def load_split(store: FeatureStore, split: str, recipe: TrainRecipe, *, device: 
     videos = store.videos(split)
     if not videos:
         raise StoreError(
-            store.path,
+            store.location,
             fault=f"holds no video of the {split} split",
             remedy="extract a data set that has one, or see 'vaprompt store info' for what it holds",
         )
@@ -100,7 +100,7 @@ def load_split(store: FeatureStore, split: str, recipe: TrainRecipe, *, device: 
     joined = LabelledWindows(*(torch.cat(parts).to(device) for parts in zip(*cut, strict=True)))
     if len(joined) < 2:
         raise StoreError(
-            store.path,
+            store.location,
             fault=f"the {split} split's {len(videos)} videos hold {len(joined)} windows of {recipe.window.seconds:g} s "
             "with a valid label at their end, and 2 are needed",
             remedy="extract longer or more videos, or lower window.seconds or window.stride",
@@ -159,7 +159,7 @@ def _require_finite(store: FeatureStore, stream: str, video: str, embedding: np.
     finite_N = np.isfinite(embedding.reshape(len(embedding), -1)).all(axis=1)
     if not finite_N.all():
         raise StoreError(
-            store.path,
+            store.location,
             fault=f"{stream}/{video} holds values that are not finite, first in row {int(np.argmin(finite_N)) + 1}",
             remedy="delete that video's folder in the store and extract again",
         )

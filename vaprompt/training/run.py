@@ -213,7 +213,7 @@ def _facts(store: FeatureStore, recipe: TrainRecipe, device: str, stopping: str)
         "status": "training",
         "recipe": without_none(recipe.model_dump(mode="json")),
         "store": {
-            "path": str(store.path),
+            "path": str(store.location),
             "fingerprints": {stream: store.fingerprint(stream) for stream in ("image", "audio")},
             "dataset": store.dataset,
         },

@@ -1,0 +1,151 @@
+"""A store from anywhere: whatever its files say, nothing outside is read and no memory is asked for that it has not."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.store.stores import filled
+from vaprompt.errors import StoreError
+from vaprompt.store import FeatureStore
+from vaprompt.store.reading import parse_form
+from vaprompt.store.storage import Folder, Zip
+
+
+def metadata(**changes) -> bytes:
+    content = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [30, 8],
+        "data_type": "float16",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [30, 8]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0.0,
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+        "attributes": {},
+    }
+    return json.dumps(content | changes).encode()
+
+
+def grid(*shape: object) -> dict[str, object]:
+    return {"name": "regular", "configuration": {"chunk_shape": list(shape)}}
+
+
+def test_the_form_that_is_written_is_read():
+    form = parse_form(metadata())
+    assert (form.shape, form.dtype.name, form.rows, form.chunks, form.chunk_bytes) == ((30, 8), "float16", 30, 1, 480)
+    assert form.key(0) == "c/0/0"
+    assert parse_form(metadata(chunk_grid=grid(7, 8))).chunks == 5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"zarr_format": 2},
+        {"node_type": "group"},
+        {"shape": [-1, 8]},
+        {"shape": [2**62, 8]},
+        {"shape": [30, 8.0]},
+        {"shape": [True, 8]},
+        {"shape": []},
+        {"shape": "30"},
+        {"shape": None},
+        {"shape": [30] * 5},
+        {"data_type": "object"},
+        {"data_type": "complex128"},
+        {"data_type": {"name": "r16"}},
+        {"codecs": [{"name": "bytes", "configuration": {"endian": "little"}}]},
+        {"codecs": [{"name": "bytes", "configuration": {"endian": "big"}}, {"name": "crc32c"}]},
+        {"codecs": [{"name": "vlen-utf8"}]},
+        {"codecs": [{"name": "zstd"}, {"name": "crc32c"}]},
+        {"codecs": None},
+        {"chunk_grid": grid(0, 8)},
+        {"chunk_grid": grid(2**39, 8)},
+        {"chunk_grid": grid(30, 4)},
+        {"chunk_grid": grid(30)},
+        {"chunk_grid": "regular"},
+        {"chunk_grid": {"name": "regular", "configuration": None}},
+        {"chunk_key_encoding": {"name": "v2"}},
+    ],
+)
+def test_any_other_form_is_refused(changes):
+    with pytest.raises(ValueError, match=r" is | are "):
+        parse_form(metadata(**changes))
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"3", b"{}", b"\xff", b"[" * 100_000, b'{"shape": 1e999}', b"null"])
+def test_what_is_no_metadata_is_refused(content):
+    with pytest.raises((ValueError, RecursionError)):
+        parse_form(content)
+
+
+@pytest.mark.parametrize("place", ["image/video1/embedding/c/0/0", "image/video1/zarr.json", "image/video1", "labels"])
+def test_no_symbolic_link_is_followed(tmp_path, place):
+    store = filled(tmp_path / "s.zarr")
+    inside, outside = store.path / place, tmp_path / "outside"
+    inside.rename(outside)
+    inside.symlink_to(outside)
+    read = FeatureStore.open(store.path)
+    with pytest.raises(StoreError, match=r"symbolic link|has no"):
+        read.image("video1"), read.labels("video1")
+
+
+def test_a_store_may_itself_be_behind_a_link(tmp_path):
+    store = filled(tmp_path / "s.zarr")
+    (tmp_path / "link").symlink_to(store.path)
+    assert FeatureStore.open(tmp_path / "link").videos() == ["video1"]
+
+
+def test_a_pipe_in_place_of_a_chunk_is_refused_and_not_waited_for(tmp_path):
+    store = filled(tmp_path / "s.zarr")
+    chunk = store.path / "image/video1/embedding/c/0/0"
+    chunk.unlink()
+    os.mkfifo(chunk)
+    with pytest.raises(StoreError, match="no plain file"):
+        store.image("video1")
+
+
+@pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/passwd", "a//b", "a/./b", "a\\b", "a\0b"])
+def test_no_key_leaves_the_store(tmp_path, key):
+    with pytest.raises(StoreError, match="could leave it"):
+        Folder(tmp_path).read(key)
+
+
+def test_metadata_that_is_too_large_is_not_read(tmp_path):
+    with (tmp_path / "zarr.json").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(StoreError, match="more than"):
+        FeatureStore.open(tmp_path)
+
+
+def zipped(folder: Path, target: Path, compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(target, "w", compression) as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(folder).as_posix())
+    return target
+
+
+def test_a_zip_file_reads_like_the_folder(tmp_path):
+    store = filled(tmp_path / "s.zarr", {"a": "train", "b": "validation"})
+    packed = FeatureStore.open(zipped(store.path, tmp_path / "s.zarr.zip"))
+    assert packed.info() == store.info()
+    assert packed.videos("validation") == ["b"]
+    assert packed.image("a").embedding_ND.tobytes() == store.image("a").embedding_ND.tobytes()
+    with pytest.raises(StoreError, match="can only be read"):
+        packed.writer("image", "c", packed.fingerprint("image"))
+
+
+def test_zip_files_that_could_harm_are_refused(tmp_path):
+    store = filled(tmp_path / "s.zarr")
+    with pytest.raises(StoreError, match="compressed"):
+        Zip(zipped(store.path, tmp_path / "c.zip", zipfile.ZIP_DEFLATED))
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        archive.writestr("../zarr.json", "{}")
+    with pytest.raises(StoreError, match="could leave it"):
+        Zip(tmp_path / "d.zip")
+    (tmp_path / "e.zip").write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(StoreError, match="is no feature store"):
+        FeatureStore.open(tmp_path / "e.zip")

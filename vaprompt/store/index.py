@@ -1,0 +1,93 @@
+"""The index at a store's root: what the markers say, in one file. It is a cache and can be made again from them.
+
+A store of hundreds of videos is listed from one read instead of thousands, which matters most where each read crosses a
+network. In a folder it counts only while no video was added, replaced or removed since; in an archive or a remote
+store, which are written once with the index last, it always does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vaprompt.store.layout import FORMAT, GROUP_FILE, digest_of, joined, read_attributes
+from vaprompt.store.storage import Storage
+
+INDEX_FILE = ".index.json"
+MOST_INDEX = 2**31
+"""Bytes of the largest index; a video takes about two thousand."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is published in each stream."""
+
+    stamps: Mapping[str, int | None]
+    """Stream -> its folder's stamp when the index was made."""
+    markers: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    """Stream -> video -> summary of its marker."""
+
+    def current(self, storage: Storage) -> bool:
+        """Say whether nothing was published or removed since."""
+        return all(
+            storage.stamp(stream) in (None, 0) or storage.stamp(stream) == stamp
+            for stream, stamp in self.stamps.items()
+        )
+
+
+def summary(marker: Mapping[str, Any], content: bytes) -> dict[str, Any]:
+    """Return a marker without its list of files, but with their number of bytes and the marker's own digest."""
+    kept = {key: value for key, value in marker.items() if key != "files"}
+    size = sum(facts["bytes"] for facts in marker.get("files", {}).values())
+    return kept | {"bytes": size, "marker": hashlib.sha256(content).hexdigest()}
+
+
+def build_index(storage: Storage, streams: tuple[str, ...]) -> Index:
+    """Return the index of what is there, from the markers.
+
+    Raises:
+        StoreError: a marker is damaged.
+    """
+    # Before the markers are read: what is published meanwhile makes the index old, never wrong.
+    stamps = {stream: storage.stamp(stream) for stream in streams}
+    return Index(stamps, {stream: _summaries(storage, stream) for stream in streams})
+
+
+def index_bytes(index: Index) -> bytes:
+    """Return an index as the content of its file."""
+    content = {"format": FORMAT, "stamps": dict(index.stamps), "markers": index.markers}
+    return json.dumps({**content, "digest": digest_of(content)}, sort_keys=True, separators=(",", ":")).encode()
+
+
+def parse_index(content: bytes) -> Index | None:
+    """Return the index in the content of its file; None where it is damaged."""
+    try:
+        found = json.loads(content)
+        digest = found.pop("digest")
+        if found["format"] != FORMAT or digest != digest_of(found):
+            return None
+        return Index(found["stamps"], found["markers"])
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def read_index(storage: Storage) -> Index | None:
+    """Return the index; None where there is none, it is damaged, or it tells of an earlier state."""
+    try:
+        index = parse_index(storage.read(INDEX_FILE, MOST_INDEX))
+    except FileNotFoundError:
+        return None
+    return index if index is not None and index.current(storage) else None
+
+
+def _summaries(storage: Storage, stream: str) -> dict[str, dict[str, Any]]:
+    found = {}
+    for video in storage.folders(stream):
+        group = joined(stream, video)
+        marker = read_attributes(storage, group)
+        if marker is not None and marker.get("status") == "done":
+            found[video] = summary(marker, storage.read(joined(group, GROUP_FILE)))
+    return found

@@ -1,0 +1,276 @@
+"""Where a store's files lie: in a folder or in one zip file. Everything else of the store asks for them by key.
+
+A key is a path below the store's root with `/` between its parts, such as `image/video1/embedding/c/0/0`. Whatever a
+key or a file in the store says, nothing outside the root is read: parts are checked, and no symbolic link is followed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from vaprompt.errors import StoreError
+
+MOST_METADATA = 2**26
+"""Bytes of the largest metadata file that is read; a marker of a day of video has less than a tenth of it."""
+
+
+@runtime_checkable
+class Storage(Protocol):
+    """Files by key, to read."""
+
+    @property
+    def location(self) -> Path | str:
+        """What the user calls it: a path or a URL."""
+        ...
+
+    def read(self, key: str, most: int = MOST_METADATA) -> bytes:
+        """Return a file's content.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            StoreError: it has more than `most` bytes, is no plain file, or cannot be read.
+        """
+        ...
+
+    def size(self, key: str) -> int | None:
+        """Return a file's bytes; None where there is none.
+
+        Raises:
+            StoreError: it is no plain file.
+        """
+        ...
+
+    def folders(self, key: str) -> list[str]:
+        """Return the names of the folders in a folder, sorted, hidden ones left out; none where there is none."""
+        ...
+
+    def files(self, key: str) -> dict[str, int]:
+        """Return the bytes of all files below a folder, by their paths from it.
+
+        Raises:
+            StoreError: one is no plain file, such as a symbolic link.
+        """
+        ...
+
+    def stamp(self, key: str) -> int | None:
+        """Return a number that changes when a folder gets or loses an entry; None where nothing like it is known."""
+        ...
+
+
+def open_storage(location: Path | str) -> Storage | None:
+    """Return the storage at a location; None where nothing is there.
+
+    Raises:
+        StoreError: what is there is neither a folder nor a zip file.
+    """
+    path = Path(location)
+    if path.is_dir():
+        return Folder(path)
+    if path.is_file():
+        return Zip(path)
+    return None
+
+
+class Folder:
+    """A folder on a file system."""
+
+    def __init__(self, root: Path) -> None:
+        """Read below `root`, which may itself be a symbolic link."""
+        self._root = root
+        self._folders = {str(root)}
+        """Those that were found to be no links."""
+
+    @property
+    def location(self) -> Path:
+        """The folder."""
+        return self._root
+
+    def read(self, key: str, most: int = MOST_METADATA) -> bytes:
+        """Return a file's content; see `Storage`."""
+        path = self._below(key)
+        try:
+            size = _plain_size(path)
+            if size > most:
+                raise _too_large(path, size, most)
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path for each chunk would cost more
+                return file.read(size)
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(path) from None
+        except OSError as error:
+            raise _unreadable(path, error) from None
+
+    def size(self, key: str) -> int | None:
+        """Return a file's bytes; see `Storage`."""
+        try:
+            return _plain_size(self._below(key))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def folders(self, key: str) -> list[str]:
+        """Return the folders in a folder; see `Storage`."""
+        place = self._below(key)
+        try:
+            with os.scandir(place) as entries:
+                return sorted(
+                    entry.name
+                    for entry in entries
+                    if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+                )
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise _unreadable(place, error) from None
+
+    def files(self, key: str) -> dict[str, int]:
+        """Return all files below a folder; see `Storage`."""
+        return dict(_walk(self._below(key), ""))
+
+    def stamp(self, key: str) -> int | None:
+        """Return when a folder's list of entries changed last; see `Storage`."""
+        try:
+            return os.stat(self._below(key)).st_mtime_ns  # noqa: PTH116
+        except OSError:
+            return None
+
+    def _below(self, key: str) -> str:
+        """Return a key's path, none of whose parts leads elsewhere."""
+        path = str(self._root)
+        for part in _parts(key, self._root):
+            path = f"{path}{os.sep}{part}"
+            if path in self._folders:
+                continue
+            try:
+                mode = os.lstat(path).st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if stat.S_ISLNK(mode):
+                raise StoreError(path, fault="is a symbolic link", remedy="copy the store's files themselves")
+            if stat.S_ISDIR(mode):
+                self._folders.add(path)
+        return path
+
+
+class Zip:
+    """One zip file, read in place; only entries that are stored as they are, so that reading is a copy."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file and read its directory.
+
+        Raises:
+            StoreError: it is no zip file, or holds compressed, encrypted or doubled entries.
+        """
+        self._path = path
+        self._lock = threading.Lock()
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            fault = f"is no feature store, neither a folder nor a zip file ({error})"
+            remedy = "check the path, or make one with: vaprompt extract DATA --store STORE"
+            raise StoreError(path, fault=fault, remedy=remedy) from None
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        for entry in self._zip.infolist():
+            if entry.is_dir():
+                continue
+            plain = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1
+            if not plain or entry.compress_size != entry.file_size or entry.filename in self._entries:
+                fault = f"holds the entry '{entry.filename[:80]}' compressed, encrypted or twice"
+                raise StoreError(path, fault=fault, remedy="pack the store again with: vaprompt store pack")
+            _parts(entry.filename, path)
+            self._entries[entry.filename] = entry
+        self._children: dict[str, set[str]] = {}
+        for name in self._entries:
+            parts = name.split("/")
+            for depth in range(len(parts) - 1):
+                self._children.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
+
+    @property
+    def location(self) -> Path:
+        """The file."""
+        return self._path
+
+    def read(self, key: str, most: int = MOST_METADATA) -> bytes:
+        """Return an entry's content; see `Storage`."""
+        entry = self._entries.get(key)
+        if entry is None:
+            raise FileNotFoundError(f"{self._path}/{key}")
+        if entry.file_size > most:
+            raise _too_large(f"{self._path}/{key}", entry.file_size, most)
+        try:
+            with self._lock:  # one file handle for all threads
+                return self._zip.read(entry)
+        except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+            raise _unreadable(f"{self._path}/{key}", error) from None
+
+    def size(self, key: str) -> int | None:
+        """Return an entry's bytes; see `Storage`."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.file_size
+
+    def folders(self, key: str) -> list[str]:
+        """Return the folders in a folder; see `Storage`."""
+        return sorted(name for name in self._children.get(key, ()) if not name.startswith("."))
+
+    def files(self, key: str) -> dict[str, int]:
+        """Return all entries below a folder; see `Storage`."""
+        prefix = f"{key}/" if key else ""
+        return {
+            name.removeprefix(prefix): entry.file_size
+            for name, entry in self._entries.items()
+            if name.startswith(prefix)
+        }
+
+    def stamp(self, key: str) -> int | None:
+        """Return 0: an archive does not change under its reader."""
+        return 0
+
+
+def _parts(key: str, where: Path) -> list[str]:
+    parts = key.split("/") if key else []
+    if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
+        raise StoreError(
+            where, fault=f"names a file '{key[:80]}' that could leave it", remedy="do not trust this store"
+        )
+    return parts
+
+
+def _plain_size(path: str) -> int:
+    state = os.stat(path)  # noqa: PTH116
+    if not stat.S_ISREG(state.st_mode):  # a pipe or a device would never end
+        raise _no_file(path)
+    return state.st_size
+
+
+def _walk(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise _unreadable(folder, error) from None
+    for entry in found:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path, f"{prefix}{entry.name}/")
+        elif entry.is_file(follow_symlinks=False):
+            yield prefix + entry.name, entry.stat(follow_symlinks=False).st_size
+        else:
+            raise _no_file(entry.path)
+
+
+def _too_large(path: str, size: int, most: int) -> StoreError:
+    return StoreError(path, fault=f"has {size} bytes, more than {most}", remedy="do not trust this store")
+
+
+def _no_file(path: str) -> StoreError:
+    return StoreError(path, fault="is no plain file", remedy="copy the store's files themselves, without links")
+
+
+def _unreadable(path: str, error: Exception) -> StoreError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return StoreError(path, fault=f"cannot be read ({reason})", remedy="check its rights and the disk")
