@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.fuzz.mutate import Mutation, boxes, chunks, elements, mutants, segments
+from tests.fuzz.mutate import Mutation, boxes, chunks, elements, flip_bits_in_head, mutants, segments
 from tests.fuzz.run import run
 from tests.media.clips import write_clip
 
-MEMORY = 2**30
+MEMORY = 2**29
 """Bytes that reading one damaged file may take at most, Python and all libraries included."""
 SEED = 20240611
 
@@ -51,6 +51,10 @@ KINDS = {
     # Not asked for, but read too; the sound of this avi is a wav's, header and all.
     "avi": (lambda path: _video(path, video="mpeg4", audio="pcm_s16le"), "media", chunks, 100),
     "mkv": (_video, "media", elements, 60),
+    "ts": (_video, "media", flip_bits_in_head, 40),
+    "flv": (_video, "media", flip_bits_in_head, 40),
+    "mpg": (lambda path: _video(path, video="mpeg1video", audio="mp2"), "media", flip_bits_in_head, 40),
+    "webm": (lambda path: _video(path, video="libvpx", audio="libopus"), "media", elements, 40),
     "progressive.jpg": (_exif, "pictures", segments, 100),
     "png": (_picture, "pictures", segments, 100),
 }
