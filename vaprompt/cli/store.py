@@ -1,4 +1,4 @@
-"""`vaprompt store info`: what is in a feature store."""
+"""`vaprompt store`: what is in a feature store, and sharing one."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from typing import Annotated
 
 import typer
 
+from vaprompt.cli import store_files
 from vaprompt.cli.options import JsonOption
 
-app = typer.Typer(help="Look into a feature store.", no_args_is_help=True, rich_markup_mode=None)
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `info` a command of its own name, as typer would drop the name of a group's only command."""
+app = typer.Typer(help="Look into a feature store, or share it.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
@@ -38,3 +34,9 @@ def info(
     else:
         print_store(store, content)
     raise typer.Exit(3 if content["failed"] else 0)
+
+
+app.command("pack", short_help="One zip file, read in place.")(store_files.pack)
+app.command("unpack", short_help="A packed store back into a folder.")(store_files.unpack)
+app.command("export", short_help="One HDF5 file.")(store_files.export)
+app.command("import", short_help="An exported store back into a folder.")(store_files.import_)

@@ -35,6 +35,8 @@ from vaprompt.store.reading import read_array
 from vaprompt.store.storage import Folder, Storage, open_storage
 from vaprompt.store.writing import GroupWriter, exclusive, remove, video_writer
 
+_HOW_TO_GET_ONE = "check the path, or make one with: vaprompt extract DATA --store STORE"
+
 
 class FeatureStore:
     """A store in a folder, or packed into a zip file. `open` reads one; `create` begins a folder or goes on with it."""
@@ -53,14 +55,23 @@ class FeatureStore:
             StoreError: there is none, it is of another format, or its metadata is damaged.
         """
         storage = open_storage(location)
-        root = None if storage is None else read_attributes(storage)
-        if storage is None or root is None:
-            fault = "there is no feature store" if storage is None else "holds no feature store"
-            remedy = "check the path, or make one with: vaprompt extract DATA --store STORE"
-            raise StoreError(str(location), fault=fault, remedy=remedy)
+        if storage is None:
+            raise StoreError(str(location), fault="there is no feature store", remedy=_HOW_TO_GET_ONE)
+        return cls.from_storage(storage)
+
+    @classmethod
+    def from_storage(cls, storage: Storage) -> FeatureStore:
+        """Return the store whose files these are.
+
+        Raises:
+            StoreError: they are none, are of another format, or the metadata is damaged.
+        """
+        root = read_attributes(storage)
+        if root is None:
+            raise StoreError(str(storage.location), fault="holds no feature store", remedy=_HOW_TO_GET_ONE)
         if root.get("format") != FORMAT:
             raise StoreError(
-                str(location),
+                str(storage.location),
                 fault=f"has format {root.get('format', 'of another program')}, vaprompt {__version__} reads "
                 f"format {FORMAT}",
                 remedy=_other_format(root),
@@ -120,7 +131,9 @@ class FeatureStore:
         """
         if not isinstance(self._storage, Folder):
             raise StoreError(
-                str(self.location), fault="can only be read", remedy="give a folder, or unpack it with: vaprompt store"
+                str(self.location),
+                fault="can only be read",
+                remedy="give a folder, or unpack it with: vaprompt store unpack",
             )
         return self._storage.location
 
