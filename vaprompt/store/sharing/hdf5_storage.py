@@ -29,7 +29,8 @@ PROCESSOR_SECONDS, BYTES_A_SECOND = 60, 10**7
 """Processor time that the listing may take: so much, and a second for so many bytes of the file."""
 MEMORY = 2**31
 """Bytes of address space of the listing's process; it takes a quarter of them."""
-MOST_LINE = 2**28
+MOST_LINE = 2**26
+"""Bytes of a line of the listing: an array of a million chunks takes half of them."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class Hdf5:
                 raise ValueError(f"a chunk of '{key}' has {length} bytes instead of {form.chunk_bytes}")
             self._put(joined(key, form.key(chunk)), self._within(offset, length, checksum=True))
 
-    def _within(self, offset: int | None, length: int, *, checksum: bool = False) -> _Piece:
+    def _within(self, offset: object, length: object, *, checksum: bool = False) -> _Piece:
         if type(offset) is not int or type(length) is not int or not 0 <= offset <= self._bytes - length <= self._bytes:
             raise ValueError(f"{length} bytes at {offset} are not in a file of {self._bytes}")
         return _Piece(offset, length, checksum=checksum)
@@ -189,16 +190,19 @@ def _lines(process: subprocess.Popen[bytes], patience: float) -> Iterator[bytes]
         ValueError: a line is too long.
     """
     assert process.stdout is not None
-    waiting = b""
+    parts: list[bytes] = []
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while selector.select(patience):
             read = os.read(process.stdout.fileno(), 2**16)
             if not read:
                 return
-            *lines, waiting = (waiting + read).split(b"\n")
-            yield from lines
-            if len(waiting) > MOST_LINE:
+            first, *rest = read.split(b"\n")
+            parts.append(first)
+            for following in rest:
+                yield b"".join(parts)
+                parts = [following]
+            if len(parts) > MOST_LINE // 2**16 and sum(map(len, parts)) > MOST_LINE:
                 raise ValueError("its listing has no end")
     raise TimeoutError
 
