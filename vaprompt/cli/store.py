@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vaprompt.cli import store_files
+from vaprompt.cli import store_files, store_sets
 from vaprompt.cli.options import JsonOption
 
 app = typer.Typer(help="Look into a feature store, or share it.", no_args_is_help=True, rich_markup_mode=None)
@@ -40,3 +40,6 @@ app.command("pack", short_help="One zip file, read in place.")(store_files.pack)
 app.command("unpack", short_help="A packed store back into a folder.")(store_files.unpack)
 app.command("export", short_help="One HDF5 file.")(store_files.export)
 app.command("import", short_help="An exported store back into a folder.")(store_files.import_)
+app.command("merge", short_help="Several stores into one.")(store_sets.merge)
+app.command("subset", short_help="A part of a store.")(store_sets.subset)
+app.command("diff", short_help="In what two stores differ.")(store_sets.diff)
