@@ -1,6 +1,9 @@
 """A store as one zip or HDF5 file, and back: the same files, and nothing half-made, damaged or overwritten."""
 
+import contextlib
 import json
+import os
+import random
 import signal
 import subprocess
 import sys
@@ -135,13 +138,15 @@ def test_a_killed_call_leaves_nothing_that_looks_whole_and_the_next_finishes(tmp
     there(store.path, tmp_path / name)
     assert not list(tmp_path.glob(".s*"))
     target = tmp_path / "back.zarr"
-    kill("folder", back, tmp_path / name, target, 9)
+    kill("folder", back, tmp_path / name, target, 31)  # of 32, so that a few groups are in place
     with pytest.raises(StoreError, match="no feature store"):
         FeatureStore.open(target)
-    first = (target / "audio/a/zarr.json").stat().st_mtime_ns
+    before = {marker: marker.stat().st_mtime_ns for marker in target.glob("*/*/zarr.json")}
+    assert 2 <= len(before) < 6
     back(tmp_path / name, target)
     assert content(target) == content(store.path)
-    assert (target / "audio/a/zarr.json").stat().st_mtime_ns == first  # what was whole is not done again
+    # What was whole is not done again.
+    assert before.items() <= {marker: marker.stat().st_mtime_ns for marker in target.glob("*/*/zarr.json")}.items()
 
 
 def test_a_packed_store_is_plain_sorted_and_ends_with_its_index(tmp_path):
@@ -268,3 +273,44 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, form):
     assert len(ended.stdout.splitlines()) == 1
     assert not ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]
+
+
+def test_mutated_zip_files_end_in_one_line_or_in_the_same_store(tmp_path):
+    store = filled(tmp_path / "s.zarr")
+    pack(store.path, tmp_path / "s.zip")
+    raw, wanted, chance = (tmp_path / "s.zip").read_bytes(), content(store.path), random.Random(3)
+    done, file = 0, tmp_path / "m.zip"
+    for number in range(300):
+        changed = bytearray(raw)
+        # Every other one in the directory at the end, which says where everything is.
+        start = len(raw) - 3000 if number % 2 else 0
+        for _ in range(chance.choice((1, 1, 5, 50))):
+            changed[chance.randrange(start, len(raw))] ^= 1 << chance.randrange(8)
+        file.write_bytes(changed[: chance.randrange(len(raw))] if number % 10 == 0 else changed)
+        target = tmp_path / f"{number}.zarr"
+        with contextlib.suppress(StoreError):
+            unpack(file, target)
+            done += 1
+            assert content(target) == wanted
+    assert 0 < done < 200
+
+
+@FLOW
+def test_a_pipe_or_device_is_no_store(tmp_path, form):
+    _, back, _ = FORMS[form]
+    os.mkfifo(tmp_path / "pipe")
+    for source in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(StoreError, match=r"no plain file|no feature store"):
+            back(source, tmp_path / "back.zarr")
+
+
+@FLOW
+def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path, form):
+    there, back, name = FORMS[form]
+    store = filled(tmp_path / "s[1]*.zarr")
+    for number in (999999, os.getppid()):  # left by a killed process, and under way in another
+        (tmp_path / f".a[1]{name}.{number}.partial{Path(name).suffix}").touch()
+    there(store.path, tmp_path / f"a[1]{name}")
+    back(tmp_path / f"a[1]{name}", tmp_path / "b[2]*.zarr")
+    assert content(tmp_path / "b[2]*.zarr") == content(store.path)
+    assert [path.name for path in tmp_path.glob(".*")] == [f".a[1]{name}.{os.getppid()}.partial{Path(name).suffix}"]

@@ -24,6 +24,7 @@ from vaprompt.store.layout import (
     TEXT,
     Stream,
     checked_name,
+    damaged,
     joined,
     place,
     read_attributes,
@@ -248,7 +249,11 @@ class FeatureStore:
         if attributes is None:
             return {}
         embedding_PD = read_array(self._storage, TEXT, "embedding", attributes)
-        return dict(zip(attributes["prompts"], embedding_PD, strict=True))
+        prompts = attributes.get("prompts")
+        if not isinstance(prompts, list) or len(prompts) != len(embedding_PD) or embedding_PD.ndim != 2:
+            where = place(self._storage, TEXT)
+            raise damaged(where, "does not have an embedding for each of its prompts", where)
+        return dict(zip(map(str, prompts), embedding_PD, strict=True))
 
     def notes(self, video: str) -> list[str]:
         """Return what was remarked while the video was extracted, such as `no audio stream: silence`."""

@@ -17,6 +17,8 @@ from vaprompt.store.storage import Storage
 _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*/(zarr\.json|c(/[0-9]{1,12})+)")
 """The files that a group of this format has: of each array its metadata and its chunks."""
 
+_MAPPINGS = ("files", "fingerprint", "dataset", "recipe", "made_by")
+
 
 @dataclass(frozen=True)
 class Group:
@@ -72,6 +74,7 @@ def open_contents(location: Path | str) -> tuple[FeatureStore, list[Group]]:
         StoreError: there is none, or a marker is damaged.
     """
     store = FeatureStore.open(location)
+    root_attributes(store)
     return store, contents(store.storage)
 
 
@@ -93,10 +96,10 @@ def published_attributes(storage: Storage, key: str) -> dict[str, Any]:
     attributes = read_attributes(storage, key)
     if attributes is None:
         raise damaged(place(storage, key), "is gone", place(storage, key))
-    files = attributes.get("files", {})
-    if not isinstance(files, dict):
-        raise damaged(place(storage, key), "has no list of files", place(storage, key))
-    for name, facts in files.items():
+    for name in _MAPPINGS:
+        if not isinstance(attributes.get(name, {}), dict):
+            raise damaged(place(storage, key), f"holds as '{name}' what no store has", place(storage, key))
+    for name, facts in attributes.get("files", {}).items():
         whole = isinstance(facts, dict) and type(facts.get("bytes")) is int and facts["bytes"] >= 0
         if not whole or not isinstance(facts.get("sha256"), str) or not _FILE.fullmatch(name):
             raise damaged(place(storage, key), f"lists a file '{name[:80]}' as no store has it", place(storage, key))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from vaprompt.store.storage import Folder
 UNFINISHED = ".unfinished"
 """Hidden file in a store that is being copied; it goes when all is there."""
 MEGABYTE = 10**6
+WRITERS = 4
 
 
 def write_store(
@@ -64,8 +66,16 @@ def write_store(
             raise _something_else(target)
         with progress.task(verb, sum(group.bytes for group in groups) / MEGABYTE, "MB") as task:
             for group in groups:
-                _copy(group, target)
-                task.advance(group.bytes / MEGABYTE, group.key)
+                if group.video is None:
+                    _copy(group, target)
+            below = [group for group in groups if group.video is not None]
+            # Threads, as the disk is waited for after every file.
+            pool = ThreadPoolExecutor(WRITERS)
+            try:
+                for group, _ in zip(below, pool.map(lambda group: _copy(group, target), below), strict=True):
+                    task.advance(group.bytes / MEGABYTE, group.key)
+            finally:
+                pool.shutdown(cancel_futures=True)
         write_attributes(target, root)
         with writable(target):
             shutil.rmtree(target / ASIDE)

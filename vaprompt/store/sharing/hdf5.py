@@ -17,7 +17,7 @@ from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.layout import GROUP_FILE, damaged, group_metadata, joined, place
 from vaprompt.store.reading import CHECKSUM_BYTES, arrays_of, checksum, read_form
-from vaprompt.store.sharing.archive import is_there, require_within
+from vaprompt.store.sharing.archive import is_there, require_whole
 from vaprompt.store.sharing.contents import Group, contents, open_contents, root_attributes, verified_files
 from vaprompt.store.sharing.folder import MEGABYTE, write_store
 from vaprompt.store.sharing.hdf5_storage import Hdf5
@@ -54,7 +54,7 @@ def import_(file: Path, target: Path, *, progress: Progress = SILENT) -> None:
     """
     store = FeatureStore.from_storage(Hdf5(file))
     groups = contents(store.storage)
-    require_within(groups, file)
+    require_whole(store.storage, groups, file)
     write_store(target, root_attributes(store), groups, verb="importing", progress=progress)
 
 

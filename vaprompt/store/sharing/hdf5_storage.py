@@ -64,6 +64,8 @@ class Hdf5:
         self._pieces: dict[str, _Piece] = {}
         self._folders: dict[str, set[str]] = {}
         try:
+            if path.exists() and not path.is_file() and not path.is_dir():
+                raise _unfit(path, "is no plain file")  # a pipe would never end
             with path.open("rb") as file:
                 if file.read(len(SIGNATURE)) != SIGNATURE:
                     raise _unfit(path, "is no HDF5 file")
@@ -74,7 +76,7 @@ class Hdf5:
         try:
             for line in _listing(path, self._bytes, patience):
                 self._add(line)
-        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
             raise _unfit(path, f"cannot be understood ({error})") from None
 
     @property

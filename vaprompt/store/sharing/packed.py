@@ -12,7 +12,7 @@ from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.index import INDEX_FILE, build_index, index_bytes
 from vaprompt.store.layout import GROUP_FILE, group_metadata, joined
-from vaprompt.store.sharing.archive import is_there, require_within
+from vaprompt.store.sharing.archive import is_there, require_whole
 from vaprompt.store.sharing.contents import open_contents, root_attributes, verified_files
 from vaprompt.store.sharing.folder import MEGABYTE, write_store
 from vaprompt.store.storage import Zip
@@ -57,7 +57,7 @@ def unpack(archive: Path, target: Path, *, progress: Progress = SILENT) -> None:
     """
     store, groups = open_contents(archive)
     if isinstance(store.storage, Zip):
-        require_within(groups, archive)
+        require_whole(store.storage, groups, archive)
     write_store(target, root_attributes(store), groups, verb="unpacking", progress=progress)
 
 
