@@ -14,7 +14,7 @@ from vaprompt import __version__
 from vaprompt.errors import StoreError, TargetError
 from vaprompt.store.features import AudioFeatures, ImageFeatures, StoredLabels
 from vaprompt.store.fingerprint import Fingerprint, require_equal
-from vaprompt.store.index import INDEX_FILE, Index, build_index, index_bytes, read_index
+from vaprompt.store.index import INDEX_FILE, Index, build_index, index_bytes, other_groups, read_index
 from vaprompt.store.layout import (
     FAILED,
     FORMAT,
@@ -39,15 +39,19 @@ from vaprompt.store.writing import GroupWriter, exclusive, remove, video_writer
 class FeatureStore:
     """A store in a folder, or packed into a zip file. `open` reads one; `create` begins a folder or goes on with it."""
 
-    def __init__(self, storage: Storage, root: Mapping[str, Any]) -> None:
+    def __init__(self, storage: Storage, root: Mapping[str, Any], *, copy_of: str | None = None) -> None:
         """Use `open` or `create` instead."""
-        self._storage, self._root = storage, dict(root)
+        self._storage, self._root, self._copy_of = storage, dict(root), copy_of
         self._markers: dict[tuple[str, str], dict[str, Any]] = {}
         self._known: Index | None = None
 
     @classmethod
-    def open(cls, location: Path | str) -> FeatureStore:
-        """Return the store at `location`.
+    def open(cls, location: Path | str, *, copy_of: str | None = None) -> FeatureStore:
+        """Return the store at `location`: a folder, a zip file or a URL.
+
+        Args:
+            location: where it is.
+            copy_of: the URL that users know it by, where `location` is a copy in the cache.
 
         Raises:
             StoreError: there is none, it is of another format, or its metadata is damaged.
@@ -65,7 +69,7 @@ class FeatureStore:
                 f"format {FORMAT}",
                 remedy=_other_format(root),
             )
-        return cls(storage, root)
+        return cls(storage, root, copy_of=copy_of)
 
     @classmethod
     def create(
@@ -104,7 +108,7 @@ class FeatureStore:
     @property
     def location(self) -> Path | str:
         """Where it lies, as the user calls it."""
-        return self._storage.location
+        return self._copy_of or self._storage.location
 
     @property
     def storage(self) -> Storage:
@@ -118,9 +122,9 @@ class FeatureStore:
         Raises:
             StoreError: it is not in a folder, so it can only be read.
         """
-        if not isinstance(self._storage, Folder):
+        if not isinstance(self._storage, Folder) or self._copy_of is not None:
             raise StoreError(
-                str(self.location), fault="can only be read", remedy="give a folder, or unpack it with: vaprompt store"
+                str(self.location), fault="can only be read", remedy="give a folder, or copy it into one first"
             )
         return self._storage.location
 
@@ -363,7 +367,8 @@ class FeatureStore:
             TargetError: it cannot be written.
         """
         self._known = None
-        if self._index() is None:
+        there = self._index()
+        if there is None or there.groups != other_groups(self._storage):
             write_file(self.path / INDEX_FILE, index_bytes(build_index(self._storage, self.streams)))
 
     def _index(self) -> Index | None:

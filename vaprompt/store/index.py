@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from vaprompt.store.layout import FORMAT, GROUP_FILE, digest_of, joined, read_attributes
+from vaprompt.store.layout import FAILED, FORMAT, GROUP_FILE, digest_of, group_metadata, joined, read_attributes
 from vaprompt.store.storage import Storage
 
 INDEX_FILE = ".index.json"
@@ -29,6 +29,9 @@ class Index:
     """Stream -> its folder's stamp when the index was made."""
     markers: Mapping[str, Mapping[str, Mapping[str, Any]]]
     """Stream -> video -> summary of its marker."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Every other group -> SHA-256 of its `zarr.json`: the root, the streams, `text`, what failed. With the markers it
+    says whether two stores are the same, without reading either."""
 
     def current(self, storage: Storage) -> bool:
         """Say whether nothing was published or removed since."""
@@ -53,26 +56,56 @@ def build_index(storage: Storage, streams: tuple[str, ...]) -> Index:
     """
     # Before the markers are read: what is published meanwhile makes the index old, never wrong.
     stamps = {stream: storage.stamp(stream) for stream in streams}
-    return Index(stamps, {stream: _summaries(storage, stream) for stream in streams})
+    markers = {stream: _summaries(storage, stream) for stream in streams}
+    return Index(stamps, markers, other_groups(storage))
+
+
+def other_groups(storage: Storage) -> dict[str, str]:
+    """Return the digests of the groups that are no video's stream, by key; see `Index.groups`.
+
+    Raises:
+        StoreError: one is damaged.
+    """
+    tops = storage.folders("")
+    failed = (joined(top, video) for top in tops if top.partition(".")[0] == FAILED for video in storage.folders(top))
+    found = {}
+    for group in ("", *tops, *failed):
+        attributes = read_attributes(storage, group)
+        if attributes is not None:
+            found[group] = hashlib.sha256(group_metadata(attributes)).hexdigest()
+    return found
 
 
 def index_bytes(index: Index) -> bytes:
     """Return an index as the content of its file."""
-    content = {"format": FORMAT, "stamps": dict(index.stamps), "markers": index.markers}
+    content = {
+        "format": FORMAT,
+        "stamps": dict(index.stamps),
+        "markers": index.markers,
+        "groups": dict(index.groups),
+    }
     return json.dumps({**content, "digest": digest_of(content)}, sort_keys=True, separators=(",", ":")).encode()
+
+
+def parse_index(content: bytes) -> Index | None:
+    """Return the index in the content of its file; None where it is damaged."""
+    try:
+        found = json.loads(content)
+        digest = found.pop("digest")
+        if found["format"] != FORMAT or digest != digest_of(found):
+            return None
+        return Index(found["stamps"], found["markers"], found["groups"])
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def read_index(storage: Storage) -> Index | None:
     """Return the index; None where there is none, it is damaged, or it tells of an earlier state."""
     try:
-        content = json.loads(storage.read(INDEX_FILE, MOST_INDEX))
-        digest = content.pop("digest")
-        if content["format"] != FORMAT or digest != digest_of(content):
-            return None
-        index = Index(content["stamps"], content["markers"])
-    except (FileNotFoundError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        index = parse_index(storage.read(INDEX_FILE, MOST_INDEX))
+    except FileNotFoundError:
         return None
-    return index if index.current(storage) else None
+    return index if index is not None and index.current(storage) else None
 
 
 def _summaries(storage: Storage, stream: str) -> dict[str, dict[str, Any]]:

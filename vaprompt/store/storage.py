@@ -1,4 +1,4 @@
-"""Where a store's files lie: in a folder or in one zip file. Everything else of the store asks for them by key.
+"""Where a store's files lie: in a folder, in one zip file, or behind a URL (remote.py); all else asks for them by key.
 
 A key is a path below the store's root with `/` between its parts, such as `image/video1/embedding/c/0/0`. Whatever a
 key or a file in the store says, nothing outside the root is read: parts are checked, and no symbolic link is followed.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from vaprompt.errors import StoreError
+from vaprompt.store.urls import local_path
 
 MOST_METADATA = 2**26
 """Bytes of the largest metadata file that is read; a marker of a day of video has less than a tenth of it."""
@@ -64,12 +65,16 @@ class Storage(Protocol):
 
 
 def open_storage(location: Path | str) -> Storage | None:
-    """Return the storage at a location; None where nothing is there.
+    """Return the storage at a location, a path or a URL; None where nothing is there.
 
     Raises:
-        StoreError: what is there is neither a folder nor a zip file.
+        StoreError: what is there is neither a folder nor a zip file, or the URL cannot be read.
     """
-    path = Path(location)
+    path = local_path(location)
+    if path is None:
+        from vaprompt.store.remote import open_remote  # it needs the index, which needs this module
+
+        return open_remote(str(location))
     if path.is_dir():
         return Folder(path)
     if path.is_file():
@@ -95,7 +100,7 @@ class Folder:
         try:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                _require_small(path, size, most)
+                require_small(path, size, most)
                 return file.read(size)
         except FileNotFoundError:
             raise
@@ -139,7 +144,7 @@ class Folder:
     def _below(self, key: str) -> Path:
         """Return a key's path, none of whose parts leads elsewhere."""
         path = self._root
-        for part in _parts(key, self._root):
+        for part in key_parts(key, self._root):
             path /= part
             if path.is_symlink():
                 raise StoreError(path, fault="is a symbolic link", remedy="copy the store's files themselves")
@@ -181,7 +186,7 @@ class Zip:
             if not plain or entry.compress_size != entry.file_size or entry.filename in self._entries:
                 fault = f"holds the entry '{entry.filename[:80]}' compressed, encrypted or twice"
                 raise StoreError(path, fault=fault, remedy="pack the store again with: vaprompt store pack")
-            _parts(entry.filename, path)
+            key_parts(entry.filename, path)
             self._entries[entry.filename] = entry
         self._children: dict[str, set[str]] = {}
         for name in self._entries:
@@ -199,7 +204,7 @@ class Zip:
         entry = self._entries.get(key)
         if entry is None:
             raise FileNotFoundError(f"{self._path}/{key}")
-        _require_small(self._path / key, entry.file_size, most)
+        require_small(self._path / key, entry.file_size, most)
         try:
             with self._lock:  # one file handle for all threads
                 return self._zip.read(entry)
@@ -229,7 +234,12 @@ class Zip:
         return 0
 
 
-def _parts(key: str, where: Path) -> list[str]:
+def key_parts(key: str, where: Path | str) -> list[str]:
+    """Return the parts of a key.
+
+    Raises:
+        StoreError: they could lead out of the store at `where`.
+    """
     parts = key.split("/") if key else []
     if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
         raise StoreError(
@@ -255,7 +265,12 @@ def _walk(folder: Path) -> Iterator[tuple[Path, int]]:
             raise _no_file(Path(entry.path))
 
 
-def _require_small(path: Path, size: int, most: int) -> None:
+def require_small(path: Path | str, size: int, most: int) -> None:
+    """Check that a file has not more bytes than it may.
+
+    Raises:
+        StoreError: it has.
+    """
     if size > most:
         raise StoreError(path, fault=f"has {size} bytes, more than {most}", remedy="do not trust this store")
 
