@@ -12,7 +12,9 @@ from vaprompt.cli.options import DeviceOption, JsonOption, SetOption
 
 def extract(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A data set's folder, or a description from data/.")],
-    store: Annotated[Path, typer.Option(metavar="STORE", help="The feature store to make or to complete.")],
+    store: Annotated[
+        str, typer.Option(metavar="STORE", help="The feature store to make or to complete: a folder, or a URL.")
+    ],
     recipe: Annotated[
         Path | None, typer.Argument(metavar="RECIPE", help="An extraction recipe; default: the paper's.")
     ] = None,
@@ -26,7 +28,8 @@ def extract(
     """Encode a data set once (stage 1): every face and every stretch of sound, into a feature store.
 
     What is already in the store is not made again, so the same command goes on after a stop. A video that cannot be
-    read is listed with its reason while the others go on; the exit code is then 3.
+    read is listed with its reason while the others go on; the exit code is then 3. With a URL as STORE, the work is
+    done in a folder of the cache, which is pushed in the end.
 
     Example: vaprompt extract data/affwild2.toml extract/paper.toml --store affwild2.zarr --set image.batch=64
     """
@@ -38,15 +41,18 @@ def extract(
     from vaprompt.extraction.pipeline import extract as run_extraction
     from vaprompt.extraction.recipe import ExtractRecipe
     from vaprompt.recipes import read_recipe, shipped
+    from vaprompt.store.cache import written_at
+    from vaprompt.store.urls import shown
 
     wanted = read_recipe(ExtractRecipe, recipe or shipped("extract", "paper"), changes or ())
     watcher = progress()
     dataset = open_dataset(data, watcher)
     for line in problem_lines(dataset.problems):
         watcher.say(line)
-    report = run_extraction(dataset, wanted, store, device=pick_device(device), limit=limit, progress=watcher)
+    with written_at(store, watcher) as folder:
+        report = run_extraction(dataset, wanted, folder, device=pick_device(device), limit=limit, progress=watcher)
     if as_json:
-        print_json({"store": store, **vars(report), "problems": dataset.problems})
+        print_json({"store": shown(store), **vars(report), "problems": dataset.problems})
     else:
-        print_lines([*extraction_lines(report), f"store: {store}"])
+        print_lines([*extraction_lines(report), f"store: {shown(store)}"])
     raise typer.Exit(3 if report.failed else 0)

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,17 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from vaprompt.errors import StoreError
-from vaprompt.store.layout import ASIDE, GROUP_FILE, checked_name, sync_folder, sync_tree, writable, write_attributes
+from vaprompt.store.layout import (
+    ASIDE,
+    GROUP_FILE,
+    checked_name,
+    group_metadata,
+    sync_folder,
+    sync_tree,
+    writable,
+    write_attributes,
+    write_file,
+)
 
 CHUNK_BYTES = 2**20
 """Chunks are as many whole rows as fit; a stream that ends earlier is one chunk of its own length."""
@@ -81,8 +91,42 @@ class GroupWriter:
         with writable(self._store):
             for column in self._columns.values():
                 column.finish()
+        self._put_in_place(lambda: group_metadata({**marker, "status": "done", "files": _digests(self._aside)}))
+
+    def copy(self, file: str, content: bytes) -> None:
+        """Add a file as it is in another store; `file` is its path in the group.
+
+        Raises:
+            TargetError: the disk is full, or another fault in writing.
+        """
+        with writable(self._store):
+            target = self._aside / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+
+    def link(self, file: str, other: Path) -> bool:
+        """Add a file that another store on the same disk has, without copying it; say whether that could be done."""
+        target = self._aside / file
+        with writable(self._store):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(other, target, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
+
+    def publish_copy(self, metadata: bytes) -> None:
+        """Put a group of copied files in place, with the `zarr.json` that it has in the other store.
+
+        Raises:
+            TargetError: the disk is full, or another fault in writing.
+        """
+        self._put_in_place(lambda: metadata)
+
+    def _put_in_place(self, metadata: Callable[[], bytes]) -> None:
+        with writable(self._store):
             sync_tree(self._aside)
-            write_attributes(self._aside, {**marker, "status": "done", "files": _digests(self._aside)})
+            write_file(self._aside / GROUP_FILE, metadata())
             self._place.parent.mkdir(exist_ok=True)
             if self._place.exists():  # replaced: made of other source files, or damaged
                 replaced = Path(tempfile.mkdtemp(dir=self._store / ASIDE))
