@@ -88,13 +88,16 @@ def index_bytes(index: Index) -> bytes:
 
 
 def parse_index(content: bytes) -> Index | None:
-    """Return the index in the content of its file; None where it is damaged."""
+    """Return the index in the content of its file; None where it is damaged, or of another form."""
     try:
         found = json.loads(content)
         digest = found.pop("digest")
         if found["format"] != FORMAT or digest != digest_of(found):
             return None
-        return Index(found["stamps"], found["markers"], found["groups"])
+        index = Index(dict(found["stamps"]), dict(found["markers"]), dict(found["groups"]))
+        summaries = [summary for videos in index.markers.values() for summary in videos.values()]
+        whole = all(type(each["bytes"]) is int and isinstance(each["marker"], str) for each in summaries)
+        return index if whole and all(isinstance(each, str) for each in index.groups.values()) else None
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
 

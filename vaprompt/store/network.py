@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import errno
+import os
 import random
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from importlib import import_module
 from typing import Any, Protocol, TypeVar, runtime_checkable
 from urllib.parse import quote, urlsplit
@@ -101,24 +103,7 @@ class Bucket:
         """Connect when first asked; see `connect`."""
         self._url, self._scheme = url, scheme
         self._root = urlsplit(url)._replace(scheme="").geturl().strip("/")
-        options: dict[str, Any] = {}
-        if scheme == "s3":
-            options["config_kwargs"] = {
-                "connect_timeout": CONNECT,
-                "read_timeout": READ,
-                "max_pool_connections": CONNECTIONS,
-                "retries": {"total_max_attempts": 1},  # we try again ourselves, for a stated time
-            }
-
-        def opened() -> Any:
-            import fsspec
-
-            # Never from a cache: what was listed a minute ago can be another store's by now.
-            return fsspec.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False, **options)
-
-        self._files = attempted(url, opened)
-        if scheme == "s3":
-            self._files.retries = 1
+        self._files = attempted(url, lambda: _session(scheme, tuple(sorted(os.environ.items()))))
 
     def get(self, key: str, most: int) -> bytes:
         """Return a file's content; see `Objects`."""
@@ -170,6 +155,26 @@ class Bucket:
 
     def _do(self, key: str, action: Callable[[], Answer]) -> Answer:
         return attempted(f"{shown(self._url)}/{key}".rstrip("/"), action)
+
+
+@lru_cache(maxsize=4)
+def _session(scheme: str, environment: tuple[tuple[str, str], ...]) -> Any:
+    """Return fsspec's file system; beginning one takes half a second, so one is kept while the environment stays."""
+    import fsspec
+
+    options: dict[str, Any] = {}
+    if scheme == "s3":
+        options["config_kwargs"] = {
+            "connect_timeout": CONNECT,
+            "read_timeout": READ,
+            "max_pool_connections": CONNECTIONS,
+            "retries": {"total_max_attempts": 1},  # we try again ourselves, for a stated time
+        }
+    # Nothing is remembered of what is there: what was listed a minute ago can be another store's by now.
+    files = fsspec.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False, **options)
+    if scheme == "s3":
+        files.retries = 1
+    return files
 
 
 class Web:

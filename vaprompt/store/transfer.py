@@ -132,7 +132,11 @@ class _Push:
         mine = digests(self._mine, str(self._source.location))
         theirs = digests(self._theirs, self._target.location)
         todo = [key for key in mine if theirs.get(key) != mine[key]]
-        healed = [key for key in theirs if is_failures(key) and key not in mine]
+        # What others pushed stays, also what is said of their failures.
+        videos = {key.partition("/")[2] for key in mine}
+        healed = [
+            key for key in theirs if is_failures(key) and key not in mine and key.partition("/")[2] in videos - {""}
+        ]
         if todo or healed or note is not None or index is None:
             self._put(PUSH_NOTE, self._note())
             self._bring(todo, theirs)
@@ -269,6 +273,9 @@ def pull_into(
     folder = Folder(target)
     with local.exclusive():
         todo = [key for key in theirs if _digest_in(folder, key) != theirs[key]]
+        if todo:  # a marker that is replaced in place changes no folder's stamp, by which an index is known to be old
+            with writable(target):
+                (target / INDEX_FILE).unlink(missing_ok=True)
         bare = [key for key in todo if key in index.groups]
         groups = {key: _arrived(storage, key) for key in bare}
         for key, group in groups.items():

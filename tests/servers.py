@@ -2,6 +2,7 @@
 
 import http.client
 import http.server
+import itertools
 import socket
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+S3_VARIABLES = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "hush", "AWS_DEFAULT_REGION": "us-east-1"}
 
 Fault = Callable[[str, str], int | str | None]
 """Method and path -> a status to answer, `cut` to end the connection in mid-transfer, or None to do as asked."""
@@ -30,6 +33,30 @@ class Front:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def reset(self) -> None:
+        """Forget what was asked, and behave."""
+        self.asked, self.fault, self.delay = [], lambda method, path: None, 0.0
+
+    @contextmanager
+    def held_at(self, request: int) -> Iterator[threading.Event]:
+        """Answer no more from the n-th request on; yield an event that says when it has come."""
+        reached, released = threading.Event(), threading.Event()
+        asked, lock = itertools.count(1), threading.Lock()
+
+        def fault(method: str, path: str) -> None:
+            with lock:
+                late = next(asked) >= request
+            if late:
+                reached.set()
+                released.wait(60)
+
+        self.fault = fault
+        try:
+            yield reached
+        finally:
+            self.fault = lambda method, path: None
+            released.set()
 
     def first(self, count: int, answer: int | str, among: str = "") -> None:
         """Misbehave in the first `count` requests whose path has `among` in it."""
