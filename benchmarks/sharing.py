@@ -113,7 +113,7 @@ def write_store(path: Path, videos: int) -> None:
             counts = {"frames": FRAMES, "valid": FRAMES, "seconds": float(time_F[-1])}
             writer.publish({"split": split, "notes": [], "counts": counts})
     store.write_text({"calm": np.ones(IMAGE_DIM, np.float32)}, {"schema": 1})
-    with store.exclusive():
+    with store.writing():
         store.write_index()
 
 

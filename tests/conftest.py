@@ -6,9 +6,12 @@ Nothing may change them: a test that writes copies first (`shutil.copytree`).
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.servers import S3_VARIABLES, Front, in_front_of, moto
 
 # Before torch is imported: the tests' networks are too small for the threads to pay.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -67,3 +70,40 @@ def clips() -> Path:
     if not folder:
         pytest.skip("VAPROMPT_CLIPS names no folder of real clips")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Return the URL of an S3-compatible server, in a process of its own, with a bucket `team`."""
+    with moto() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def s3_front(s3_server: str) -> Iterator[Front]:
+    """Return what stands in front of the S3 server, all session long, as connecting anew would cost half a second."""
+    with in_front_of(s3_server) as front:
+        yield front
+
+
+@pytest.fixture
+def s3(s3_front: Front, monkeypatch: pytest.MonkeyPatch) -> Front:
+    """Return a server that does as it is asked; programs find it as they would find anybody's."""
+    s3_front.reset()
+    for name, value in S3_VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_front.url)
+    return s3_front
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of copies of remote stores."""
+    monkeypatch.setenv("VAPROMPT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Come back sooner than one would to a server far away."""
+    monkeypatch.setattr("vaprompt.store.network.PAUSES", (0.01,) * 5)

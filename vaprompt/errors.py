@@ -48,6 +48,10 @@ class StoreError(VapromptError):
     """A feature store is missing, damaged, or lacks what is asked of it."""
 
 
+class UnreachableError(StoreError):
+    """A server with a feature store does not answer, or not as it should; later it may."""
+
+
 class FingerprintError(StoreError):
     """Two things were made differently and must not be mixed; the fault lists the fields that differ."""
 

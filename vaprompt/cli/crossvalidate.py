@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from vaprompt.cli.options import DeviceOption, JsonOption, SetOption
+from vaprompt.cli.options import DeviceOption, JsonOption, SetOption, StoreArgument
 
 
 def crossvalidate(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="A feature store that `vaprompt extract` made.")],
+    store: StoreArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for a run of each fold, and the scores.")],
     recipe: Annotated[
         Path | None, typer.Argument(metavar="RECIPE", help="A training recipe (TOML); default: the paper's.")

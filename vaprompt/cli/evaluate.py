@@ -18,7 +18,7 @@ def evaluate(
         ),
     ],
     store: Annotated[
-        Path | None, typer.Option(metavar="STORE", help="The store to score on; default: each run's own.")
+        str | None, typer.Option(metavar="STORE", help="The store to score on, or its URL; default: each run's own.")
     ] = None,
     split: Annotated[
         Literal["train", "validation", "both"],

@@ -12,7 +12,9 @@ from vaprompt.cli.options import DeviceOption, JsonOption, SetOption
 
 def extract(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A data set's folder, or a description from data/.")],
-    store: Annotated[Path, typer.Option(metavar="STORE", help="The feature store to make or to complete.")],
+    store: Annotated[
+        str, typer.Option(metavar="STORE", help="The feature store to make or to complete: a folder, or a URL.")
+    ],
     recipe: Annotated[
         Path | None, typer.Argument(metavar="RECIPE", help="An extraction recipe; default: the paper's.")
     ] = None,
@@ -39,7 +41,8 @@ def extract(
 
     What is already in the store is not made again, so the same command goes on after a stop; several may run at once
     and share the work. A video that cannot be read, or whose files have changed since, is listed with its reason
-    while the others go on; the exit code is then 3.
+    while the others go on; the exit code is then 3. With a URL as STORE, the work is done in a folder of the cache,
+    which is pushed in the end.
 
     Example: vaprompt extract data/affwild2.toml extract/paper.toml --store affwild2.zarr --set image.batch=64
     """
@@ -52,6 +55,8 @@ def extract(
     from vaprompt.extraction.plan import Shard
     from vaprompt.extraction.recipe import ExtractRecipe
     from vaprompt.recipes import read_recipe, shipped
+    from vaprompt.store.cache import written_at
+    from vaprompt.store.urls import shown
 
     wanted = read_recipe(ExtractRecipe, recipe or shipped("extract", "paper"), changes or ())
     part = None if shard is None else Shard.parse(shard)
@@ -59,20 +64,21 @@ def extract(
     dataset = open_dataset(data, watcher)
     for line in problem_lines(dataset.problems):
         watcher.say(line)
-    report = run_extraction(
-        dataset,
-        wanted,
-        store,
-        device=pick_device(device),
-        limit=limit,
-        shard=part,
-        stream=stream,
-        refresh=refresh,
-        deep=deep,
-        progress=watcher,
-    )
+    with written_at(store, watcher) as folder:
+        report = run_extraction(
+            dataset,
+            wanted,
+            folder,
+            device=pick_device(device),
+            limit=limit,
+            shard=part,
+            stream=stream,
+            refresh=refresh,
+            deep=deep,
+            progress=watcher,
+        )
     if as_json:
-        print_json({"store": store, **vars(report), "problems": dataset.problems})
+        print_json({"store": shown(store), **vars(report), "problems": dataset.problems})
     else:
-        print_lines([*extraction_lines(report), f"store: {store}"])
+        print_lines([*extraction_lines(report), f"store: {shown(store)}"])
     raise typer.Exit(3 if report.failed or report.changed else 0)

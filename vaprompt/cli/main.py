@@ -27,6 +27,7 @@ from vaprompt.cli import (
     submit,
     synth,
     train,
+    transfer,
     weights,
 )
 from vaprompt.errors import VapromptError
@@ -44,6 +45,8 @@ app.command("demo", short_help="The whole job on drawn faces, in minutes.")(demo
 app.command("synth", short_help="Write a synthetic data set.")(synth.synth)
 app.add_typer(data.app, name="data")
 app.command("extract", short_help="Stage 1: a data set to a feature store.")(extract.extract)
+store.app.command("push")(transfer.push)
+store.app.command("pull")(transfer.pull)
 app.add_typer(store.app, name="store")
 app.command("train", short_help="Stage 2: a feature store to a run.")(train.train)
 app.command("evaluate", short_help="The scores of a run.")(evaluate.evaluate)

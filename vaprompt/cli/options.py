@@ -14,3 +14,6 @@ SetOption = Annotated[
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps, or auto: the fastest there is.")
 ]
+
+PLACES = "a folder, a zip file, or a URL (s3://, gs://, hf://, https://, file://)"
+StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help=f"A feature store: {PLACES}.")]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vaprompt.cli import store_files, store_sets
-from vaprompt.cli.options import JsonOption
+from vaprompt.cli.options import JsonOption, StoreArgument
 
 app = typer.Typer(help="Look into a feature store, check it, share it.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
 def info(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="A feature store that `vaprompt extract` made.")],
+    store: StoreArgument,
     as_json: JsonOption = False,
 ) -> None:
     """Show what is in a store, per split, what made it, and how large it is.
@@ -27,18 +26,19 @@ def info(
     from vaprompt.cli.output import print_json
     from vaprompt.cli.tell import print_store
     from vaprompt.store import FeatureStore
+    from vaprompt.store.urls import shown
 
     content = FeatureStore.open(store).info()
     if as_json:
-        print_json({"store": store, **content})
+        print_json({"store": shown(store), **content})
     else:
-        print_store(store, content)
+        print_store(shown(store), content)
     raise typer.Exit(3 if content["failed"] else 0)
 
 
 @app.command()
 def verify(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="A feature store.")],
+    store: StoreArgument,
     deep: Annotated[bool, typer.Option("--deep", help="Read every byte, and look at the values.")] = False,
     mend: Annotated[
         bool, typer.Option("--repair", help="Remove what is broken, so that extract makes it again.")

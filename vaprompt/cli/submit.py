@@ -18,7 +18,7 @@ def submit(
         list[Path] | None, typer.Argument(metavar="[RUN]", help="A run, or several whose predictions are averaged.")
     ] = None,
     store: Annotated[
-        Path | None, typer.Option(metavar="STORE", help="The store that holds the template's videos.")
+        str | None, typer.Option(metavar="STORE", help="The store that holds the template's videos, or its URL.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="The submission to write.")] = None,
     fill: Annotated[

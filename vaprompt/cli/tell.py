@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
@@ -114,7 +113,7 @@ def _filter(smoothing: Mapping[str, Any]) -> str:
     return "not smoothed" if smoothing["kind"] == "none" else f"{smoothing['kind']} of {smoothing['seconds']:g} s"
 
 
-def print_store(store: Path, content: Mapping[str, Any]) -> None:
+def print_store(store: str, content: Mapping[str, Any]) -> None:
     """Print what `FeatureStore.info` found in `store`."""
     dataset = content["dataset"]
     described = ", ".join(f"{key} {dataset[key]}" for key in ("name", "layout", "faces") if key in dataset)

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from vaprompt.cli.options import DeviceOption, JsonOption, SetOption
+from vaprompt.cli.options import DeviceOption, JsonOption, SetOption, StoreArgument
 
 
 def train(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="A feature store that `vaprompt extract` made.")],
+    store: StoreArgument,
     run: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the run: weights, recipe, metrics.")],
     recipe: Annotated[
         Path | None, typer.Argument(metavar="RECIPE", help="A training recipe; default: the paper's.")

@@ -27,6 +27,7 @@ from vaprompt.evaluation.protocols import Judged, official
 from vaprompt.files import write_json
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
+from vaprompt.store.cache import open_store
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import train
 from vaprompt.training.runs import load_run
@@ -45,14 +46,9 @@ class FoldedStore(FeatureStore):
     part: Mapping[str, str]
 
     @classmethod
-    def of(cls, path: Path, part: Mapping[str, str], stream: str | None = None) -> FoldedStore:
-        """Open a stream of the store in `path` with `part`, from each video that a training sees to its part.
-
-        Raises:
-            StoreError: the store cannot be opened.
-        """
-        source = FeatureStore.open(path, stream)
-        store = cls(source.storage, source._root, stream)
+    def of(cls, source: FeatureStore, part: Mapping[str, str]) -> FoldedStore:
+        """Return a store with `part`, from each video that a training sees to `train` or `stopping`."""
+        store = cls(source.storage, source._root, source.stream, copy_of=source._copy_of)
         store.part = part
         return store
 
@@ -62,7 +58,7 @@ class FoldedStore(FeatureStore):
 
 
 def cross_validate(
-    store: Path,
+    store: Path | str,
     recipe: TrainRecipe,
     out: Path,
     *,
@@ -90,7 +86,7 @@ def cross_validate(
         TargetError: `out` cannot be written.
     """
     device = pick_device(device)
-    source = FeatureStore.open(store, recipe.stream)
+    source = open_store(store, progress, recipe.stream)
     parts = assign_folds(source, folds)
     judged: list[Judged] = []
     found: list[dict[str, Any]] = []
@@ -100,7 +96,7 @@ def cross_validate(
         training = sorted({name for names in parts for name in names} - {*held_out, *stopping})
         part = dict.fromkeys(training, "train") | dict.fromkeys(stopping, STOPPING)
         folder = out / f"fold{index + 1}"
-        folded = FoldedStore.of(store, part, recipe.stream)
+        folded = FoldedStore.of(source, part)
         trained = train(folded, recipe, folder, device=device, stopping=STOPPING, progress=progress)
         member = Member(load_run(folder, device), folded)
         videos = judge_split([member], held_out, every, f"scoring fold {index + 1} of {folds}", progress)
@@ -127,7 +123,7 @@ def cross_validate(
         "every": every,
         "interpolation": describe_ends(recipe.window.stride, every),
         "notes": list(dict.fromkeys(notes)),
-        "made_by": {"vaprompt": vaprompt.__version__, "store": str(store), "device": device},
+        "made_by": {"vaprompt": vaprompt.__version__, "store": str(source.location), "device": device},
     }
     write_json(out / RESULT, result)
     return result

@@ -10,7 +10,9 @@ import numpy as np
 
 from vaprompt.errors import RunError, StoreError
 from vaprompt.evaluation.protocols import Judged
+from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
+from vaprompt.store.cache import open_store
 from vaprompt.training.runs import Run, load_run
 
 
@@ -22,7 +24,9 @@ class Member:
     store: FeatureStore
 
 
-def load_members(runs: Sequence[Path], store: Path | None, device: str) -> list[Member]:
+def load_members(
+    runs: Sequence[Path], store: Path | str | None, device: str, progress: Progress = SILENT
+) -> list[Member]:
     """Return the runs, each with `store`, or with its own store where that is None.
 
     Raises:
@@ -37,7 +41,7 @@ def load_members(runs: Sequence[Path], store: Path | None, device: str) -> list[
     members = []
     for path in runs:
         run = load_run(path, device)
-        source = FeatureStore.open(store or Path(run.facts["store"]["path"]), run.recipe.stream)
+        source = open_store(store or str(run.facts["store"]["path"]), progress, run.recipe.stream)
         require_same_features(source, run)
         members.append(Member(run, source))
     return members

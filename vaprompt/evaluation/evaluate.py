@@ -55,7 +55,7 @@ class Evaluation:
 def evaluate(
     run: Path | Sequence[Path],
     *,
-    store: Path | None = None,
+    store: Path | str | None = None,
     split: str = "validation",
     every: int | None = None,
     tune_smoothing: bool = False,
@@ -86,7 +86,7 @@ def evaluate(
     if every is not None and every < 1:
         raise RunError(None, fault=f"every = {every} is not 1 or more", remedy="1 ends a window at every frame")
     device = pick_device(device)
-    members = load_members(runs, store, device)
+    members = load_members(runs, store, device, progress)
     first = members[0]
     main = "validation" if split == "both" else split
     names = labelled(members, main)

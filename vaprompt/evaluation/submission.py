@@ -46,7 +46,7 @@ class Submission:
 def submit(
     runs: Sequence[Path],
     *,
-    store: Path,
+    store: Path | str,
     template: Path,
     out: Path,
     fill: Fill = "interpolate",
@@ -75,7 +75,7 @@ def submit(
         SubmissionError: the template breaks its format, or asks for a video or frame that the store does not have.
         TargetError: `out` cannot be written.
     """
-    members = load_members(runs, store, pick_device(device))
+    members = load_members(runs, store, pick_device(device), progress)
     asked = read_template(template)
     _require_videos(asked, members[0])
     value_L2 = np.empty((len(asked.frame_L), 2), np.float32)

@@ -61,6 +61,7 @@ def examine(where: Path) -> Iterator[Finding]:
     yield _faces()
     yield _recipes()
     yield _disk(where)
+    yield _cache()
 
 
 def requirements() -> list[Requirement]:
@@ -203,3 +204,13 @@ def _disk(where: Path) -> Finding:
     if free >= ROOMY:
         return Finding("disk", "ok", found)
     return Finding("disk", "remark", found, "features of Aff-Wild2 take about 8 GB: put the store elsewhere")
+
+
+def _cache() -> Finding:
+    from vaprompt.store.cache import cache_folder
+
+    folder = cache_folder()
+    # Copies share what they have in common, so each file is counted once.
+    files = (path.lstat() for path in folder.rglob("*") if path.is_file())
+    total = sum({state.st_ino: state.st_size for state in files}.values())
+    return Finding("copies of remote stores", "ok", f"{total / 1e9:.1f} GB in {folder}; rm -r clears them")

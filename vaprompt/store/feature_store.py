@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from vaprompt.errors import StoreError
 from vaprompt.store.beginning import begin, require_made_so
 from vaprompt.store.fingerprint import Fingerprint
-from vaprompt.store.index import INDEX_FILE, build_index, index_bytes
+from vaprompt.store.index import INDEX_FILE, build_index, index_bytes, other_groups
 from vaprompt.store.layout import (
     ASIDE,
     FAILED,
@@ -35,9 +35,11 @@ from vaprompt.store.writing import GroupWriter, remove
 class FeatureStore(StoreReader):
     """A store. `open` reads one, from a folder or a zip file; `create` begins a folder or goes on with it."""
 
-    def __init__(self, storage: Storage, root: Mapping[str, Any], stream: str | None = None) -> None:
+    def __init__(
+        self, storage: Storage, root: Mapping[str, Any], stream: str | None = None, *, copy_of: str | None = None
+    ) -> None:
         """Use `open` or `create` instead."""
-        super().__init__(storage, root, stream)
+        super().__init__(storage, root, stream, copy_of=copy_of)
         self._leases: Leases | None = None
 
     @classmethod
@@ -79,11 +81,11 @@ class FeatureStore(StoreReader):
         Raises:
             StoreError: it is not in a folder, so it can only be read.
         """
-        if not isinstance(self._storage, Folder):
+        if not isinstance(self._storage, Folder) or self._copy_of is not None:
             raise StoreError(
                 str(self.location),
                 fault="can only be read",
-                remedy="give a folder, or unpack it with: vaprompt store unpack",
+                remedy="give a folder, or copy it into one with: vaprompt store unpack, or pull",
             )
         return self._storage.location
 
@@ -234,7 +236,8 @@ class FeatureStore(StoreReader):
             TargetError: it cannot be written.
         """
         self._known = None
-        if self._index() is None:
+        there = self._index()
+        if there is None or there.groups != other_groups(self._storage):
             write_file(self.path / INDEX_FILE, index_bytes(build_index(self._storage)))
 
     def _place(self, stream: str) -> Path:

@@ -10,10 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from vaprompt.store.layout import FAILED, FORMAT, GROUP_FILE, TEXT, digest_of, joined, read_attributes
+from vaprompt.store.layout import (
+    FAILED,
+    FORMAT,
+    GROUP_FILE,
+    TEXT,
+    digest_of,
+    group_metadata,
+    joined,
+    read_attributes,
+)
 from vaprompt.store.storage import Storage
 from vaprompt.store.streams import kind_of
 
@@ -30,6 +39,9 @@ class Index:
     """Stream -> its folder's stamp when the index was made."""
     markers: Mapping[str, Mapping[str, Mapping[str, Any]]]
     """Stream -> video -> summary of its marker."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Every other group -> SHA-256 of its `zarr.json`: the root, the streams, `text`, what failed. With the markers it
+    says whether two stores are the same, without reading either."""
 
     def current(self, storage: Storage) -> bool:
         """Say whether nothing was published or removed since; where nothing stamps folders, an index counts."""
@@ -53,23 +65,47 @@ def build_index(storage: Storage) -> Index:
     """
     # Before the markers are read: what is published meanwhile makes the index old, never wrong.
     stamps = {stream: storage.stamp(stream) for stream in _streams(storage)}
-    return Index(stamps, {stream: _summaries(storage, stream) for stream in stamps})
+    return Index(stamps, {stream: _summaries(storage, stream) for stream in stamps}, other_groups(storage))
+
+
+def other_groups(storage: Storage) -> dict[str, str]:
+    """Return the digests of the groups that are no video's stream, by key; see `Index.groups`.
+
+    Raises:
+        StoreError: one is damaged.
+    """
+    tops = storage.folders("")
+    failed = (joined(top, video) for top in tops if kind_of(top) == FAILED for video in storage.folders(top))
+    found = {}
+    for group in ("", *tops, *failed):
+        attributes = read_attributes(storage, group)
+        if attributes is not None:
+            found[group] = hashlib.sha256(group_metadata(attributes)).hexdigest()
+    return found
 
 
 def index_bytes(index: Index) -> bytes:
     """Return an index as the content of its file."""
-    content = {"format": FORMAT, "stamps": dict(index.stamps), "markers": index.markers}
+    content = {
+        "format": FORMAT,
+        "stamps": dict(index.stamps),
+        "markers": index.markers,
+        "groups": dict(index.groups),
+    }
     return json.dumps({**content, "digest": digest_of(content)}, sort_keys=True, separators=(",", ":")).encode()
 
 
 def parse_index(content: bytes) -> Index | None:
-    """Return the index in the content of its file; None where it is damaged."""
+    """Return the index in the content of its file; None where it is damaged, or of another form."""
     try:
         found = json.loads(content)
         digest = found.pop("digest")
         if found["format"] != FORMAT or digest != digest_of(found):
             return None
-        return Index(found["stamps"], found["markers"])
+        index = Index(dict(found["stamps"]), dict(found["markers"]), dict(found["groups"]))
+        summaries = [summary for videos in index.markers.values() for summary in videos.values()]
+        whole = all(type(each["bytes"]) is int and isinstance(each["marker"], str) for each in summaries)
+        return index if whole and all(isinstance(each, str) for each in index.groups.values()) else None
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
 

@@ -88,6 +88,16 @@ def read_attributes(storage: Storage, group: str = "") -> dict[str, Any] | None:
     return attributes
 
 
+def parse_group(content: bytes) -> dict[str, Any] | None:
+    """Return the attributes in a group's `zarr.json` (without their digest); None where it is not what was written."""
+    try:
+        attributes = json.loads(content)["attributes"]
+        del attributes[DIGEST]
+        return attributes if content == group_metadata(attributes) else None
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def place(storage: Storage, key: str) -> str:
     """Return where a key lies, as errors name it."""
     return "/".join(part for part in (str(storage.location).rstrip("/"), key) if part)

@@ -36,22 +36,27 @@ Reader = TypeVar("Reader", bound="StoreReader")
 
 
 class StoreReader:
-    """A store in a folder, or packed into a zip file."""
+    """A store in a folder, packed into a zip file, or behind a URL."""
 
-    def __init__(self, storage: Storage, root: Mapping[str, Any], stream: str | None = None) -> None:
+    def __init__(
+        self, storage: Storage, root: Mapping[str, Any], stream: str | None = None, *, copy_of: str | None = None
+    ) -> None:
         """Use `open` instead."""
-        self._storage, self._root, self._stream = storage, dict(root), stream
+        self._storage, self._root, self._stream, self._copy_of = storage, dict(root), stream, copy_of
         self._markers: dict[tuple[str, str], dict[str, Any]] = {}
         self._known: Index | None = None
 
     @classmethod
-    def open(cls: type[Reader], location: Path | str, stream: str | None = None) -> Reader:
+    def open(
+        cls: type[Reader], location: Path | str, stream: str | None = None, *, copy_of: str | None = None
+    ) -> Reader:
         """Return the store at `location`.
 
         Args:
-            location: its folder or zip file.
+            location: its folder, zip file or URL.
             stream: which encoders' features `image`, `audio` and `text` are to be, by the name that they were
                 extracted under; None: those extracted under no name.
+            copy_of: the URL that users know it by, where `location` is a copy in the cache.
 
         Raises:
             StoreError: there is none, it is of another format, its metadata is damaged, or it has no such stream.
@@ -59,10 +64,12 @@ class StoreReader:
         storage = open_storage(location)
         if storage is None:
             raise StoreError(str(location), fault="there is no feature store", remedy=_HOW_TO_GET_ONE)
-        return cls.from_storage(storage, stream)
+        return cls.from_storage(storage, stream, copy_of=copy_of)
 
     @classmethod
-    def from_storage(cls: type[Reader], storage: Storage, stream: str | None = None) -> Reader:
+    def from_storage(
+        cls: type[Reader], storage: Storage, stream: str | None = None, *, copy_of: str | None = None
+    ) -> Reader:
         """Return the store whose files these are; else as `open`."""
         root = read_attributes(storage)
         if root is None:
@@ -76,12 +83,12 @@ class StoreReader:
             )
         if stream is not None:
             require_stream(storage.location, root, stream)
-        return cls(storage, root, stream)
+        return cls(storage, root, stream, copy_of=copy_of)
 
     @property
     def location(self) -> Path | str:
         """Where it lies, as the user calls it."""
-        return self._storage.location
+        return self._copy_of or self._storage.location
 
     @property
     def storage(self) -> Storage:

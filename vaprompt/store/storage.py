@@ -1,4 +1,4 @@
-"""Where a store's files lie: in a folder or in one zip file. Everything else of the store asks for them by key.
+"""Where a store's files lie: in a folder, in one zip file, or behind a URL (remote.py); all else asks for them by key.
 
 A key is a path below the store's root with `/` between its parts, such as `image/video1/embedding/c/0/0`. Whatever a
 key or a file in the store says, nothing outside the root is read: parts are checked, and no symbolic link is followed.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from vaprompt.errors import StoreError
+from vaprompt.store.urls import local_path
 
 MOST_METADATA = 2**26
 """Bytes of the largest metadata file that is read; a marker of a day of video has less than a tenth of it."""
@@ -64,12 +65,16 @@ class Storage(Protocol):
 
 
 def open_storage(location: Path | str) -> Storage | None:
-    """Return the storage at a location; None where nothing is there.
+    """Return the storage at a location, a path or a URL; None where nothing is there.
 
     Raises:
-        StoreError: what is there is neither a folder nor a zip file.
+        StoreError: what is there is neither a folder nor a zip file, or the URL cannot be read.
     """
-    path = Path(location)
+    path = local_path(location)
+    if path is None:
+        from vaprompt.store.remote import open_remote  # it needs the index, which needs this module
+
+        return open_remote(str(location))
     if path.is_dir():
         return Folder(path)
     if path.is_file():
@@ -96,8 +101,7 @@ class Folder:
         path = self._below(key)
         try:
             size = _plain_size(path)
-            if size > most:
-                raise _too_large(path, size, most)
+            require_small(path, size, most)
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path for each chunk would cost more
                 return file.read(size)
         except (FileNotFoundError, NotADirectoryError):
@@ -141,7 +145,7 @@ class Folder:
     def _below(self, key: str) -> str:
         """Return a key's path, none of whose parts leads elsewhere."""
         path = str(self._root)
-        for part in _parts(key, self._root):
+        for part in key_parts(key, self._root):
             path = f"{path}{os.sep}{part}"
             if path in self._folders:
                 continue
@@ -181,7 +185,7 @@ class Zip:
             if not plain or entry.compress_size != entry.file_size or entry.filename in self._entries:
                 fault = f"holds the entry '{entry.filename[:80]}' compressed, encrypted or twice"
                 raise StoreError(path, fault=fault, remedy="pack the store again with: vaprompt store pack")
-            _parts(entry.filename, path)
+            key_parts(entry.filename, path)
             self._entries[entry.filename] = entry
         self._children: dict[str, set[str]] = {}
         for name in self._entries:
@@ -199,8 +203,7 @@ class Zip:
         entry = self._entries.get(key)
         if entry is None:
             raise FileNotFoundError(f"{self._path}/{key}")
-        if entry.file_size > most:
-            raise _too_large(f"{self._path}/{key}", entry.file_size, most)
+        require_small(f"{self._path}/{key}", entry.file_size, most)
         try:
             with self._lock:  # one file handle for all threads
                 return self._zip.read(entry)
@@ -230,7 +233,12 @@ class Zip:
         return 0
 
 
-def _parts(key: str, where: Path) -> list[str]:
+def key_parts(key: str, where: Path | str) -> list[str]:
+    """Return the parts of a key.
+
+    Raises:
+        StoreError: they could lead out of the store at `where`.
+    """
     parts = key.split("/") if key else []
     if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
         raise StoreError(
@@ -263,8 +271,14 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
             raise _no_file(entry.path)
 
 
-def _too_large(path: str, size: int, most: int) -> StoreError:
-    return StoreError(path, fault=f"has {size} bytes, more than {most}", remedy="do not trust this store")
+def require_small(path: Path | str, size: int, most: int) -> None:
+    """Check that a file has not more bytes than it may.
+
+    Raises:
+        StoreError: it has.
+    """
+    if size > most:
+        raise StoreError(path, fault=f"has {size} bytes, more than {most}", remedy="do not trust this store")
 
 
 def _no_file(path: str) -> StoreError:

@@ -6,8 +6,9 @@ Whatever is killed, whenever: the store holds a video's stream whole and with it
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,15 @@ from zarr.codecs import Crc32cCodec
 
 from vaprompt.errors import TargetError
 from vaprompt.store.aside import put_in_place, workplace
-from vaprompt.store.layout import GROUP_FILE, sync_folder, sync_tree, writable, write_attributes
+from vaprompt.store.layout import (
+    GROUP_FILE,
+    group_metadata,
+    sync_folder,
+    sync_tree,
+    writable,
+    write_attributes,
+    write_file,
+)
 from vaprompt.store.leases import Leases, present
 
 CHUNK_BYTES = 2**20
@@ -96,8 +105,42 @@ class GroupWriter:
         with self._writing():
             for column in self._columns.values():
                 column.finish()
+        self._put_in_place(lambda: group_metadata({**marker, "status": "done", "files": _digests(self._aside)}))
+
+    def copy(self, file: str, content: bytes) -> None:
+        """Add a file as it is in another store; `file` is its path in the group.
+
+        Raises:
+            TargetError: the disk is full, or another fault in writing.
+        """
+        with self._writing():
+            target = self._aside / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+
+    def link(self, file: str, other: Path) -> bool:
+        """Add a file that another store on the same disk has, without copying it; say whether that could be done."""
+        target = self._aside / file
+        with self._writing():
+            target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(other, target, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
+
+    def publish_copy(self, metadata: bytes) -> None:
+        """Put a group of copied files in place, with the `zarr.json` that it has in the other store.
+
+        Raises:
+            TargetError: the disk is full, or another fault in writing.
+        """
+        self._put_in_place(lambda: metadata)
+
+    def _put_in_place(self, metadata: Callable[[], bytes]) -> None:
+        with self._writing():
             sync_tree(self._aside)
-            write_attributes(self._aside, {**marker, "status": "done", "files": _digests(self._aside)})
+            write_file(self._aside / GROUP_FILE, metadata())
             self._leases.require_alive()
             self._place.parent.mkdir(exist_ok=True)
             put_in_place(self._aside, self._place, self._work)

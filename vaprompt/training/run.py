@@ -25,6 +25,7 @@ from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.recipes import without_none, write_recipe
 from vaprompt.regions import prototypes
 from vaprompt.store import FeatureStore
+from vaprompt.store.cache import open_store
 from vaprompt.training.checkpoint import TrainingState, load_state, save_state, save_weights
 from vaprompt.training.data import ResidentSplit, load_split
 from vaprompt.training.loop import train_epoch, validate
@@ -58,7 +59,7 @@ class TrainResult:
 
 
 def train(
-    store: Path | FeatureStore,
+    store: Path | str | FeatureStore,
     recipe: TrainRecipe,
     run: Path,
     *,
@@ -74,7 +75,7 @@ def train(
     weights of an undisturbed one. A complete run of the same recipe and store is left as it is.
 
     Args:
-        store: a feature store with a training split and the one named by `stopping`, as a folder, or opened with
+        store: a feature store with a training split and the one named by `stopping`: its path or URL, or opened with
             the recipe's stream.
         recipe: the training recipe.
         run: folder to write; created.
@@ -93,7 +94,7 @@ def train(
     device = pick_device(device)
     if seed is not None:
         recipe = recipe.model_copy(update={"seed": seed})
-    source = store if isinstance(store, FeatureStore) else FeatureStore.open(store, recipe.stream)
+    source = store if isinstance(store, FeatureStore) else open_store(store, progress, recipe.stream)
     facts = _facts(source, recipe, device, stopping)
     notes = _notes(source, recipe)
     if (run / FACTS).exists():

@@ -1,0 +1,144 @@
+"""Copies of remote stores: nothing is fetched twice, and nobody is in anybody's way."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Front, web_server
+from tests.store.stores import add, filled
+from vaprompt.errors import StoreError, UnreachableError
+from vaprompt.progress import Silent
+from vaprompt.store import FeatureStore
+from vaprompt.store.cache import cache_folder, open_store
+from vaprompt.store.index import INDEX_FILE
+from vaprompt.store.layout import write_attributes
+
+
+class Listening(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture
+def store(tmp_path) -> FeatureStore:
+    made = filled(tmp_path / "s.zarr", {"a": "train", "b": "validation"})
+    made.write_index()
+    return made
+
+
+@pytest.fixture
+def web(store):
+    with web_server(store.path) as front:
+        yield front
+
+
+def paths(front: Front) -> list[str]:
+    return [path.lstrip("/") for _, path in front.asked]
+
+
+def test_the_second_start_reads_nothing_but_the_index(cache, web, store):
+    first = open_store(web.url)
+    assert first.location == web.url
+    assert first.info() == store.info()
+    web.reset()
+    again = open_store(web.url)
+    assert paths(web) == [INDEX_FILE]
+    assert again.image("a").embedding_ND.tobytes() == store.image("a").embedding_ND.tobytes()
+    assert paths(web) == [INDEX_FILE]
+    with pytest.raises(StoreError, match="can only be read"):
+        _ = again.path
+    assert list(cache.glob("stores/*.zarr"))
+
+
+def test_a_path_is_opened_where_it_is(cache, store):
+    for location in (store.path, str(store.path), f"file://{store.path}"):
+        assert open_store(location).path == store.path
+    assert not cache.exists()
+
+
+def test_of_a_changed_store_only_what_changed_is_fetched(cache, web, store):
+    before = open_store(web.url)
+    add(store, "c", "test")
+    write_attributes(store.path / "labels" / "a", {**store.marker("labels", "a"), "split": "test"})
+    (store.path / INDEX_FILE).unlink()
+    store.write_index()
+    web.reset()
+    after = open_store(web.url)
+    assert after.info() == FeatureStore.open(store.path).info()
+    assert not [path for path in paths(web) if path.startswith(("image/a/", "image/b/", "audio/a/"))]
+    assert before.videos() == ["a", "b"]  # whoever reads the older copy goes on with it
+    kept = "image/a/embedding/c/0/0"
+    assert len({(copy / kept).stat().st_ino for copy in cache.glob("stores/*.zarr")}) == 1
+
+
+def test_the_same_store_at_another_place_is_not_fetched_again(cache, web, store, tmp_path):
+    open_store(web.url)
+    shutil.copytree(store.path, tmp_path / "mirror")
+    with web_server(tmp_path / "mirror") as mirror:
+        open_store(mirror.url)
+        assert paths(mirror) == [INDEX_FILE]
+
+
+def test_a_server_that_does_not_answer_is_made_up_for_by_the_copy_and_said(cache, web, quick_retries):
+    web.fault = lambda method, path: 500
+    with pytest.raises(UnreachableError):
+        open_store(web.url)
+    web.reset()
+    open_store(web.url)
+    web.fault = lambda method, path: 500
+    heard = Listening()
+    assert open_store(web.url, heard).videos() == ["a", "b"]
+    assert "using the copy that was fetched before" in heard.said[0]
+    web.fault = lambda method, path: 403  # who may not read it any more shall not
+    with pytest.raises(StoreError, match="no rights"):
+        open_store(web.url)
+
+
+def test_what_was_removed_from_a_copy_by_hand_is_fetched_again(cache, web):
+    open_store(web.url)
+    (copy,) = cache.glob("stores/*.zarr")
+    shutil.rmtree(copy / "image" / "a")
+    web.reset()
+    assert len(open_store(web.url).image("a").frame_N) == 30
+    assert not [path for path in paths(web) if path.startswith("image/b/")]
+
+
+def test_two_processes_fill_the_cache_at_once(cache, web, store):
+    web.delay = 0.01
+    program = (
+        "import sys; from vaprompt.store.cache import open_store; "
+        "print(len(open_store(sys.argv[1]).image('b').frame_N))"
+    )
+    environment = {**os.environ, "VAPROMPT_CACHE": str(cache)}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, web.url],
+            env=environment,
+            cwd=Path(__file__).parents[2],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]
+    assert [process.communicate(timeout=60) for process in both] == [("30\n", "")] * 2
+    chunks = [path for path in paths(web) if "/c/" in path]
+    assert sorted(chunks) == sorted(set(chunks))
+
+
+def test_the_cache_lies_where_the_user_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("VAPROMPT_CACHE", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+    monkeypatch.delenv("VAPROMPT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "vaprompt"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "vaprompt"

@@ -1,0 +1,144 @@
+"""Local copies of remote stores, by what is in them: the second start reads nothing from afar but the index.
+
+`stores/DIGEST.zarr` is a store whose groups have that digest together, wherever it came from; it is filled once and
+then never changed, so that several processes can fill and read at the same time. What two copies share is stored once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from vaprompt.errors import StoreError, UnreachableError
+from vaprompt.files import make_folder, write_json
+from vaprompt.progress import SILENT, Progress
+from vaprompt.store.feature_store import FeatureStore
+from vaprompt.store.groups import content_digest, digests, known_index
+from vaprompt.store.remote import Remote
+from vaprompt.store.storage import Folder
+from vaprompt.store.transfer import index_of, pull, pull_into, push, require_pushable
+from vaprompt.store.urls import local_path, shown
+
+VARIABLE = "VAPROMPT_CACHE"
+
+
+def cache_folder() -> Path:
+    """Return where copies are kept: VAPROMPT_CACHE, or `vaprompt` in XDG_CACHE_HOME, which is ~/.cache by default."""
+    own = os.environ.get(VARIABLE)
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaprompt"
+
+
+def open_store(location: Path | str, progress: Progress = SILENT, stream: str | None = None) -> FeatureStore:
+    """Return the store at a location, to read all of it: of a URL, its copy in the cache, filled where that is needed.
+
+    Where the server does not answer, the latest copy is used, and it is said so.
+
+    Raises:
+        StoreError: there is no store, or it is damaged or half there.
+        UnreachableError: the server does not answer, and there is no copy.
+        TargetError: the cache cannot be written.
+    """
+    path = local_path(location)
+    if path is not None:
+        return FeatureStore.open(path, stream)
+    url = shown(str(location))
+    stores = cache_folder() / "stores"
+    try:
+        remote = Remote(str(location))
+        index = remote.index()
+        if index is None:  # whoever opens it says what is wrong, or there is a bucket without an index
+            index = index_of(FeatureStore.open(location))
+    except UnreachableError as error:
+        folder = _latest(stores, url)
+        if folder is None:
+            raise
+        progress.say(f"{error}; using the copy that was fetched before, {folder}")
+        return FeatureStore.open(folder, stream, copy_of=url)
+    wanted = digests(index, url)
+    folder = stores / f"{content_digest(wanted)}.zarr"
+    if not _holds(folder, wanted):
+        make_folder(stores)
+        with _alone(folder.with_suffix(".lock"), progress):
+            if not _holds(folder, wanted):
+                others = [other for other in stores.glob("*.zarr") if other != folder]
+                pull_into(folder, FeatureStore.open(location), index, lenders=others, progress=progress)
+    # Says which copies are of this URL, the latest being the one that was used last.
+    write_json(stores / _record(url), {"url": url, "copy": folder.name})
+    return FeatureStore.open(folder, stream, copy_of=url)
+
+
+@contextmanager
+def written_at(location: Path | str, progress: Progress = SILENT) -> Iterator[Path]:
+    """Yield the folder to write a store into that belongs at `location`, and push it where that is a URL.
+
+    The folder is then one in the cache, brought up to date first, so that nothing is made again that is there. It
+    stays, so that a later call has little to bring over.
+
+    Raises:
+        StoreError: no store can be written there, or there is a damaged one.
+        UnreachableError: the server does not answer.
+        TargetError: the cache cannot be written.
+    """
+    path = local_path(location)
+    if path is not None:
+        yield path
+        return
+    url = str(location)
+    require_pushable(url)
+    folder = cache_folder() / "staging" / f"{_name(shown(url))}.zarr"
+    make_folder(folder.parent)
+    with _alone(folder.with_suffix(".lock"), progress):
+        if not Remote(url).untouched():
+            pull(url, folder, progress=progress)
+        yield folder
+        try:
+            push(folder, url, progress=progress)
+        except StoreError as error:
+            remedy = (
+                f"nothing is lost: mend that, and run the same again, or: vaprompt store push {folder} {shown(url)}"
+            )
+            raise StoreError(error.where, fault=error.fault, remedy=remedy) from None
+
+
+def _holds(folder: Path, wanted: Mapping[str, str]) -> bool:
+    """Say whether a copy is complete, even if somebody removed parts of it by hand."""
+    try:
+        return folder.is_dir() and digests(known_index(Folder(folder)), str(folder)) == wanted
+    except StoreError:
+        return False
+
+
+def _record(url: str) -> str:
+    return f"{_name(url)}.json"
+
+
+def _name(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def _latest(stores: Path, url: str) -> Path | None:
+    try:
+        name = json.loads((stores / _record(url)).read_text(encoding="utf-8"))["copy"]
+        folder = stores / Path(name).name
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return folder if folder.is_dir() else None
+
+
+@contextmanager
+def _alone(lock: Path, progress: Progress) -> Iterator[None]:
+    """Wait until no other process fills the same copy; the system lets go of the lock of one that dies."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.say(f"waiting for another process that fills {lock.with_suffix('.zarr')}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,153 @@
+"""The groups that a store is made of, whatever its streams: what is copied when a store is, byte for byte.
+
+A group is its `zarr.json` and, where that lists any, its files. Two groups with the same digest of their `zarr.json`
+are the same, since it holds the digests of all the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vaprompt.errors import StoreError
+from vaprompt.store.index import Index, build_index, other_groups, read_index
+from vaprompt.store.layout import (
+    FAILED,
+    GROUP_FILE,
+    checked_name,
+    damaged,
+    group_metadata,
+    joined,
+    place,
+    read_attributes,
+)
+from vaprompt.store.storage import Storage, key_parts
+from vaprompt.store.streams import kind_of
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group of a store."""
+
+    key: str
+    """Its path below the root, which itself is the empty one."""
+    attributes: Mapping[str, Any]
+
+    @property
+    def metadata(self) -> bytes:
+        """Its `zarr.json`."""
+        return group_metadata(self.attributes)
+
+    @property
+    def files(self) -> Mapping[str, Mapping[str, Any]]:
+        """`bytes` and `sha256` of each file, by its path in the group; none where it is only attributes."""
+        files: Mapping[str, Mapping[str, Any]] = self.attributes.get("files", {})
+        return files
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all its files."""
+        return sum(facts["bytes"] for facts in self.files.values())
+
+
+def read_group(storage: Storage, key: str) -> Group | None:
+    """Return a group, if it is there and published; what its marker lists stays within it.
+
+    Raises:
+        StoreError: its marker is damaged, or could lead elsewhere.
+    """
+    attributes = read_attributes(storage, key)
+    if attributes is None or ("status" in attributes and attributes["status"] != "done"):
+        return None
+    files = attributes.get("files", {})
+    where = place(storage, joined(key, GROUP_FILE))
+    if not isinstance(files, dict) or not all(_is_file(facts) for facts in files.values()):
+        raise damaged(where, "lists its files in another form", place(storage, key))
+    for file in files:
+        if not file or file == GROUP_FILE or any(part.startswith(".") for part in key_parts(file, where)):
+            raise StoreError(where, fault=f"lists a file '{file[:80]}'", remedy="do not trust this store")
+    return Group(key, attributes)
+
+
+def read_file(storage: Storage, group: Group, file: str) -> bytes:
+    """Return one of a group's files, with the digest that its marker says.
+
+    Raises:
+        StoreError: it is missing or not what was written.
+    """
+    facts, key = group.files[file], joined(group.key, file)
+    try:
+        # Its length is known, and so no more is read: over a network, asking for it would double the requests.
+        content = storage.read(key, facts["bytes"])
+    except FileNotFoundError:
+        raise damaged(place(storage, key), "is missing", place(storage, group.key)) from None
+    if len(content) != facts["bytes"]:
+        fault = f"has {len(content)} bytes instead of {facts['bytes']}"
+        raise damaged(place(storage, key), fault, place(storage, group.key))
+    if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+        raise damaged(place(storage, key), "is not what was written", place(storage, group.key))
+    return content
+
+
+def digests(index: Index, where: str) -> dict[str, str]:
+    """Return the SHA-256 of the `zarr.json` of every group in an index, by key, with names that stay within a store.
+
+    Raises:
+        StoreError: a name is none of a store's.
+    """
+    found = dict(index.groups)
+    for stream, videos in index.markers.items():
+        found |= {joined(stream, video): str(summary["marker"]) for video, summary in videos.items()}
+    for key in found:
+        parts = key.split("/") if key else []
+        if len(parts) > 2:
+            raise StoreError(where, fault=f"lists a group '{key[:80]}'", remedy="do not trust this store")
+        for part in parts:
+            checked_name(part, where)
+    return found
+
+
+def fresh_index(storage: Storage) -> Index:
+    """Return the index of a store from its groups alone, whatever its own index says.
+
+    Raises:
+        StoreError: a group is damaged.
+    """
+    return build_index(storage)
+
+
+def known_index(storage: Storage) -> Index:
+    """Return a store's index, its own where that tells of the present state.
+
+    Raises:
+        StoreError: a group is damaged.
+    """
+    found = read_index(storage)
+    return found if found is not None and found.groups == other_groups(storage) else fresh_index(storage)
+
+
+def is_failures(key: str) -> bool:
+    """Say whether a group is about videos that could not be extracted."""
+    return kind_of(key.partition("/")[0]) == FAILED
+
+
+def content_digest(found: Mapping[str, str]) -> str:
+    """Return one digest for all of a store's groups: that of what is in it, wherever it lies."""
+    text = json.dumps(found, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_file(facts: object) -> bool:
+    return (
+        isinstance(facts, dict)
+        and type(facts.get("bytes")) is int
+        and facts["bytes"] >= 0
+        and isinstance(facts.get("sha256"), str)
+        and _SHA256.fullmatch(facts["sha256"]) is not None
+    )

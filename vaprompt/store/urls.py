@@ -1,0 +1,60 @@
+"""Where a store can be: a path, or a URL of a scheme that is known here. What is shown of a URL holds no secret."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from vaprompt.errors import StoreError
+
+SCHEMES = ("s3", "gs", "hf", "https", "http", "file")
+WEB = ("https", "http")
+"""Schemes that can be read only, and not listed."""
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def scheme_of(location: Path | str) -> str | None:
+    """Return the scheme of a URL, in small letters; None for a path.
+
+    Raises:
+        StoreError: it is a URL of a scheme that is not known here.
+    """
+    found = _URL.match(location) if isinstance(location, str) else None
+    if found is None:
+        return None
+    scheme = found[1].lower()
+    if scheme not in SCHEMES:
+        allowed = ", ".join(f"{name}://" for name in SCHEMES)
+        raise StoreError(
+            shown(str(location)), fault=f"'{scheme}://' is no place for a store", remedy=f"use a path, or {allowed}"
+        )
+    return scheme
+
+
+def local_path(location: Path | str) -> Path | None:
+    """Return the path that a location is, or that a `file://` URL names; None where it is on a network.
+
+    Raises:
+        StoreError: the URL cannot be understood.
+    """
+    scheme = scheme_of(location)
+    if scheme is None:
+        return Path(location)
+    if scheme != "file":
+        return None
+    parts = urlsplit(str(location))
+    if parts.netloc not in ("", "localhost"):
+        raise StoreError(shown(str(location)), fault="names another machine", remedy="write file:///FOLDER")
+    return Path(unquote(parts.path))
+
+
+def shown(url: str) -> str:
+    """Return a URL without user, password, query and fragment, as it may stand in messages and files."""
+    found = _URL.match(url)
+    if found is None:
+        return url
+    rest = re.split(r"[?#]", url[found.end() :], maxsplit=1)[0]
+    host, slash, path = rest.partition("/")
+    return f"{found[1].lower()}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/")
