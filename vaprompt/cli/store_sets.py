@@ -18,7 +18,7 @@ IntoOption = Annotated[Path, typer.Option("--into", metavar="STORE", help="The f
 
 
 def merge(
-    stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Two or more feature stores.")],
+    stores: Annotated[list[Path], typer.Argument(metavar="STORE", help="Two or more feature stores.")],
     into: IntoOption,
     prefer: Annotated[
         Path | None, typer.Option(metavar="STORE", help="The one whose content counts where contents differ.")
