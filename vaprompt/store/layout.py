@@ -31,6 +31,8 @@ DIGEST = "digest"
 """Attribute of every group: the SHA-256 of the others, so that a changed bit in them is noticed too."""
 ASIDE = ".aside"
 """Hidden folder in the store where a video is written before it is published by rename."""
+UNFINISHED = ".unfinished"
+"""Hidden file in a store that is being copied; it goes when all is there."""
 FAILED = "failed"
 TEXT = "text"
 
