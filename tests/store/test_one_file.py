@@ -17,6 +17,7 @@ import zarr
 
 from tests.store.stores import content, filled, several
 from vaprompt.errors import StoreError, TargetError
+from vaprompt.files import held
 from vaprompt.store import FeatureStore
 from vaprompt.store.layout import group_metadata
 from vaprompt.store.sharing.hdf5 import export, import_
@@ -139,8 +140,10 @@ def test_a_killed_call_leaves_nothing_that_looks_whole_and_the_next_finishes(tmp
     assert not list(tmp_path.glob(".s*"))
     target = tmp_path / "back.zarr"
     kill("folder", back, tmp_path / name, target, 31)  # of 32, so that a few groups are in place
-    with pytest.raises(StoreError, match="no feature store"):
+    with pytest.raises(StoreError, match="copying it was not finished"):
         FeatureStore.open(target)
+    with held(target), pytest.raises(TargetError, match="another process is writing into it"):
+        back(tmp_path / name, target)
     before = {marker: marker.stat().st_mtime_ns for marker in target.glob("*/*/zarr.json")}
     assert 2 <= len(before) < 6
     back(tmp_path / name, target)

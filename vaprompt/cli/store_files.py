@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from vaprompt.cli.options import JsonOption
+from vaprompt.cli.options import JsonOption, StoreArgument
 
-StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="A feature store: its folder or zip file.")]
 NewStoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="The folder to write; not there yet.")]
 PackedArgument = Annotated[Path, typer.Argument(metavar="OUT.zarr.zip", help="The packed store.")]
 Hdf5Argument = Annotated[Path, typer.Argument(metavar="OUT.h5", help="The HDF5 file.")]
@@ -24,9 +23,10 @@ def pack(store: StoreArgument, out: PackedArgument, as_json: JsonOption = False)
     """
     from vaprompt.cli.progress import progress
     from vaprompt.store.sharing.packed import pack as run_pack
+    from vaprompt.store.urls import shown
 
     run_pack(store, out, progress=progress())
-    _tell({"store": store, "file": out, "bytes": out.stat().st_size}, out, as_json)
+    _tell({"store": shown(store), "file": out, "bytes": out.stat().st_size}, out, as_json)
 
 
 def unpack(file: PackedArgument, store: NewStoreArgument, as_json: JsonOption = False) -> None:
@@ -52,9 +52,10 @@ def export(store: StoreArgument, out: Hdf5Argument, as_json: JsonOption = False)
     """
     from vaprompt.cli.progress import progress
     from vaprompt.store.sharing.hdf5 import export as run_export
+    from vaprompt.store.urls import shown
 
     run_export(store, out, progress=progress())
-    _tell({"store": store, "file": out, "bytes": out.stat().st_size}, out, as_json)
+    _tell({"store": shown(store), "file": out, "bytes": out.stat().st_size}, out, as_json)
 
 
 def import_(file: Hdf5Argument, store: NewStoreArgument, as_json: JsonOption = False) -> None:

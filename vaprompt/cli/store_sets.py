@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaprompt.cli.options import JsonOption
+from vaprompt.cli.options import PLACES, JsonOption, StoreArgument
 from vaprompt.errors import StoreError
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ IntoOption = Annotated[Path, typer.Option("--into", metavar="STORE", help="The f
 
 
 def merge(
-    stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Two or more feature stores.")],
+    stores: Annotated[list[str], typer.Argument(metavar="STORE", help="Two or more feature stores.")],
     into: IntoOption,
     prefer: Annotated[
-        Path | None, typer.Option(metavar="STORE", help="The one whose content counts where contents differ.")
+        str | None, typer.Option(metavar="STORE", help="The one whose content counts where contents differ.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,7 +39,7 @@ def merge(
 
 
 def subset(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="A feature store: its folder or zip file.")],
+    store: StoreArgument,
     into: IntoOption,
     split: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="train, validation or test; may be repeated.")
@@ -61,8 +61,8 @@ def subset(
 
 
 def diff(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A feature store: its folder or zip file.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    a: Annotated[str, typer.Argument(metavar="A", help=f"A feature store: {PLACES}.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
     as_json: JsonOption = False,
 ) -> None:
     """Say in what two stores differ: data set, fingerprints, videos, their content by stream, prompts.

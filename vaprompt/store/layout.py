@@ -34,6 +34,8 @@ ASIDE = ".aside"
 """Hidden folder in the store where a video is written before it is published by rename."""
 LEASES = ".leases"
 """Hidden folder in the store, there only while somebody writes, that says who works on what."""
+UNFINISHED = ".unfinished"
+"""Hidden file in a store that is being copied; it goes when all is there."""
 FAILED = "failed"
 TEXT = "text"
 

@@ -19,6 +19,7 @@ from vaprompt.store.layout import (
     SPLITS,
     STREAMS,
     TEXT,
+    UNFINISHED,
     Stream,
     checked_name,
     damaged,
@@ -72,6 +73,9 @@ class StoreReader:
     ) -> Reader:
         """Return the store whose files these are; else as `open`."""
         root = read_attributes(storage)
+        if root is None and storage.size(UNFINISHED) is not None:
+            fault = "holds no feature store yet, as copying it was not finished"
+            raise StoreError(str(storage.location), fault=fault, remedy="run the command again that copied it")
         if root is None:
             raise StoreError(str(storage.location), fault="holds no feature store", remedy=_HOW_TO_GET_ONE)
         if root.get("format") != FORMAT:

@@ -20,6 +20,7 @@ from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.layout import (
     ASIDE,
     GROUP_FILE,
+    UNFINISHED,
     read_attributes,
     sync_folder,
     sync_tree,
@@ -30,8 +31,6 @@ from vaprompt.store.layout import (
 from vaprompt.store.sharing.contents import Group, contents, is_same, verified_files
 from vaprompt.store.storage import Folder
 
-UNFINISHED = ".unfinished"
-"""Hidden file in a store that is being copied; it goes when all is there."""
 MEGABYTE = 10**6
 WRITERS = 4
 
