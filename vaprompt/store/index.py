@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vaprompt.store.attributes import summary_faults
 from vaprompt.store.layout import FORMAT, GROUP_FILE, digest_of, joined, read_attributes
 from vaprompt.store.storage import Storage
 
@@ -69,7 +70,14 @@ def parse_index(content: bytes) -> Index | None:
         digest = found.pop("digest")
         if found["format"] != FORMAT or digest != digest_of(found):
             return None
-        return Index(found["stamps"], found["markers"])
+        stamps, markers = found["stamps"], found["markers"]
+        if not all(stamp is None or type(stamp) is int for stamp in stamps.values()) or any(
+            type(one["bytes"]) is not int or any(summary_faults(stream, one))
+            for stream, videos in markers.items()
+            for one in videos.values()
+        ):
+            return None
+        return Index(stamps, markers)
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
 
