@@ -14,7 +14,7 @@ def test_a_store_is_plain_zarr(tmp_path):
     store = filled(tmp_path / "s.zarr", {"video1": "train", "video2": "test"}, frames=9)
     store.write_text({"a face": np.arange(4, dtype=np.float32)}, {"model": "m"})
     store.record_failure("video3", "why")
-    with store.exclusive():  # as extract does: what was aside is cleared away
+    with store.writing():  # as extract does: what was aside is cleared away
         pass
 
     root = zarr.open_group(str(store.path), mode="r")

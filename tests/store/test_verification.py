@@ -32,7 +32,7 @@ def whole(tmp_path_factory) -> Path:
         writer.publish({"split": "train", "notes": [], "counts": counts})
     store.write_text({"a face": np.ones(4, np.float32), "a smile": np.zeros(4, np.float32)}, {"model": "m"})
     store.record_failure("d", "d.mp4: is cut off; copy it again")
-    with store.exclusive():
+    with store.writing():
         pass
     store.write_index()
     return store.path

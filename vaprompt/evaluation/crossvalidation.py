@@ -45,14 +45,14 @@ class FoldedStore(FeatureStore):
     part: Mapping[str, str]
 
     @classmethod
-    def of(cls, path: Path, part: Mapping[str, str]) -> FoldedStore:
-        """Open the store in `path` with `part`, from each video that a training sees to `train` or `stopping`.
+    def of(cls, path: Path, part: Mapping[str, str], stream: str | None = None) -> FoldedStore:
+        """Open a stream of the store in `path` with `part`, from each video that a training sees to its part.
 
         Raises:
             StoreError: the store cannot be opened.
         """
-        source = FeatureStore.open(path)
-        store = cls(source.storage, source._root)
+        source = FeatureStore.open(path, stream)
+        store = cls(source.storage, source._root, stream)
         store.part = part
         return store
 
@@ -90,7 +90,7 @@ def cross_validate(
         TargetError: `out` cannot be written.
     """
     device = pick_device(device)
-    source = FeatureStore.open(store)
+    source = FeatureStore.open(store, recipe.stream)
     parts = assign_folds(source, folds)
     judged: list[Judged] = []
     found: list[dict[str, Any]] = []
@@ -100,7 +100,7 @@ def cross_validate(
         training = sorted({name for names in parts for name in names} - {*held_out, *stopping})
         part = dict.fromkeys(training, "train") | dict.fromkeys(stopping, STOPPING)
         folder = out / f"fold{index + 1}"
-        folded = FoldedStore.of(store, part)
+        folded = FoldedStore.of(store, part, recipe.stream)
         trained = train(folded, recipe, folder, device=device, stopping=STOPPING, progress=progress)
         member = Member(load_run(folder, device), folded)
         videos = judge_split([member], held_out, every, f"scoring fold {index + 1} of {folds}", progress)

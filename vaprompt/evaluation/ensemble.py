@@ -37,7 +37,7 @@ def load_members(runs: Sequence[Path], store: Path | None, device: str) -> list[
     members = []
     for path in runs:
         run = load_run(path, device)
-        source = FeatureStore.open(store or Path(run.facts["store"]["path"]))
+        source = FeatureStore.open(store or Path(run.facts["store"]["path"]), run.recipe.stream)
         require_same_features(source, run)
         members.append(Member(run, source))
     return members

@@ -21,10 +21,11 @@ from vaprompt.datasets.base import Annotation, Dataset, Labels, Video
 from vaprompt.encoders.base import AudioEncoder, ImageEncoder
 from vaprompt.encoders.registry import audio_encoder, image_encoder
 from vaprompt.errors import AnnotationError, DatasetError, MediaError
+from vaprompt.extraction.claims import Claims
 from vaprompt.extraction.encode_media import audio_batches, encode_pictures, image_batches, known_times, sound_notes
 from vaprompt.extraction.fingerprints import stream_fingerprints
 from vaprompt.extraction.pictures import face_pictures
-from vaprompt.extraction.plan import Job, plan, sources
+from vaprompt.extraction.plan import Examiner, Job, Plan, Shard, plan, sources
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.extraction.sources import facts
 from vaprompt.extraction.whose_face import whose_face
@@ -34,7 +35,7 @@ from vaprompt.media.video import frame_times
 from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.features import ImageFeatures
-from vaprompt.store.layout import GROUP_FILE
+from vaprompt.store.leases import PROMPTS, Leases
 
 MAKERS = ("torch", "open_clip_torch", "transformers", "av", "zarr")
 """Packages whose versions are kept with a store, beside our own; they are no part of its fingerprint."""
@@ -51,8 +52,12 @@ class ExtractionReport:
     """Extracted now."""
     skipped: list[str] = field(default_factory=list)
     """Whole in the store already."""
+    elsewhere: list[str] = field(default_factory=list)
+    """Extracted meanwhile by another writer of the store."""
     failed: dict[str, str] = field(default_factory=dict)
     """The reason for each video that could not be extracted; the next run tries again."""
+    changed: dict[str, str] = field(default_factory=dict)
+    """How the sources of videos have changed that are in the store as they were before; `refresh` makes them again."""
     notes: dict[str, list[str]] = field(default_factory=dict)
     """Remarks on videos that were extracted now or before."""
 
@@ -64,11 +69,17 @@ def extract(
     *,
     device: str = "cpu",
     limit: int | None = None,
+    shard: Shard | None = None,
+    stream: str | None = None,
+    refresh: bool = False,
+    deep: bool = False,
     progress: Progress = SILENT,
 ) -> ExtractionReport:
     """Bring into the store what it lacks of the data set; a video that fails is recorded, and the others go on.
 
-    Killed at any moment and run again, it ends with what an undisturbed run would have written.
+    Killed at any moment and run again, it ends with what an undisturbed run would have written. Several may run at
+    once, on one machine or on many that share the store's disk: each video is made by one of them, and each of them
+    returns when all of them are done.
 
     Args:
         dataset: the videos.
@@ -76,22 +87,22 @@ def extract(
         store: the store's folder, begun if there is none.
         device: where the networks run, such as `cpu` or `cuda:0`.
         limit: look at the data set's first so many videos only.
+        shard: look at every n-th of them only.
+        stream: keep the features under this name, beside those of other encoders.
+        refresh: make again what was made of sources that have changed since; else it is only reported.
+        deep: look for such changes by digests, also where sizes and modification times are the same.
         progress: told what is being done.
 
     Raises:
         WeightsError: an encoder's weights are not at hand, or do not belong to it.
         DetectorError: faces are to be found, and the detector is not installed.
         FingerprintError: the store there was made by another recipe or of another data set.
-        StoreError: the store is damaged, or being written by another process.
+        StoreError: the store is damaged, or another writer took this one for dead.
         TargetError: the store cannot be written.
     """
     fingerprints = stream_fingerprints(recipe, dataset.faces)
     if dataset.annotations is not None:
         fingerprints["labels"] |= dataset.annotations.fingerprint
-    if (store / GROUP_FILE).exists():
-        there = FeatureStore.open(store)
-        for stream, fingerprint in fingerprints.items():
-            there.require(stream, fingerprint)
     described: dict[str, Any] = {"name": dataset.name, "layout": dataset.layout, "faces": dataset.faces}
     if dataset.label_range is not None:
         described["label_range"] = list(dataset.label_range)
@@ -99,11 +110,13 @@ def extract(
         store,
         dataset=described,
         recipe=recipe.model_dump(mode="json"),
+        stream=stream,
+        fingerprints=fingerprints,
     )
-    with target.exclusive():
-        report = _Extraction(dataset, recipe, target, fingerprints, device, progress).run(limit)
-        target.write_index()
-        return report
+    examiner = Examiner(dataset, target, deep=deep, refresh=refresh)
+    report = _Extraction(examiner, recipe, fingerprints, device, progress).run(limit, shard)
+    target.write_index()
+    return report
 
 
 class _Extraction:
@@ -111,14 +124,14 @@ class _Extraction:
 
     def __init__(
         self,
-        dataset: Dataset,
+        examiner: Examiner,
         recipe: ExtractRecipe,
-        store: FeatureStore,
         fingerprints: Mapping[str, Mapping[str, Any]],
         device: str,
         progress: Progress,
     ) -> None:
-        self._dataset, self._recipe, self._store = dataset, recipe, store
+        self._examiner, self._recipe = examiner, recipe
+        self._dataset, self._store = examiner.dataset, examiner.store
         self._fingerprints, self._device, self._progress = fingerprints, device, progress
         self._found: tuple[Path, FoundFaces] | None = None
 
@@ -134,40 +147,59 @@ class _Extraction:
     def _audio_encoder(self) -> AudioEncoder:
         return audio_encoder(self._recipe.audio, self._device)
 
-    def run(self, limit: int | None) -> ExtractionReport:
-        todo = plan(self._dataset, self._store, limit)
-        self._embed_prompts()
-        report = ExtractionReport(skipped=list(todo.done))
-        if todo.jobs:
-            self._store.record_maker({"vaprompt": __version__, **{name: metadata.version(name) for name in MAKERS}})
-            with self._progress.task("extracting", total=len(todo.jobs), unit="videos") as task:
-                for job in todo.jobs:
-                    self._attempt(job, report, task)
-                    task.advance(1, note=job.video.name)
-        for video in (*report.done, *report.skipped):
+    def run(self, limit: int | None, shard: Shard | None) -> ExtractionReport:
+        todo = plan(self._examiner, limit=limit, shard=shard)
+        report = ExtractionReport(skipped=list(todo.done), changed=dict(todo.changed))
+        # A failure that is recorded still was overcome by a run that was killed before it could say so.
+        overcome = self._store.failed().keys() & set(todo.done)
+        if todo.jobs or overcome or self._missing_prompts():
+            with self._store.writing() as leases:
+                for video in overcome:
+                    self._store.clear_failure(video)
+                self._make(todo, report, leases)
+        for video in (*report.done, *report.elsewhere, *report.skipped):
             notes = self._store.notes(video)
             if notes:
                 report.notes[video] = notes
         return report
 
-    def _embed_prompts(self) -> None:
+    def _make(self, todo: Plan, report: ExtractionReport, leases: Leases) -> None:
+        # Who finds another at the prompts goes on, and looks again in the end.
+        if leases.acquire(PROMPTS):
+            self._embed_prompts()
+            leases.release(PROMPTS)
+        if todo.jobs:
+            self._store.record_maker({"vaprompt": __version__, **{name: metadata.version(name) for name in MAKERS}})
+            with self._progress.task("extracting", total=len(todo.jobs), unit="videos") as task:
+                claims = Claims(todo, self._examiner, leases, task)
+                for job in claims:
+                    self._attempt(job, report, task, claims)
+            report.elsewhere.extend(claims.elsewhere)
+            report.failed.update(claims.failed_elsewhere)
+        with leases.holding(PROMPTS):
+            self._embed_prompts()
+
+    def _missing_prompts(self) -> list[str]:
         known = self._store.text()
-        missing = [text for text in self._recipe.prompts.texts() if text not in known]
+        return [text for text in self._recipe.prompts.texts() if text not in known]
+
+    def _embed_prompts(self) -> None:
+        missing = self._missing_prompts()
         if missing:
             embedding_PD = self._image_encoder.encode_text(missing).numpy()
             self._store.write_text(dict(zip(missing, embedding_PD, strict=True)), self._fingerprints["text"])
 
-    def _attempt(self, job: Job, report: ExtractionReport, task: Task) -> None:
+    def _attempt(self, job: Job, report: ExtractionReport, task: Task, claims: Claims) -> None:
         """Extract one video; what is wrong with its own files is recorded, anything else ends the run."""
         name = job.video.name
         try:
             self._extract(job, task)
         except (MediaError, AnnotationError, DatasetError) as error:
-            self._store.record_failure(name, str(error))
+            claims.failed(job, str(error))
             report.failed[name] = str(error)
             self._progress.say(f"{name} failed: {error}")
         else:
-            self._store.clear_failure(name)
+            claims.finished(job)
             report.done.append(name)
 
     def _extract(self, job: Job, task: Task) -> None:
@@ -175,6 +207,7 @@ class _Extraction:
         media, crops = self._files(video)
         wants_image, wants_labels = "image" in job.streams, "labels" in job.streams
         # First what is cheap: labels that cannot be read or do not fit must not cost an hour of encoding.
+        label_sources = self._sources("labels", video) if wants_labels else {}
         annotated = annotation_of(self._dataset, video) if wants_labels else None
         found = self._find(video, media, task) if wants_image and self._dataset.faces == "detect" else None
         if found is not None:
@@ -191,7 +224,7 @@ class _Extraction:
             self._write_audio(video, media, float(time_F[-1]), task)
         if wants_labels:
             labels, notes = _fitted(annotated, time_F)
-            self._write_labels(video, labels, time_F[: len(labels.valid_F)], notes)
+            self._write_labels(video, labels, time_F[: len(labels.valid_F)], notes, label_sources)
 
     def _files(self, video: Video) -> tuple[Path, Path | None]:
         """Return a video's media file and, where the image stream reads them, its crops."""
@@ -269,13 +302,20 @@ class _Extraction:
                 }
             )
 
-    def _write_labels(self, video: Video, labels: Labels, time_F: Float64[np.ndarray, "F"], notes: list[str]) -> None:
+    def _write_labels(
+        self,
+        video: Video,
+        labels: Labels,
+        time_F: Float64[np.ndarray, "F"],
+        notes: list[str],
+        source: Mapping[str, Any],
+    ) -> None:
         with self._store.writer("labels", video.name, self._fingerprints["labels"]) as writer:
             writer.append(value=labels.value_F2, valid=labels.valid_F, time=time_F)
             writer.publish(
                 {
                     "split": video.split,
-                    "source": self._sources("labels", video),
+                    "source": source,
                     "counts": {
                         "frames": len(time_F),
                         "valid": int(labels.valid_F.sum()),

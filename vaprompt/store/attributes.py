@@ -23,11 +23,16 @@ COUNTS = {
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+def kind_of(folder: str) -> str:
+    """Return what a top-level folder holds, whatever name it was extracted under: `image` for `image.b32`."""
+    return folder.partition(".")[0]
+
+
 def attribute_faults(group: str, attributes: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with a group's attributes, for a group's key such as `image/video1`, or `` for the root."""
     stream, _, video = group.partition("/")
     if not stream:
-        for name in ("dataset", "recipe", "made_by"):
+        for name in ("dataset", "recipe", "made_by", "streams"):
             if not isinstance(attributes.get(name, {}), dict):
                 yield f"gives no {name} but {shown(attributes[name])}"
     elif stream == FAILED:
@@ -35,7 +40,7 @@ def attribute_faults(group: str, attributes: Mapping[str, Any]) -> Iterator[str]
             yield "gives no reason"
     elif not video and not isinstance(attributes.get("fingerprint"), dict):
         yield "has no fingerprint"
-    if stream != FAILED and (video or stream.partition(".")[0] == TEXT) and attributes.get("status") == "done":
+    if stream != FAILED and (video or kind_of(stream) == TEXT) and attributes.get("status") == "done":
         yield from marker_faults(stream, attributes, complete=False)
 
 
@@ -44,7 +49,7 @@ def marker_faults(stream: str, marker: Mapping[str, Any], *, complete: bool = Tr
     files = marker.get("files")
     if not isinstance(files, dict) or not all(_is_file(key, facts) for key, facts in files.items()):
         yield "lists its files in another form"
-    if stream.partition(".")[0] == TEXT:
+    if kind_of(stream) == TEXT:
         if not _are(marker.get("prompts"), str):
             yield "gives no prompts"
     else:
@@ -53,7 +58,7 @@ def marker_faults(stream: str, marker: Mapping[str, Any], *, complete: bool = Tr
 
 def summary_faults(stream: str, summary: Mapping[str, Any], *, complete: bool = False) -> Iterator[str]:
     """Yield what is wrong with what a video's marker says beside its files."""
-    kind = stream.partition(".")[0]
+    kind = kind_of(stream)
     if kind in COUNTS:
         if summary.get("split", None if complete else SPLITS[0]) not in SPLITS:
             yield f"gives the split {shown(summary.get('split'))}, which is none of {', '.join(SPLITS)}"

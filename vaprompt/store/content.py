@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vaprompt.errors import StoreError
-from vaprompt.store.attributes import COUNTS, TEXT
+from vaprompt.store.attributes import COUNTS, TEXT, kind_of
 from vaprompt.store.reading import ArrayForm, arrays_of, read_form
 from vaprompt.store.storage import Storage
 
@@ -21,7 +21,7 @@ ARRAYS: Mapping[str, Mapping[str, tuple[str, int]]] = {
     "labels": {"value": ("float32", 2), "valid": ("bool", 1), "time": ("float64", 1)},
     TEXT: {"embedding": ("float32", 2)},
 }
-"""Stream -> array -> type and number of dimensions."""
+"""Kind of stream -> array -> type and number of dimensions."""
 ASCENDING = {"image": ("frame", "time"), "audio": ("end",), "labels": ("time",)}
 
 EMBEDDING = "embedding"
@@ -37,7 +37,7 @@ def form_faults(storage: Storage, stream: str, group: str, marker: Mapping[str, 
         except StoreError as error:
             yield name, error.fault
             return
-    expected = ARRAYS.get(stream)
+    expected = ARRAYS.get(kind_of(stream))
     if expected is None:
         return
     for name in sorted(expected.keys() - forms.keys()):
@@ -46,7 +46,7 @@ def form_faults(storage: Storage, stream: str, group: str, marker: Mapping[str, 
         if name in forms and (forms[name].dtype.name, len(forms[name].shape)) != (dtype, dimensions):
             found = f"{forms[name].dtype.name} in {len(forms[name].shape)} dimensions"
             yield name, f"is {found} and not {dtype} in {dimensions}"
-    rows = len(marker["prompts"]) if stream == TEXT else marker["counts"][COUNTS[stream][0]]
+    rows = len(marker["prompts"]) if kind_of(stream) == TEXT else marker["counts"][COUNTS[kind_of(stream)][0]]
     for name, form in forms.items():
         if name in expected and form.shape[0] != rows:
             yield name, f"has {form.shape[0]} rows, and its marker says {rows}"
@@ -65,16 +65,16 @@ def content_faults(
     for name, values in arrays.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             yield name, "holds values that are not finite"
-    for name in ASCENDING.get(stream, ()):
+    for name in ASCENDING.get(kind_of(stream), ()):
         # Two frames may share a time stamp; no two rows are of one frame or window.
         step = np.diff(arrays[name])
         if step.size and not bool(np.all(step >= 0 if name == "time" else step > 0)):
             yield name, "is not ascending"
-    if stream == "image" and len(arrays["frame"]):
+    if kind_of(stream) == "image" and len(arrays["frame"]):
         first, last, frames = int(arrays["frame"][0]), int(arrays["frame"][-1]), marker["counts"]["frames"]
         if first < 1 or last > frames:
             yield "frame", f"counts from {first} to {last}, but the video has the frames 1 to {frames}"
-    if stream == "labels":
+    if kind_of(stream) == "labels":
         valid_F, value_F2 = arrays["valid"], arrays["value"]
         if int(valid_F.sum()) != marker["counts"].get("valid"):
             yield "valid", f"counts {int(valid_F.sum())} frames, and its marker {marker['counts'].get('valid')}"

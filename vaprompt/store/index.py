@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaprompt.store.attributes import summary_faults
-from vaprompt.store.layout import FORMAT, GROUP_FILE, digest_of, joined, read_attributes
+from vaprompt.store.layout import FAILED, FORMAT, GROUP_FILE, TEXT, digest_of, joined, read_attributes
 from vaprompt.store.storage import Storage
+from vaprompt.store.streams import kind_of
 
 INDEX_FILE = ".index.json"
 MOST_INDEX = 2**31
@@ -32,11 +33,10 @@ class Index:
     """Stream -> video -> summary of its marker."""
 
     def current(self, storage: Storage) -> bool:
-        """Say whether nothing was published or removed since."""
-        return all(
-            storage.stamp(stream) in (None, 0) or storage.stamp(stream) == stamp
-            for stream, stamp in self.stamps.items()
-        )
+        """Say whether nothing was published or removed since; where nothing stamps folders, an index counts."""
+        if not storage.stamp(""):
+            return True
+        return dict(self.stamps) == {stream: storage.stamp(stream) for stream in _streams(storage)}
 
 
 def summary(marker: Mapping[str, Any], content: bytes) -> dict[str, Any]:
@@ -46,15 +46,15 @@ def summary(marker: Mapping[str, Any], content: bytes) -> dict[str, Any]:
     return kept | {"bytes": size, "marker": hashlib.sha256(content).hexdigest()}
 
 
-def build_index(storage: Storage, streams: tuple[str, ...]) -> Index:
+def build_index(storage: Storage) -> Index:
     """Return the index of what is there, from the markers.
 
     Raises:
         StoreError: a marker is damaged.
     """
     # Before the markers are read: what is published meanwhile makes the index old, never wrong.
-    stamps = {stream: storage.stamp(stream) for stream in streams}
-    return Index(stamps, {stream: _summaries(storage, stream) for stream in streams})
+    stamps = {stream: storage.stamp(stream) for stream in _streams(storage)}
+    return Index(stamps, {stream: _summaries(storage, stream) for stream in stamps})
 
 
 def index_bytes(index: Index) -> bytes:
@@ -89,6 +89,10 @@ def read_index(storage: Storage) -> Index | None:
     except FileNotFoundError:
         return None
     return index if index is not None and index.current(storage) else None
+
+
+def _streams(storage: Storage) -> list[str]:
+    return [folder for folder in storage.folders("") if kind_of(folder) not in (TEXT, FAILED)]
 
 
 def _summaries(storage: Storage, stream: str) -> dict[str, dict[str, Any]]:

@@ -33,6 +33,7 @@ from vaprompt.store.layout import (
 )
 from vaprompt.store.reading import CHECKSUM_BYTES, MOST_CHUNK, arrays_of, read_array
 from vaprompt.store.storage import Storage, open_storage
+from vaprompt.store.streams import kind_of
 
 THREADS = max(2, min(8, os.cpu_count() or 2))
 """Digests are computed without Python's lock."""
@@ -88,7 +89,7 @@ def verify(location: Path | str, *, deep: bool = False, progress: Progress = SIL
     groups: list[tuple[str, str]] = []
     for stream in storage.folders(""):
         faults += _group_faults(storage, stream)
-        groups += [(stream, "")] if stream == TEXT else [(stream, video) for video in storage.folders(stream)]
+        groups += [(stream, "")] if kind_of(stream) == TEXT else [(stream, video) for video in storage.folders(stream)]
     markers: dict[tuple[str, str], dict[str, Any]] = {}
     with (
         progress.task("verifying", total=len(groups), unit="groups") as task,
@@ -98,12 +99,12 @@ def verify(location: Path | str, *, deep: bool = False, progress: Progress = SIL
             groups, pool.map(lambda group: _video(storage, *group, deep=deep), groups), strict=True
         ):
             faults += found
-            if marker is not None and stream not in (TEXT, FAILED):
+            if marker is not None and kind_of(stream) not in (TEXT, FAILED):
                 markers[stream, video] = marker
             task.advance(1, f"{stream} {video}".strip())
     faults += _across(storage, markers)
     faults += _index_faults(storage)
-    videos = {video for stream, video in groups if stream not in (TEXT, FAILED)}
+    videos = {video for stream, video in groups if kind_of(stream) not in (TEXT, FAILED)}
     return Verification(len(videos), sum(_listed(marker) for marker in markers.values()), faults)
 
 
@@ -118,11 +119,11 @@ def repair(location: Path | str, faults: list[Fault]) -> list[Fault]:
         return faults
     store = FeatureStore.open(location)
     left: list[Fault] = []
-    with store.exclusive():
+    with store.writing():
         for fault in faults:
             if fault.key == INDEX_FILE:
                 store.remove_index()
-            elif fault.stream == TEXT or fault.video:
+            elif kind_of(fault.stream) == TEXT or fault.video:
                 store.remove(fault.stream, fault.video)
             else:
                 left.append(fault)
@@ -155,7 +156,7 @@ def _video(storage: Storage, stream: str, video: str, *, deep: bool) -> tuple[di
     except StoreError as error:
         note(GROUP_FILE, error.fault)
         return None, faults
-    if stream == FAILED:
+    if kind_of(stream) == FAILED:
         if marker is None:
             note(GROUP_FILE, "is missing")
         return None, faults
@@ -217,7 +218,7 @@ def _digested(storage: Storage, key: str, sha256: str) -> tuple[bytes | None, st
 
 
 def _is_halves(group: str, key: str) -> bool:
-    return group != TEXT and key.startswith(f"{EMBEDDING}/c/")
+    return kind_of(group) != TEXT and key.startswith(f"{EMBEDDING}/c/")
 
 
 def _arrays(
@@ -237,7 +238,7 @@ def _arrays(
             arrays: dict[str, np.ndarray] = {
                 name: read_array(storage, group, name, marker)
                 for name in arrays_of(marker)
-                if name != EMBEDDING or stream == TEXT
+                if name != EMBEDDING or kind_of(stream) == TEXT
             }
         except StoreError as error:
             note("", error.fault)
@@ -248,8 +249,8 @@ def _arrays(
 
 def _across(storage: Storage, markers: Mapping[tuple[str, str], Mapping[str, Any]]) -> Iterator[Fault]:
     """Yield streams that lack a video that others have, and videos whose streams do not fit each other."""
-    streams = [stream for stream in storage.folders("") if stream not in (TEXT, FAILED)]
-    failed = set(storage.folders(FAILED))
+    streams = [stream for stream in storage.folders("") if kind_of(stream) not in (TEXT, FAILED)]
+    failed = {video for folder in storage.folders("") if kind_of(folder) == FAILED for video in storage.folders(folder)}
     folders = {stream: set(storage.folders(stream)) for stream in streams}
     for video in sorted({video for _, video in markers}):
         own = {stream: markers[stream, video] for stream in streams if (stream, video) in markers}
@@ -260,9 +261,9 @@ def _across(storage: Storage, markers: Mapping[tuple[str, str], Mapping[str, Any
         if len(set(splits.values())) > 1:
             told = ", ".join(f"{stream}: {split}" for stream, split in splits.items())
             yield Fault(next(iter(own)), video, GROUP_FILE, f"is of different splits ({told})")
-        if "image" in own and "labels" in own:
-            frames, rows = (own[stream]["counts"]["frames"] for stream in ("image", "labels"))
-            if rows > frames:
+        for stream, marker in own.items():
+            frames, rows = marker["counts"].get("frames"), own.get("labels", marker)["counts"].get("frames", 0)
+            if kind_of(stream) == "image" and rows > frames:
                 yield Fault("labels", video, "value", f"has {rows} rows, but the video has {frames} frames")
 
 
