@@ -1,4 +1,4 @@
-"""`vaprompt store`: what is in a feature store, and whether it is whole."""
+"""`vaprompt store`: what is in a feature store, whether it is whole, and sharing it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from vaprompt.cli import store_files, store_sets
 from vaprompt.cli.options import JsonOption
 
-app = typer.Typer(help="Look into a feature store, and check it.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Look into a feature store, check it, share it.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
@@ -72,3 +73,12 @@ def verify(
             print_lines([f"{len(found.faults) - len(left)} removed; run the same extract again to make them anew"])
             print_lines([f"{len(left)} cannot be mended so: restore them from a copy"] if left else [])
     raise typer.Exit(0 if found.ok else 3)
+
+
+app.command("pack", short_help="One zip file, read in place.")(store_files.pack)
+app.command("unpack", short_help="A packed store back into a folder.")(store_files.unpack)
+app.command("export", short_help="One HDF5 file.")(store_files.export)
+app.command("import", short_help="An exported store back into a folder.")(store_files.import_)
+app.command("merge", short_help="Several stores into one.")(store_sets.merge)
+app.command("subset", short_help="A part of a store.")(store_sets.subset)
+app.command("diff", short_help="In what two stores differ.")(store_sets.diff)

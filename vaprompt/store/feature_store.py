@@ -81,7 +81,9 @@ class FeatureStore(StoreReader):
         """
         if not isinstance(self._storage, Folder):
             raise StoreError(
-                str(self.location), fault="can only be read", remedy="give a folder, or unpack it with: vaprompt store"
+                str(self.location),
+                fault="can only be read",
+                remedy="give a folder, or unpack it with: vaprompt store unpack",
             )
         return self._storage.location
 

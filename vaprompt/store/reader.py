@@ -30,6 +30,8 @@ from vaprompt.store.reading import read_array
 from vaprompt.store.storage import Storage, open_storage
 from vaprompt.store.streams import folder_of, named_streams, require_stream
 
+_HOW_TO_GET_ONE = "check the path, or make one with: vaprompt extract DATA --store STORE"
+
 Reader = TypeVar("Reader", bound="StoreReader")
 
 
@@ -55,20 +57,25 @@ class StoreReader:
             StoreError: there is none, it is of another format, its metadata is damaged, or it has no such stream.
         """
         storage = open_storage(location)
-        root = None if storage is None else read_attributes(storage)
-        if storage is None or root is None:
-            fault = "there is no feature store" if storage is None else "holds no feature store"
-            remedy = "check the path, or make one with: vaprompt extract DATA --store STORE"
-            raise StoreError(str(location), fault=fault, remedy=remedy)
+        if storage is None:
+            raise StoreError(str(location), fault="there is no feature store", remedy=_HOW_TO_GET_ONE)
+        return cls.from_storage(storage, stream)
+
+    @classmethod
+    def from_storage(cls: type[Reader], storage: Storage, stream: str | None = None) -> Reader:
+        """Return the store whose files these are; else as `open`."""
+        root = read_attributes(storage)
+        if root is None:
+            raise StoreError(str(storage.location), fault="holds no feature store", remedy=_HOW_TO_GET_ONE)
         if root.get("format") != FORMAT:
             raise StoreError(
-                str(location),
+                str(storage.location),
                 fault=f"has format {root.get('format', 'of another program')}, vaprompt {__version__} reads "
                 f"format {FORMAT}",
                 remedy=_other_format(root),
             )
         if stream is not None:
-            require_stream(location, root, stream)
+            require_stream(storage.location, root, stream)
         return cls(storage, root, stream)
 
     @property
@@ -211,7 +218,11 @@ class StoreReader:
         if attributes is None:
             return {}
         embedding_PD = read_array(self._storage, self._group(TEXT), "embedding", attributes)
-        return dict(zip(attributes["prompts"], embedding_PD, strict=True))
+        prompts = attributes.get("prompts")
+        if not isinstance(prompts, list) or len(prompts) != len(embedding_PD) or embedding_PD.ndim != 2:
+            where = place(self._storage, self._group(TEXT))
+            raise damaged(where, "does not have an embedding for each of its prompts", where)
+        return dict(zip(map(str, prompts), embedding_PD, strict=True))
 
     def notes(self, video: str) -> list[str]:
         """Return what was remarked while the video was extracted, such as `no audio stream: silence`."""
