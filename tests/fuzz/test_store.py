@@ -12,12 +12,13 @@ import google_crc32c
 import numpy as np
 import pytest
 
-from tests.fuzz.mutate import BLIND
+from tests.fuzz.mutate import BLIND, mutants
 from tests.fuzz.run import run
 from tests.fuzz.structure import changed
 from tests.store.stores import filled
 from vaprompt.store.index import INDEX_FILE
 from vaprompt.store.layout import DIGEST, digest_of, group_metadata
+from vaprompt.store.sharing.packed import pack
 from vaprompt.store.verification import verify
 
 MEMORY = 2**30
@@ -95,6 +96,10 @@ def _check(tmp_path: Path, count: int) -> None:
             shutil.copystat(path, store / path.relative_to(whole))
         _damage(store, np.random.default_rng([SEED, number]))
         stores.append(store)
+    _found(stores)
+
+
+def _found(stores: list[Path]) -> None:
     found = run("store", stores)
     print(
         f"{len(stores)} stores, {found.read} results, {found.refused} refusals, "
@@ -103,7 +108,23 @@ def _check(tmp_path: Path, count: int) -> None:
     assert not found.faults, "\n".join(found.faults)[:20_000]
     assert found.peak < MEMORY
     assert found.read > 0
-    assert found.refused > count / 20, "the damage does none"
+    assert found.refused > len(stores) / 20, "the damage does none"
+
+
+def _check_archives(tmp_path: Path, count: int) -> None:
+    whole = tmp_path / "whole.zarr.zip"
+    pack(_whole(tmp_path / "whole.zarr"), whole)
+    archives = [whole]
+    for number, mutant in enumerate(mutants(whole.read_bytes(), _directory, count, SEED)):
+        archives.append(tmp_path / f"{number:05d}.zarr.zip")
+        archives[-1].write_bytes(mutant)
+    _found(archives)
+
+
+def _directory(content: bytes, rng: np.random.Generator) -> bytes:
+    """Damage a zip's list of what is in it, which lies at its end."""
+    start = content.find(b"PK\x01\x02")
+    return content[:start] + BLIND[rng.integers(len(BLIND))](content[start:], rng) if start >= 0 else content
 
 
 def _damage(store: Path, rng: np.random.Generator) -> None:
@@ -117,3 +138,12 @@ def test_damaged_stores_end_in_a_result_or_one_line(tmp_path):
 @pytest.mark.slow
 def test_ten_times_as_many(tmp_path):
     _check(tmp_path, 2000)
+
+
+def test_damaged_archives_end_in_a_result_or_one_line(tmp_path):
+    _check_archives(tmp_path, 60)
+
+
+@pytest.mark.slow
+def test_many_damaged_archives(tmp_path):
+    _check_archives(tmp_path, 2000)
