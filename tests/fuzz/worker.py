@@ -18,7 +18,11 @@ from pathlib import Path
 from vaprompt.errors import VapromptError
 
 Entries = dict[str, Callable[[Path], object]]
-ENTRIES = {"media": "tests.fuzz.entries_media", "pictures": "tests.fuzz.entries_media"}
+ENTRIES = {
+    "media": "tests.fuzz.entries_media",
+    "pictures": "tests.fuzz.entries_media",
+    "store": "tests.fuzz.entries_store",
+}
 
 
 def main(kind: str, seconds: str, memory: str, *files: str) -> None:

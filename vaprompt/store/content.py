@@ -5,17 +5,15 @@ Axes: N encoded frames, W audio windows, F annotated frames.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from vaprompt.errors import StoreError
-from vaprompt.store.layout import SPLITS, TEXT
+from vaprompt.store.attributes import COUNTS, TEXT, kind_of
 from vaprompt.store.reading import ArrayForm, arrays_of, read_form
 from vaprompt.store.storage import Storage
-from vaprompt.store.streams import kind_of
 
 ARRAYS: Mapping[str, Mapping[str, tuple[str, int]]] = {
     "image": {"embedding": ("float16", 2), "frame": ("int32", 1), "time": ("float64", 1)},
@@ -24,31 +22,10 @@ ARRAYS: Mapping[str, Mapping[str, tuple[str, int]]] = {
     TEXT: {"embedding": ("float32", 2)},
 }
 """Kind of stream -> array -> type and number of dimensions."""
-ROWS = {"image": "encoded", "audio": "windows", "labels": "frames"}
-"""Kind of stream -> which of the marker's counts is the length of its arrays."""
 ASCENDING = {"image": ("frame", "time"), "audio": ("end",), "labels": ("time",)}
 
 EMBEDDING = "embedding"
 """The one array that is large."""
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def marker_faults(stream: str, marker: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with a marker by itself."""
-    kind = kind_of(stream)
-    files = marker.get("files")
-    if not isinstance(files, dict) or not all(_is_file(key, facts) for key, facts in files.items()):
-        yield "lists its files in another form"
-    if kind in ROWS:
-        if marker.get("split") not in SPLITS:
-            yield f"gives the split {str(marker.get('split'))[:40]}, which is none of {', '.join(SPLITS)}"
-        counts = marker.get("counts")
-        needed = (ROWS[kind], "seconds", *(("frames",) if kind == "image" else ()))
-        if not isinstance(counts, dict) or not all(type(counts.get(key)) in (int, float) for key in needed):
-            yield f"does not give the counts {', '.join(needed)}"
-    if kind == TEXT and not isinstance(marker.get("prompts"), list):
-        yield "gives no prompts"
 
 
 def form_faults(storage: Storage, stream: str, group: str, marker: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -69,7 +46,7 @@ def form_faults(storage: Storage, stream: str, group: str, marker: Mapping[str, 
         if name in forms and (forms[name].dtype.name, len(forms[name].shape)) != (dtype, dimensions):
             found = f"{forms[name].dtype.name} in {len(forms[name].shape)} dimensions"
             yield name, f"is {found} and not {dtype} in {dimensions}"
-    rows = len(marker["prompts"]) if kind_of(stream) == TEXT else marker["counts"][ROWS[kind_of(stream)]]
+    rows = len(marker["prompts"]) if kind_of(stream) == TEXT else marker["counts"][COUNTS[kind_of(stream)][0]]
     for name, form in forms.items():
         if name in expected and form.shape[0] != rows:
             yield name, f"has {form.shape[0]} rows, and its marker says {rows}"
@@ -103,17 +80,6 @@ def content_faults(
             yield "valid", f"counts {int(valid_F.sum())} frames, and its marker {marker['counts'].get('valid')}"
         if bool(np.any(np.abs(value_F2[valid_F]) > 1)):
             yield "value", "leaves [-1, 1] in frames that are valid"
-
-
-def _is_file(key: object, facts: object) -> bool:
-    return (
-        isinstance(key, str)
-        and isinstance(facts, dict)
-        and type(facts.get("bytes")) is int
-        and facts["bytes"] >= 0
-        and isinstance(facts.get("sha256"), str)
-        and _SHA256.fullmatch(facts["sha256"]) is not None
-    )
 
 
 def finite_halves(content: bytes) -> bool:

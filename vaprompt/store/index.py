@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vaprompt.store.attributes import summary_faults
 from vaprompt.store.layout import (
     FAILED,
     FORMAT,
@@ -103,9 +104,15 @@ def parse_index(content: bytes) -> Index | None:
         if found["format"] != FORMAT or digest != digest_of(found):
             return None
         index = Index(dict(found["stamps"]), dict(found["markers"]), dict(found["groups"]))
-        summaries = [summary for videos in index.markers.values() for summary in videos.values()]
-        whole = all(type(each["bytes"]) is int and isinstance(each["marker"], str) for each in summaries)
-        return index if whole and all(isinstance(each, str) for each in index.groups.values()) else None
+        plain = all(stamp is None or type(stamp) is int for stamp in index.stamps.values())
+        plain &= all(isinstance(digest, str) for digest in index.groups.values())
+        if not plain or any(
+            type(one["bytes"]) is not int or not isinstance(one["marker"], str) or any(summary_faults(stream, one))
+            for stream, videos in index.markers.items()
+            for one in videos.values()
+        ):
+            return None
+        return index
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
 

@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vaprompt.errors import StoreError, TargetError
+from vaprompt.store.attributes import FAILED as FAILED
+from vaprompt.store.attributes import SPLITS as SPLITS
+from vaprompt.store.attributes import TEXT as TEXT
+from vaprompt.store.attributes import attribute_faults
 from vaprompt.store.storage import Storage
 
 FORMAT = 1
@@ -24,8 +28,6 @@ FORMAT = 1
 
 Stream = Literal["image", "audio", "labels"]
 STREAMS: tuple[Stream, ...] = ("image", "audio", "labels")
-
-SPLITS = ("train", "validation", "test")
 
 GROUP_FILE = "zarr.json"
 DIGEST = "digest"
@@ -36,8 +38,6 @@ LEASES = ".leases"
 """Hidden folder in the store, there only while somebody writes, that says who works on what."""
 UNFINISHED = ".unfinished"
 """Hidden file in a store that is being copied; it goes when all is there."""
-FAILED = "failed"
-TEXT = "text"
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -87,6 +87,8 @@ def read_attributes(storage: Storage, group: str = "") -> dict[str, Any] | None:
         whole = False
     if not whole:
         raise damaged(file, "is not what was written", unit)
+    for fault in attribute_faults(group, attributes):
+        raise damaged(file, fault, unit)
     return attributes
 
 

@@ -158,7 +158,11 @@ class StoreReader:
 
     def split(self, video: str) -> str:
         """Return `train`, `validation` or `test`."""
-        return str(self.summary("labels", video)["split"])
+        split = self.summary("labels", video).get("split")
+        if split is None:
+            group = place(self._storage, joined("labels", video))
+            raise damaged(group, "does not say of which split the video is", group)
+        return str(split)
 
     def summary(self, stream: str, video: str) -> Mapping[str, Any]:
         """Return what a video's marker says (see `marker`), without its `files`, but with their `bytes`.
@@ -261,12 +265,12 @@ class StoreReader:
                     }
         splits: dict[str, Any] = {}
         for split in SPLITS:
-            counts = [self.summary("labels", video)["counts"] for video in self.videos(split)]
+            counts = [self.summary("labels", video).get("counts", {}) for video in self.videos(split)]
             splits[split] = {
                 "videos": len(counts),
-                "frames": sum(count["frames"] for count in counts),
-                "valid": sum(count["valid"] for count in counts),
-                "hours": sum(count["seconds"] for count in counts) / 3600,
+                "frames": sum(count.get("frames", 0) for count in counts),
+                "valid": sum(count.get("valid", 0) for count in counts),
+                "hours": sum(count.get("seconds", 0.0) for count in counts) / 3600,
             }
         return {
             "format": FORMAT,

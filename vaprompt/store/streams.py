@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vaprompt.errors import StoreError
+from vaprompt.store.attributes import kind_of as kind_of
 from vaprompt.store.fingerprint import Fingerprint, differences
 from vaprompt.store.layout import FAILED, TEXT, read_attributes
 from vaprompt.store.storage import Folder
@@ -72,11 +73,6 @@ def folder_of(kind: str, name: str | None, root: Mapping[str, Any]) -> str:
     if name is not None and (kind == FAILED or kind in named_streams(root).get(name, {}).get("own", ())):
         return f"{kind}.{name}"
     return kind
-
-
-def kind_of(folder: str) -> str:
-    """Return what a top-level folder holds, whatever name it was extracted under: `image` for `image.b32`."""
-    return folder.partition(".")[0]
 
 
 def own_kinds(store: Path, root: Mapping[str, Any], name: str, fingerprints: Mapping[str, Fingerprint]) -> list[str]:

@@ -19,7 +19,8 @@ import numpy as np
 
 from vaprompt.errors import StoreError
 from vaprompt.progress import SILENT, Progress
-from vaprompt.store.content import EMBEDDING, content_faults, finite_halves, form_faults, marker_faults
+from vaprompt.store.attributes import marker_faults
+from vaprompt.store.content import EMBEDDING, content_faults, finite_halves, form_faults
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.index import INDEX_FILE, MOST_INDEX, index_bytes, parse_index
 from vaprompt.store.layout import (
@@ -138,8 +139,6 @@ def _group_faults(storage: Storage, stream: str) -> Iterator[Fault]:
         return
     if attributes is None:
         yield Fault(stream, "", GROUP_FILE, "is missing")
-    elif kind_of(stream) not in ("", FAILED) and not isinstance(attributes.get("fingerprint"), dict):
-        yield Fault(stream, "", GROUP_FILE, "has no fingerprint")
 
 
 def _video(storage: Storage, stream: str, video: str, *, deep: bool) -> tuple[dict[str, Any] | None, list[Fault]]:
@@ -158,8 +157,8 @@ def _video(storage: Storage, stream: str, video: str, *, deep: bool) -> tuple[di
         note(GROUP_FILE, error.fault)
         return None, faults
     if kind_of(stream) == FAILED:
-        if marker is None or not isinstance(marker.get("reason"), str):
-            note(GROUP_FILE, "gives no reason")
+        if marker is None:
+            note(GROUP_FILE, "is missing")
         return None, faults
     if marker is None or marker.get("status") != "done":
         note(GROUP_FILE, "is missing" if marker is None else "does not say that the group is done")
