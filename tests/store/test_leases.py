@@ -145,6 +145,22 @@ def test_a_hostile_lease_deletes_nothing(tmp_path, quick, name):
     assert sorted(store.path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("hidden", [".aside", ".leases"])
+def test_nothing_is_cleared_away_through_a_symbolic_link(tmp_path, hidden):
+    store, precious = filled(tmp_path / "s.zarr"), tmp_path / "precious"
+    (precious / "thesis").mkdir(parents=True)
+    (store.path / hidden).symlink_to(precious)
+    with pytest.raises(StoreError, match="is a symbolic link; delete it"), store.writing():
+        pass
+    (store.path / hidden).unlink()
+    (store.path / ".aside").mkdir()
+    (store.path / ".aside" / "image-v1-xyz").symlink_to(precious)
+    with store.writing():
+        pass
+    assert (precious / "thesis").is_dir()
+    assert not (store.path / ".aside").exists()
+
+
 def test_of_many_that_find_a_holder_dead_one_takes_over(tmp_path):
     for _ in range(20):
         leave_dead_holder(tmp_path)
