@@ -204,7 +204,7 @@ def four_writers(smith: Forge, tmp_path: Path, **options: Any) -> None:
     data = write_tiny(tmp_path / "data", videos=12)
     alone = Place(smith, data, tmp_path / "alone.zarr", {"videos": 12})
     assert alone.extract() == 0
-    shared = Place(smith, data, tmp_path / "shared.zarr", {"videos": 12, "delay": 0.15})
+    shared = Place(smith, data, tmp_path / "shared.zarr", {"videos": 12, "delay": 0.3})
     pids = [shared.begin(**{name: values[number] for name, values in options.items()}) for number in range(4)]
     deadline = time.monotonic() + 60
     while len(shared.written(2)) < 2 or shared.written(2)[-1] in shared.finished():
@@ -233,7 +233,7 @@ def test_four_machines_with_clocks_hours_apart_share_the_work(smith, tmp_path):
         tmp_path,
         machine=["a", "b", "c", "d"],
         skew=[0.0, 7200.0, -86400.0, 1e8],
-        patience=[2.0, 2.0, 2.0, 2.0],
+        patience=[3.0, 3.0, 3.0, 3.0],
     )
 
 

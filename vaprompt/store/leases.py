@@ -68,7 +68,8 @@ class Leases:
                 holder = self._holder(key)
                 if holder == self.writer:
                     break
-                if holder is None:
+                if holder is None:  # given back at this moment
+                    time.sleep(POLL / 100)
                     continue
                 if not self._dead(key, holder):
                     return False
