@@ -62,6 +62,7 @@ class Place:
 
     def begin(self, **options: Any) -> int:
         self.runs += 1
+        self.log(self.runs).touch()
         return self.smith.order(
             data=self.data, store=self.store, log=self.log(self.runs), **{**self.options, **options}
         )
@@ -145,6 +146,22 @@ def test_killed_at_random_times(place, undisturbed):
             continue
         killed += 1
         assert not before & set(place.written(place.runs))
+    assert_ends_like(place, undisturbed.store)
+
+
+def test_three_at_once_killed_at_random_times(place, undisturbed):
+    chance = random.Random(11)
+    for _ in range(6):
+        before = place.finished()
+        pids = [place.begin(delay=0.1) for _ in range(3)]
+        for pid in chance.sample(pids, 3):
+            time.sleep(chance.uniform(0.0, 0.4))
+            os.kill(pid, signal.SIGKILL)
+        ended = [place.smith.end(pid) for pid in pids]
+        assert set(ended) <= {0, -signal.SIGKILL}
+        assert not any(before & set(place.written(place.runs - late)) for late in range(3))
+        if 0 in ended:
+            shutil.rmtree(place.store)
     assert_ends_like(place, undisturbed.store)
 
 
