@@ -62,6 +62,7 @@ class Place:
 
     def begin(self, **options: Any) -> int:
         self.runs += 1
+        self.log(self.runs).touch()
         return self.smith.order(
             data=self.data, store=self.store, log=self.log(self.runs), **{**self.options, **options}
         )
@@ -148,6 +149,22 @@ def test_killed_at_random_times(place, undisturbed):
     assert_ends_like(place, undisturbed.store)
 
 
+def test_three_at_once_killed_at_random_times(place, undisturbed):
+    chance = random.Random(11)
+    for _ in range(6):
+        before = place.finished()
+        pids = [place.begin(delay=0.1) for _ in range(3)]
+        for pid in chance.sample(pids, 3):
+            time.sleep(chance.uniform(0.0, 0.4))
+            os.kill(pid, signal.SIGKILL)
+        ended = [place.smith.end(pid) for pid in pids]
+        assert set(ended) <= {0, -signal.SIGKILL}
+        assert not any(before & set(place.written(place.runs - late)) for late in range(3))
+        if 0 in ended:
+            shutil.rmtree(place.store)
+    assert_ends_like(place, undisturbed.store)
+
+
 @pytest.fixture(scope="module")
 def refreshed(smith, undisturbed, tmp_path_factory) -> Place:
     """Return an undisturbed refresh of a store of which one annotation and another video have changed."""
@@ -204,7 +221,7 @@ def four_writers(smith: Forge, tmp_path: Path, **options: Any) -> None:
     data = write_tiny(tmp_path / "data", videos=12)
     alone = Place(smith, data, tmp_path / "alone.zarr", {"videos": 12})
     assert alone.extract() == 0
-    shared = Place(smith, data, tmp_path / "shared.zarr", {"videos": 12, "delay": 0.15})
+    shared = Place(smith, data, tmp_path / "shared.zarr", {"videos": 12, "delay": 0.3})
     pids = [shared.begin(**{name: values[number] for name, values in options.items()}) for number in range(4)]
     deadline = time.monotonic() + 60
     while len(shared.written(2)) < 2 or shared.written(2)[-1] in shared.finished():
@@ -233,7 +250,7 @@ def test_four_machines_with_clocks_hours_apart_share_the_work(smith, tmp_path):
         tmp_path,
         machine=["a", "b", "c", "d"],
         skew=[0.0, 7200.0, -86400.0, 1e8],
-        patience=[2.0, 2.0, 2.0, 2.0],
+        patience=[3.0, 3.0, 3.0, 3.0],
     )
 
 

@@ -1,5 +1,7 @@
 """A second encoder beside the first in one store: extracted, shared where it is the same, trained on, told apart."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,10 +9,12 @@ from tests.cli.calling import call
 from tests.extraction.conftest import files_below
 from tests.extraction.forge import FRAMES, FakeImages, FakeSounds, tiny_dataset, write_tiny
 from vaprompt.errors import FingerprintError, RunError, StoreError
+from vaprompt.evaluation.crossvalidation import FoldedStore
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.extraction import pipeline
 from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.prediction import predict
 from vaprompt.recipes import read_recipe
 from vaprompt.store import FeatureStore
 from vaprompt.store.layout import read_attributes, write_attributes
@@ -101,8 +105,7 @@ def test_what_is_the_same_is_shared_and_not_made_again(store):
 
 def test_a_second_run_of_each_does_nothing(data, store, monkeypatch):
     monkeypatch.setattr(pipeline, "image_encoder", None)
-    healthy = tuple(video for video in data.videos if video.name != "v5")
-    whole = type(data)(data.name, data.layout, data.root, data.faces, healthy)
+    whole = replace(data, videos=data.videos[:4])
     before = files_below(store)
     assert extract(whole, recipe(), store).skipped == ["v1", "v2", "v3", "v4"]
     assert extract(whole, recipe(OTHER), store, stream="b32").skipped == ["v1", "v2", "v3", "v4"]
@@ -159,6 +162,37 @@ def test_a_run_on_the_second_stream_knows_it(store, tmp_path):
         assert evaluate(run, device="cpu").result["official"]["frames"] == FRAMES
     with pytest.raises(RunError, match=r"differs in stream \(b32 there, None asked for\)"):
         trained(store, tmp_path / "second")
+
+
+def test_another_grid_of_sound_shares_the_pictures(data, store, monkeypatch):
+    monkeypatch.setattr(pipeline, "image_encoder", None)
+    data = replace(data, videos=data.videos[:4])
+    report = extract(data, recipe("audio.hop=0.1"), store, stream="dense")
+    assert report.done == ["v1", "v2", "v3", "v4"]
+    dense, plain = FeatureStore.open(store, "dense"), FeatureStore.open(store)
+    assert len(dense.audio("v1").end_W) > len(plain.audio("v1").end_W)
+    assert (store / "audio.dense").is_dir()
+    assert not (store / "image.dense").exists()
+    assert dense.text().keys() == plain.text().keys()
+
+
+def test_predictions_are_made_with_the_streams_encoders(data, store, tmp_path, monkeypatch):
+    seen = []
+
+    def asked_for(asked, **_):
+        seen.append(asked.weights)
+        return OtherImages(0.0)
+
+    monkeypatch.setattr(predict, "image_encoder", asked_for)
+    monkeypatch.setattr(predict, "audio_encoder", lambda *_, **__: FakeSounds())
+    trained(store, tmp_path / "run", "stream=b32")
+    report = predict.predict(tmp_path / "run", [data.videos[0].media], tmp_path / "out", device="cpu")
+    assert seen == ["random:1"]
+    assert len(report.done[0].time_F) == FRAMES
+
+
+def test_folds_are_made_of_the_stream(store):
+    assert FoldedStore.of(store, {}, "b32").image("v1").embedding_ND.shape == (FRAMES, 6)
 
 
 def test_a_stream_that_is_not_there_is_one_line_that_names_those_that_are(store, tmp_path):

@@ -150,6 +150,13 @@ def test_a_killed_writer_ends_like_an_undisturbed_one(tmp_path, moment):
     assert files_below(store.path) == files_below(undisturbed)
 
 
+def test_the_names_of_a_store_and_its_streams_are_on_the_disk(tmp_path, monkeypatch):
+    synced: set[str] = set()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(str(Path(f"/proc/self/fd/{descriptor}").readlink())))
+    FeatureStore.create(tmp_path / "s.zarr", fingerprints={"image": {"schema": 1}})
+    assert {str(tmp_path), str(tmp_path / "s.zarr"), str(tmp_path / "s.zarr/image")} <= synced
+
+
 def test_every_file_is_on_the_disk_before_the_group_appears(tmp_path, monkeypatch):
     store = filled(tmp_path / "s.zarr")
     synced: set[str] = set()

@@ -17,7 +17,9 @@ class Claims:
     """A plan's jobs, for as many consumers as like: each job is told to be `finished` or `failed` in the end.
 
     At the end it waits for what other writers hold, and takes over what they leave behind, so that an extraction ends
-    when the store is complete. Iterate in one thread; the other methods may be called from any.
+    when the store is complete. Iterate in one thread; the other methods may be called from any. While jobs that were
+    handed out are not over it never waits, as two extractions could then wait for each other: it yields None instead,
+    for "nothing now, ask again".
     """
 
     todo: Plan
@@ -29,8 +31,9 @@ class Claims:
     """Videos that other writers made meanwhile."""
     failed_elsewhere: dict[str, str] = field(default_factory=dict)
     """Videos that failed at other writers meanwhile, with the reason."""
+    _out: set[str] = field(default_factory=set)
 
-    def __iter__(self) -> Iterator[Job]:
+    def __iter__(self) -> Iterator[Job | None]:
         """Yield the jobs; a job is what is missing at that moment.
 
         Raises:
@@ -55,12 +58,15 @@ class Claims:
                     self.failed_elsewhere[name] = failure[0]
                 elif isinstance(found, Job):
                     self._move(found)
+                    self._out.add(name)
                     yield found
                 else:
                     self._over(name)
                     self.elsewhere.append(name)
             if len(held) == len(waiting):
-                time.sleep(POLL)
+                time.sleep(POLL / 10 if self._out else POLL)
+                if self._out:
+                    yield None
             waiting = held
 
     def finished(self, job: Job) -> None:
@@ -82,6 +88,7 @@ class Claims:
         self._over(job.video.name)
 
     def _over(self, name: str) -> None:
+        self._out.discard(name)
         self.leases.release(_key(name))
         self.task.advance(1, note=name)
 

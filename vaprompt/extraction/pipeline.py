@@ -173,7 +173,8 @@ class _Extraction:
             with self._progress.task("extracting", total=len(todo.jobs), unit="videos") as task:
                 claims = Claims(todo, self._examiner, leases, task)
                 for job in claims:
-                    self._attempt(job, report, task, claims)
+                    if job is not None:
+                        self._attempt(job, report, task, claims)
             report.elsewhere.extend(claims.elsewhere)
             report.failed.update(claims.failed_elsewhere)
         with leases.holding(PROMPTS):

@@ -53,14 +53,18 @@ def put_in_place(group: Path, place: Path, work: Path) -> None:
 
 def clear_away(store: Path, writer: str) -> None:
     """Remove what a writer that is no more left aside, once every replacement it began is carried through."""
-    for work in (store / ASIDE / writer).glob("*"):
-        if any(work.glob(f"{REPLACED}*")):
+    folder = store / ASIDE / writer
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink(missing_ok=True)
+        return
+    for work in folder.glob("*"):
+        if not work.is_symlink() and any(work.glob(f"{REPLACED}*")):
             group = _group_in(work)
             with suppress(OSError):  # somebody else was quicker
                 if group is not None and not (store / group.relative_to(work)).exists():
                     group.rename(store / group.relative_to(work))
                     sync_folder((store / group.relative_to(work)).parent)
-    shutil.rmtree(store / ASIDE / writer, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _new_folder(parent: Path, prefix: str = "") -> Path:

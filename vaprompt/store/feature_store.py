@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,9 +165,10 @@ class FeatureStore(StoreReader):
         """Return why a video could not be extracted, and a number that is another whenever that is recorded anew."""
         group = self._place(FAILED) / checked_name(video, self.path)
         attributes = read_attributes(Folder(group))
-        if attributes is None:
-            return None
-        return str(attributes.get("reason")), (group / GROUP_FILE).stat().st_mtime_ns
+        with suppress(FileNotFoundError):  # another writer can be forgetting it at this moment
+            if attributes is not None:
+                return str(attributes.get("reason")), (group / GROUP_FILE).stat().st_mtime_ns
+        return None
 
     def clear_failure(self, video: str) -> None:
         """Forget an earlier failure of a video, if there was one.

@@ -68,7 +68,8 @@ class Leases:
                 holder = self._holder(key)
                 if holder == self.writer:
                     break
-                if holder is None:
+                if holder is None:  # given back at this moment
+                    time.sleep(POLL / 100)
                     continue
                 if not self._dead(key, holder):
                     return False
@@ -116,7 +117,9 @@ class Leases:
         Raises:
             StoreError: somebody did.
         """
-        if self._lost.is_set() or not self._file.exists():
+        with writable(self._store):
+            there = self._file.exists()
+        if self._lost.is_set() or not there:
             raise StoreError(
                 self._store,
                 fault=f"this extraction gave no sign of life for {PATIENCE:g} s, and another took it for dead",
@@ -231,7 +234,11 @@ def present(store: Path) -> Iterator[Leases]:
 
     Raises:
         TargetError: the store cannot be written.
+        StoreError: what lies aside in it is elsewhere, by a symbolic link.
     """
+    for folder in (store / LEASES, store / ASIDE):
+        if folder.is_symlink():  # what is cleared away must not lie elsewhere
+            raise StoreError(folder, fault="is a symbolic link", remedy="delete it; vaprompt never makes one there")
     leases = Leases(store)
     try:
         leases._begin()
