@@ -306,6 +306,11 @@ class FeatureStore:
         if self._root.get("made_by") != versions:
             self._set_root(made_by=dict(versions))
 
+    def forget(self, video: str) -> None:
+        """Read a video's markers again when they are next asked for: they may have changed."""
+        for stream in STREAMS:
+            self._markers.pop((stream, video), None)
+
     def _set_root(self, **changes: Any) -> None:
         self._root.update(changes)
         write_attributes(self._path, self._root)
