@@ -34,7 +34,7 @@ def extract(
     from vaprompt.cli.progress import progress
     from vaprompt.cli.tell import extraction_lines, problem_lines
     from vaprompt.datasets.description import open_dataset
-    from vaprompt.devices import pick_device
+    from vaprompt.devices import pick_devices
     from vaprompt.extraction.pipeline import extract as run_extraction
     from vaprompt.extraction.recipe import ExtractRecipe
     from vaprompt.recipes import read_recipe, shipped
@@ -44,7 +44,7 @@ def extract(
     dataset = open_dataset(data, watcher)
     for line in problem_lines(dataset.problems):
         watcher.say(line)
-    report = run_extraction(dataset, wanted, store, device=pick_device(device), limit=limit, progress=watcher)
+    report = run_extraction(dataset, wanted, store, device=pick_devices(device), limit=limit, progress=watcher)
     if as_json:
         print_json({"store": store, **vars(report), "problems": dataset.problems})
     else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any
 
@@ -42,6 +42,7 @@ VIDEOS = 64
 """Videos under way at most: short ones share batches."""
 MESSAGES = 256
 """Messages that may wait for the writer."""
+NOTHING = np.empty(0, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class _Run:
 
     def run(self) -> None:
         devices = self._encoders.devices
-        per_device = READERS.get(devices[0], READERS_OF_ACCELERATORS)
+        per_device = READERS.get(torch.device(devices[0]).type, READERS_OF_ACCELERATORS)
         turn, taking = cycle(devices), threading.Lock()
 
         def encode() -> None:
@@ -192,6 +193,10 @@ class _Run:
                 self._tell(Failed(running, str(error)))
 
     def _encode(self, device: str) -> None:
+        if torch.device(device).type == "cuda":
+            # A stream of its own for each thread: one batch is copied while the other is computed.
+            torch.cuda.set_device(device)
+            torch.cuda.set_stream(torch.cuda.Stream(device))
         while True:
             with self._meter.stage(WAIT):
                 batch = self._batcher.take()
@@ -203,7 +208,8 @@ class _Run:
                     embedding = self._embedding(batch, device)
             finally:
                 self._batcher.done()
-            self._tell(Encoded(batch.items, embedding))
+            # The pictures themselves are let go, however long the writer takes.
+            self._tell(Encoded([replace(item, value=NOTHING) for item in batch.items], embedding))
 
     def _embedding(self, batch: Batch[Item], device: str) -> np.ndarray:
         together = np.stack([item.value for item in batch.items])

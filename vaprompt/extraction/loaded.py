@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from vaprompt.encoders.base import AudioEncoder, ImageEncoder
 from vaprompt.extraction.batch_size import fastest, pictures, sizes, sounds
 from vaprompt.extraction.recipe import ExtractRecipe
@@ -33,6 +35,7 @@ class Encoders:
         with self._lock:
             if device not in self._image:
                 self._image[device] = self.load_image(device)
+                _settle(device)
             return self._image[device]
 
     def audio(self, device: str | None = None) -> AudioEncoder:
@@ -41,6 +44,7 @@ class Encoders:
         with self._lock:
             if device not in self._audio:
                 self._audio[device] = self.load_audio(device)
+                _settle(device)
             return self._audio[device]
 
     def batch(self, stream: str) -> int:
@@ -52,7 +56,7 @@ class Encoders:
             return self._sizes[stream]
 
     def _measured(self, stream: str) -> int:
-        candidates = sizes(self.devices[0])
+        candidates = sizes(self.devices[0], stream)
         if stream == "image":
             seeing = self.image()
             # Crops of Aff-Wild2's size: on an accelerator, resizing is part of it.
@@ -60,8 +64,13 @@ class Encoders:
             size, speeds = fastest(lambda count: seeing.encode(image_BHWC[:count]), candidates)
         else:
             hearing = self.audio()
-            candidates = candidates[:6]
             wave_BL = sounds(candidates[-1], round(self.recipe.audio.window * hearing.rate))
             size, speeds = fastest(lambda count: hearing.encode(wave_BL[:count]), candidates)
         self.log.write("batch", stream=stream, size=size, per_second={str(k): round(v, 3) for k, v in speeds.items()})
         return size
+
+
+def _settle(device: str) -> None:
+    """Wait until weights lie on an accelerator: they are used on other streams than the one that copied them."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)

@@ -19,7 +19,7 @@ from vaprompt.datasets.annotation import annotation_of
 from vaprompt.datasets.base import Annotation, Dataset, Labels, Video
 from vaprompt.errors import DatasetError, StoreError
 from vaprompt.extraction.batches import Batcher
-from vaprompt.extraction.encode_media import given_pictures, known_times, sound_notes
+from vaprompt.extraction.encode_media import BATCH_BYTES, given_pictures, known_times, sound_notes
 from vaprompt.extraction.grid import audio_ends
 from vaprompt.extraction.loaded import Encoders
 from vaprompt.extraction.parts import Item, LabelPart, Message, ReadEnd, Running, SoundOf, StreamEnd
@@ -38,8 +38,6 @@ from vaprompt.store.feature_store import FeatureStore
 
 T = TypeVar("T")
 
-BATCH_BYTES = 2**27
-"""Large pictures go in smaller batches, so that a batch of decoded pictures never takes more memory than this."""
 NO_LABEL = -5.0
 """Aff-Wild2's mark for frames that are not valid, here for all frames of videos without annotation."""
 
@@ -65,7 +63,7 @@ class Reader:
         self._finding, self._hearing = threading.Lock(), threading.Lock()
         self._heard: dict[Path, str] = {}
         # An accelerator resizes faster than the processor feeds it; the processor itself encodes beside the readers.
-        self._resizes = encoders.devices[0] == "cpu"
+        self._resizes = torch.device(encoders.devices[0]).type == "cpu"
 
     def read(self, running: Running) -> None:
         """Read what is missing of a video, and bring it.
