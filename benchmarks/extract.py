@@ -349,7 +349,7 @@ def memory_of(media: Path) -> dict[str, float]:
     recipe = ExtractRecipe(
         image=image_recipe("fp32").model_copy(update={"batch": 16}),
         # Every frame is decoded; few are encoded, as the networks' time is not the question here.
-        image_rate=0.05,
+        image_rate=0.02,
         audio=audio_recipe("fp32").model_copy(update={"batch": 4, "hop": 60.0}),
         prompts=PromptRecipe(phrases=("happy",), templates=("a {} face",)),
     )

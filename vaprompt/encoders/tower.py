@@ -29,7 +29,7 @@ class Linear:
     def __init__(self, weight_OI: Float[Tensor, "O I"], bias_O: Float[Tensor, "O"] | None) -> None:
         """Take over the matrix, which is in its final number format and on its device."""
         self._bias_O = None if bias_O is None else bias_O.detach().contiguous()
-        self._packed = _packs(weight_OI)
+        self._packed = packs(weight_OI.dtype, weight_OI.device)
         weight_OI = weight_OI.detach().contiguous()
         self._weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight_OI) if self._packed else weight_OI
 
@@ -48,16 +48,17 @@ class Linear:
         return product
 
 
-def _packs(weight_OI: Tensor) -> bool:
-    if weight_OI.device.type != "cpu" or not torch._C._has_mkldnn:
+def packs(dtype: torch.dtype, device: torch.device) -> bool:
+    """Say whether oneDNN multiplies matrices of a number format here."""
+    if device.type != "cpu" or not torch._C._has_mkldnn:
         return False
-    if weight_OI.dtype == torch.float32:
+    if dtype == torch.float32:
         return True
     known = {
         torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
         torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
     }
-    return bool(known[weight_OI.dtype]())
+    return bool(known[dtype]())
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ class _Run:
         if torch.device(device).type == "cuda":
             # A stream of its own for each thread: one batch is copied while the other is computed.
             torch.cuda.set_device(device)
-            torch.cuda.set_stream(torch.cuda.Stream(device))
+            torch.cuda.set_stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
         while True:
             with self._meter.stage(WAIT):
                 batch = self._batcher.take()
