@@ -50,7 +50,7 @@ def extract(
     from vaprompt.cli.progress import progress
     from vaprompt.cli.tell import extraction_lines, problem_lines
     from vaprompt.datasets.description import open_dataset
-    from vaprompt.devices import pick_device
+    from vaprompt.devices import pick_devices
     from vaprompt.extraction.pipeline import extract as run_extraction
     from vaprompt.extraction.plan import Shard
     from vaprompt.extraction.recipe import ExtractRecipe
@@ -69,7 +69,7 @@ def extract(
             dataset,
             wanted,
             folder,
-            device=pick_device(device),
+            device=pick_devices(device),
             limit=limit,
             shard=part,
             stream=stream,
