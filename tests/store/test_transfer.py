@@ -141,7 +141,6 @@ def test_a_failure_that_was_mended_is_forgotten_there_too(s3, store, url, tmp_pa
     assert FeatureStore.open(url).failed() == {"broken": "cannot be decoded"}
     store.clear_failure("broken")
     add(store, "broken")
-    store.record_failure("broken", "cannot be decoded")
     push(store.path, url)
     pull(url, tmp_path / "p.zarr")
     assert FeatureStore.open(url).failed() == FeatureStore.open(tmp_path / "p.zarr").failed() == {}

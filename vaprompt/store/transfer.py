@@ -277,7 +277,8 @@ def pull_into(
             with writable(target):
                 (target / INDEX_FILE).unlink(missing_ok=True)
         bare = [key for key in todo if key in index.groups]
-        groups = {key: _arrived(storage, key) for key in bare}
+        lent = {key: _lender(lenders, key, theirs[key]) for key in todo}
+        groups = {key: _arrived(lent[key] or storage, key) for key in bare}
         for key, group in groups.items():
             if key and "fingerprint" in group.attributes:
                 local.require(key, group.attributes["fingerprint"])
@@ -294,8 +295,8 @@ def pull_into(
         ):
 
             def bring(key: str) -> None:
-                group = groups.get(key) or _arrived(storage, key)
-                _pull_group(target, storage, group, lenders, files, lambda size: count.add(size, task, key))
+                group = groups.get(key) or _arrived(lent[key] or storage, key)
+                _pull_group(target, storage, group, lent[key], files, lambda size: count.add(size, task, key))
 
             _all_at_once(held, bring)
         _forget_failures(target, folder, theirs)
@@ -307,7 +308,7 @@ def _pull_group(
     target: Path,
     storage: Storage,
     group: Group,
-    lenders: Sequence[Path],
+    lender: Folder | None,
     files: ThreadPoolExecutor,
     arrived: Callable[[int], None],
 ) -> None:
@@ -316,11 +317,10 @@ def _pull_group(
         write_file(target / group.key / GROUP_FILE, group.metadata)
         arrived(group.bytes)
         return
-    lender = _lender(lenders, group)
     with GroupWriter(target, group.key) as writer:
 
         def bring(file: str) -> int:
-            if lender is None or not writer.link(file, lender / group.key / file):
+            if lender is None or not writer.link(file, lender.location / group.key / file):
                 writer.copy(file, read_file(storage, group, file))
             return int(group.files[file]["bytes"])
 
@@ -329,9 +329,9 @@ def _pull_group(
         writer.publish_copy(group.metadata)
 
 
-def _lender(lenders: Sequence[Path], group: Group) -> Path | None:
-    wanted = hashlib.sha256(group.metadata).hexdigest()
-    return next((lender for lender in lenders if _digest_in(Folder(lender), group.key) == wanted), None)
+def _lender(lenders: Sequence[Path], key: str, wanted: str) -> Folder | None:
+    """Return the first of the folders that has the same group."""
+    return next((folder for folder in map(Folder, lenders) if _digest_in(folder, key) == wanted), None)
 
 
 def _arrived(storage: Storage, key: str) -> Group:
