@@ -27,3 +27,15 @@ def pick_device(name: str = "auto") -> str:
             f"--device {name}", fault=reason, remedy="use auto, cpu, or cuda where there is one"
         ) from None
     return name
+
+
+def pick_devices(name: str = "auto") -> list[str]:
+    """Return the torch devices that work is shared among: `auto` and `cuda` take every GPU there is, else one device.
+
+    Raises:
+        DeviceError: torch does not know the name, or the machine lacks the device.
+    """
+    import torch
+
+    first = pick_device(name)
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())] if first == "cuda" else [first]

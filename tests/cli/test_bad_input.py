@@ -122,6 +122,30 @@ def test_a_failed_video_leaves_nothing_half_written(damaged: Damaged):
     assert not [path for path in damaged.store.iterdir() if path.name.startswith(".")]
 
 
+def test_a_file_that_changed_since_is_told_with_exit_code_3_and_made_again_when_asked(damaged: Damaged, tmp_path: Path):
+    root, store = tmp_path / "data", tmp_path / "store.zarr"
+    shutil.copytree(damaged.root, root)
+    shutil.copytree(damaged.store, store)
+    (whole, other) = (video for video in open_dataset(root).videos if video.name in damaged.whole)
+    assert whole.annotation is not None
+    change_row(whole.annotation, 3, "0.12345,-0.5")
+    command = ("extract", root, "extract/demo.toml", "--store", store, *FEW_FRAMES)
+    told = call(*command)
+    assert told.code == 3
+    assert f"{whole.name}: annotation {whole.annotation.name} " in told.out
+    assert "--refresh makes them again" in told.out
+    again = call(*command, "--refresh", "--json")
+    assert again.json["done"] == [whole.name]
+    assert again.json["changed"] == {}
+    assert other.name in again.json["skipped"]
+
+
+@pytest.mark.parametrize("shard", ["0/4", "5/4", "a"])
+def test_a_bad_shard_is_refused(tmp_path: Path, shard: str):
+    outcome = call("extract", tmp_path / "data", "--store", tmp_path / "store.zarr", "--shard", shard)
+    assert "from 1 to n" in refused(outcome, naming=f"--shard {shard}")
+
+
 def assert_has_remedy(line: str) -> None:
     fault, _, remedy = line.rpartition("; ")
     assert fault

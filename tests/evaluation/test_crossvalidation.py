@@ -15,6 +15,7 @@ from vaprompt.evaluation.bootstrap import source_video
 from vaprompt.evaluation.crossvalidation import assign_folds, cross_validate
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.store.features import StoredLabels
+from vaprompt.store.storage import Folder
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_people_of_one_video_share_a_fold_and_folds_are_about_even(tmp_path):
             time = np.arange(100) / 30
             return StoredLabels(np.zeros((100, 2), np.float32), np.full(100, name != "f"), time)
 
-    parts = assign_folds(Labelled(tmp_path, {}), 3)
+    parts = assign_folds(Labelled(Folder(tmp_path), {}), 3)
     fold = {name: index for index, names in enumerate(parts) for name in names}
     assert sorted(fold) == ["a", "a_left", "a_right", "b_left", "b_right", "c", "d", "e"]
     for name in fold:

@@ -21,6 +21,8 @@ TINY = (
     "audio.window=2.0",
     "audio.hop=0.7",
     "audio.steps=4",
+    "image.batch=16",
+    "audio.batch=4",
 )
 
 

@@ -10,7 +10,7 @@ from tests.faces.people import Scripted
 from vaprompt.datasets.base import Dataset, Video
 from vaprompt.datasets.description import open_dataset
 from vaprompt.errors import DatasetError, DetectorError, FingerprintError
-from vaprompt.extraction import fingerprints, pipeline
+from vaprompt.extraction import fingerprints, reading
 from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.whose_face import whose_face
 from vaprompt.faces import detector
@@ -45,9 +45,13 @@ def test_only_frames_with_a_face_are_encoded_and_a_video_without_one_is_listed(o
     assert dataset.faces == "detect"
     shared = [video.media for video in dataset.videos]
     alone = tuple(video for video in dataset.videos if shared.count(video.media) == 1)[:2]
-    scripts = iter((lambda time: [(0.9, 0.5, 0.3, 0.2)] if time < 1.1 else [], lambda time: []))
-    monkeypatch.setattr(pipeline, "find_faces", lambda *rest: find_faces(rest[0], Scripted(next(scripts)), rest[2]))
-    monkeypatch.setattr(pipeline, "CenterFace", lambda: Scripted(lambda time: []))
+    scripts = {
+        alone[0].media: lambda time: [(0.9, 0.5, 0.3, 0.2)] if time < 1.1 else [],
+        alone[1].media: lambda time: [],
+    }
+    scripted = lambda media, detector, face: find_faces(media, Scripted(scripts[media]), face)  # noqa: E731
+    monkeypatch.setattr(reading, "find_faces", scripted)
+    monkeypatch.setattr(reading, "CenterFace", lambda: Scripted(lambda time: []))
     monkeypatch.setattr(fingerprints, "detector_fingerprint", lambda: {"detector": "scripted"})
     report = extract(replace(dataset, videos=alone), recipe, tmp_path / "found.zarr")
     assert report.done == [alone[0].name]

@@ -215,19 +215,19 @@ def test_an_annotation_of_another_length_is_cut_or_refused(own, recipe, begun, n
     frames = len(frame_times(video.media))
     video.annotation.write_text("\n".join(lines[: frames - 2]) + "\n")
     touch_later(video.annotation)
-    report = extract(own, recipe, begun)
+    report = extract(own, recipe, begun, refresh=True)
     read = FeatureStore.open(begun)
     assert report.done == [video.name]
     assert len(read.labels(video.name).valid_F) == frames - 3
     assert f"{frames - 3} annotation rows, {frames} decoded frames" in report.notes[video.name][0]
     video.annotation.write_text("\n".join(lines[: frames - 20]) + "\n")
     touch_later(video.annotation)
-    report = extract(own, recipe, begun)
+    report = extract(own, recipe, begun, refresh=True)
     assert f"{frames - 21} rows" in report.failed[video.name]
     assert f"{frames} frames" in report.failed[video.name]
 
 
-def test_a_changed_source_is_made_again_and_a_touched_one_is_not(own, recipe, begun, no_encoders):
+def test_a_changed_source_is_told_and_made_again_when_asked_and_a_touched_one_is_not(own, recipe, begun, no_encoders):
     video = labelled(own)
     touch_later(video.annotation)
     touch_later(video.media)
@@ -235,7 +235,15 @@ def test_a_changed_source_is_made_again_and_a_touched_one_is_not(own, recipe, be
     lines = video.annotation.read_text().splitlines()
     video.annotation.write_text("\n".join([lines[0], "0.5,-0.5", *lines[2:]]) + "\n")
     touch_later(video.annotation)
-    assert extract(own, recipe, begun).done == [video.name]
+    before = files_below(begun)
+    report = extract(own, recipe, begun)
+    assert report.done == []
+    assert list(report.changed) == [video.name]
+    assert report.changed[video.name].startswith(f"annotation {video.annotation.name} ")
+    assert files_below(begun) == before
+    again = extract(own, recipe, begun, refresh=True)
+    assert again.done == [video.name]
+    assert again.changed == {}
     np.testing.assert_array_equal(FeatureStore.open(begun).labels(video.name).value_F2[0], [0.5, -0.5])
 
 

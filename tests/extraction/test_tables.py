@@ -14,6 +14,8 @@ from vaprompt.media.video import frame_times
 from vaprompt.prediction.predict import label_scale
 from vaprompt.recipes import read_recipe, shipped
 from vaprompt.store import FeatureStore
+from vaprompt.store.layout import read_attributes, write_attributes
+from vaprompt.store.storage import Folder
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import train
 from vaprompt.training.runs import load_run
@@ -131,7 +133,8 @@ def test_a_run_knows_the_scale_of_its_data_set(tmp_path, scale):
     store = plant_store(tmp_path / "planted.zarr", train=3, validation=1, seconds=20.0)
     dataset = FeatureStore.open(store).dataset
     if scale is not None:
-        FeatureStore.open(store)._set_root(dataset={**dataset, "label_range": scale})
+        root = read_attributes(Folder(store))
+        write_attributes(store, {**root, "dataset": {**dataset, "label_range": scale}})
     recipe = read_recipe(TrainRecipe, shipped("train", "demo"), ["epochs=1", "window.seconds=4"])
     train(store, recipe, tmp_path / "run", device="cpu")
     assert label_scale(load_run(tmp_path / "run")) == (tuple(scale) if scale else (-1.0, 1.0))

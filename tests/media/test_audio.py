@@ -83,8 +83,8 @@ def test_a_gap_in_the_sound_is_silence_and_what_follows_stays_in_place(tmp_path,
 
     decode = audio._decode
 
-    def with_a_gap(path):
-        for seconds, piece in decode(path):
+    def with_a_gap(*given):
+        for seconds, piece in decode(*given):
             if not 1.0 <= seconds < 2.0:
                 yield seconds, piece
 

@@ -3,11 +3,14 @@
 import csv
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.media.clips import write_clip
+from tests.prediction import cheap
 from vaprompt.errors import FingerprintError, RunError, TargetError, VapromptError
 from vaprompt.media.video import frame_times
 from vaprompt.prediction.predict import WHOLE_FRAMES, predict
@@ -120,3 +123,26 @@ def test_a_folder_that_is_no_run_and_a_target_that_cannot_be_written(small_run, 
     (tmp_path / "file").write_text("")
     with pytest.raises(TargetError, match="cannot be written"):
         predict(small_run, media(small_dataset)[:1], tmp_path / "file" / "out", faces="frames", device="cpu")
+
+
+def test_a_file_whose_decoder_hangs_fails_and_the_others_go_on(monkeypatch, tmp_path):
+    from vaprompt.media import video
+    from vaprompt.media.patience import SETTING
+
+    files = [write_clip(tmp_path / name, times_ms=range(0, 6000, 100)) for name in ("a.mp4", "b.mp4", "c.mp4")]
+    packets, forever = video.packets, threading.Event()
+
+    def hanging(container, stream, path, pulse):
+        for number, packet in enumerate(packets(container, stream, path, pulse)):
+            if number == 10 and path == files[1]:
+                forever.wait()
+            yield packet
+
+    monkeypatch.setattr(video, "packets", hanging)
+    monkeypatch.setenv(SETTING, "1.5")
+    cheap.use(monkeypatch)
+    report = predict(tmp_path, files, tmp_path / "out", faces="frames", device="cpu")
+    forever.set()
+    assert [done.media for done in report.done] == [files[0], files[2]]
+    assert list(report.failed) == [str(files[1])]
+    assert "nothing was decoded for 1.5 s" in report.failed[str(files[1])]

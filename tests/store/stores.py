@@ -27,12 +27,37 @@ def add(store: FeatureStore, video: str, split: str = "train", frames: int = 30,
             frame=np.arange(1, frames + 1, dtype=np.int32),
             time=time_F,
         )
-        writer.publish({"split": split, "notes": []})
+        counts = {"frames": frames, "encoded": frames, "seconds": float(time_F[-1])}
+        writer.publish({"split": split, "counts": counts, "notes": []})
     with store.writer("audio", video, {"schema": 1}) as writer:
         writer.append(embedding=chance.normal(size=(2, 3, 4)).astype(np.float16), end=np.array([0.0, 1.0]))
-        writer.publish({"split": split, "notes": ["no audio stream: silence"]})
+        counts = {"windows": 2, "seconds": float(time_F[-1])}
+        writer.publish({"split": split, "counts": counts, "notes": ["no audio stream: silence"]})
     with store.writer("labels", video, {"schema": 1}) as writer:
         valid_F = np.arange(frames) > 4
         writer.append(value=np.zeros((frames, 2), np.float32), valid=valid_F, time=time_F)
         counts = {"frames": frames, "valid": int(valid_F.sum()), "seconds": float(time_F[-1])}
         writer.publish({"split": split, "counts": counts, "notes": []})
+
+
+def several(path: Path) -> FeatureStore:
+    """Return a store with all that one can have: three splits, chunks of several rows, prompts, a failure."""
+    store = filled(path, {"a": "train", "b": "validation", "c.d": "test"})
+    with store.writer("image", "long", IMAGE) as writer:
+        rows = np.random.default_rng(9).normal(size=(3000, 512)).astype(np.float16)
+        writer.append(embedding=rows, frame=np.arange(3000, dtype=np.int32), time=np.arange(3000) / 30)
+        writer.publish({"split": "train", "notes": []})
+    with store.writer("audio", "silent", {"schema": 1}) as writer:
+        writer.append(embedding=np.zeros((0, 3, 4), np.float16), end=np.zeros(0))
+        writer.publish({"split": "train", "notes": []})
+    store.write_text({"calm": np.ones(4, np.float32), "angry": np.arange(4, dtype=np.float32)}, {"schema": 1})
+    store.record_failure("broken", "has no pictures")
+    with store.writing():
+        store.write_index()
+    return store
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of all files of a store but its index, which tells of one copy only."""
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name != ".index.json")
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}

@@ -102,13 +102,13 @@ def test_leaving_without_publishing_leaves_nothing(tmp_path):
     before = files_below(store.path)
 
     def interrupted() -> None:
-        with store.exclusive(), store.writer("image", "video2", store.fingerprint("image")) as writer:
+        with store.writing(), store.writer("image", "video2", store.fingerprint("image")) as writer:
             writer.append(embedding=np.zeros((5000, 512), np.float16))
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         interrupted()
-    with store.exclusive():
+    with store.writing():
         pass
     assert files_below(store.path) == before
 
@@ -144,10 +144,17 @@ def test_a_killed_writer_ends_like_an_undisturbed_one(tmp_path, moment):
     assert not (store.path / "image" / "video2").exists()
     for path in (store.path, undisturbed):
         again = FeatureStore.open(path)
-        with again.exclusive(), again.writer("image", "video2", again.fingerprint("image")) as writer:
+        with again.writing(), again.writer("image", "video2", again.fingerprint("image")) as writer:
             writer.append(embedding=np.ones((3000, 512), np.float16))
             writer.publish({"split": "train"})
     assert files_below(store.path) == files_below(undisturbed)
+
+
+def test_the_names_of_a_store_and_its_streams_are_on_the_disk(tmp_path, monkeypatch):
+    synced: set[str] = set()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(str(Path(f"/proc/self/fd/{descriptor}").readlink())))
+    FeatureStore.create(tmp_path / "s.zarr", fingerprints={"image": {"schema": 1}})
+    assert {str(tmp_path), str(tmp_path / "s.zarr"), str(tmp_path / "s.zarr/image")} <= synced
 
 
 def test_every_file_is_on_the_disk_before_the_group_appears(tmp_path, monkeypatch):

@@ -154,18 +154,6 @@ def test_what_is_not_a_store_is_said_not_to_be(tmp_path, place):
         FeatureStore.open(tmp_path / place)
 
 
-def test_two_writers_at_once_are_refused(tmp_path):
-    store = filled(tmp_path / "s.zarr")
-    with (
-        store.exclusive(),
-        pytest.raises(StoreError, match="another extraction"),
-        FeatureStore.open(store.path).exclusive(),
-    ):
-        pass
-    with store.exclusive():
-        pass
-
-
 def test_writing_again_replaces_and_forgets_what_was_known(tmp_path):
     store = filled(tmp_path / "s.zarr")
     assert store.split("video1") == "train"

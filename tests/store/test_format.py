@@ -8,13 +8,14 @@ import numpy as np
 import zarr
 
 from tests.store.stores import DATASET, IMAGE, filled
+from vaprompt.store.sharing.hdf5 import export
 
 
 def test_a_store_is_plain_zarr(tmp_path):
     store = filled(tmp_path / "s.zarr", {"video1": "train", "video2": "test"}, frames=9)
     store.write_text({"a face": np.arange(4, dtype=np.float32)}, {"model": "m"})
     store.record_failure("video3", "why")
-    with store.exclusive():  # as extract does: what was aside is cleared away
+    with store.writing():  # as extract does: what was aside is cleared away
         pass
 
     root = zarr.open_group(str(store.path), mode="r")
@@ -66,10 +67,11 @@ def test_a_store_is_plain_zarr(tmp_path):
 
 def test_the_documents_code_runs(tmp_path, monkeypatch, capsys):
     text = (Path(__file__).parents[2] / "docs" / "store-format.md").read_text(encoding="utf-8")
-    filled(tmp_path / "demo" / "store.zarr", {"video1": "validation"}, frames=9)
+    store = filled(tmp_path / "demo" / "store.zarr", {"video1": "validation"}, frames=9)
+    export(store.path, tmp_path / "store.h5")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, "docs/store-format.md", "exec"), {})
         assert "video1" in capsys.readouterr().out

@@ -23,13 +23,26 @@ def extract(
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after the first N videos, to try things out.")
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Every N-th video from the I-th on: one task of a Slurm array."),
+    ] = None,
+    stream: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Keep the features under this name, beside those of other encoders."),
+    ] = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Make again what was made of files changed since.")
+    ] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Look for such changes by reading every file.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Encode a data set once (stage 1): every face and every stretch of sound, into a feature store.
 
-    What is already in the store is not made again, so the same command goes on after a stop. A video that cannot be
-    read is listed with its reason while the others go on; the exit code is then 3. With a URL as STORE, the work is
-    done in a folder of the cache, which is pushed in the end.
+    What is already in the store is not made again, so the same command goes on after a stop; several may run at once
+    and share the work. A video that cannot be read, or whose files have changed since, is listed with its reason
+    while the others go on; the exit code is then 3. With a URL as STORE, the work is done in a folder of the cache,
+    which is pushed in the end.
 
     Example: vaprompt extract data/affwild2.toml extract/paper.toml --store affwild2.zarr --set image.batch=64
     """
@@ -37,22 +50,35 @@ def extract(
     from vaprompt.cli.progress import progress
     from vaprompt.cli.tell import extraction_lines, problem_lines
     from vaprompt.datasets.description import open_dataset
-    from vaprompt.devices import pick_device
+    from vaprompt.devices import pick_devices
     from vaprompt.extraction.pipeline import extract as run_extraction
+    from vaprompt.extraction.plan import Shard
     from vaprompt.extraction.recipe import ExtractRecipe
     from vaprompt.recipes import read_recipe, shipped
     from vaprompt.store.cache import written_at
     from vaprompt.store.urls import shown
 
     wanted = read_recipe(ExtractRecipe, recipe or shipped("extract", "paper"), changes or ())
+    part = None if shard is None else Shard.parse(shard)
     watcher = progress()
     dataset = open_dataset(data, watcher)
     for line in problem_lines(dataset.problems):
         watcher.say(line)
     with written_at(store, watcher) as folder:
-        report = run_extraction(dataset, wanted, folder, device=pick_device(device), limit=limit, progress=watcher)
+        report = run_extraction(
+            dataset,
+            wanted,
+            folder,
+            device=pick_devices(device),
+            limit=limit,
+            shard=part,
+            stream=stream,
+            refresh=refresh,
+            deep=deep,
+            progress=watcher,
+        )
     if as_json:
         print_json({"store": shown(store), **vars(report), "problems": dataset.problems})
     else:
         print_lines([*extraction_lines(report), f"store: {shown(store)}"])
-    raise typer.Exit(3 if report.failed else 0)
+    raise typer.Exit(3 if report.failed or report.changed else 0)

@@ -1,12 +1,15 @@
-"""`vaprompt store`: what is in a feature store."""
+"""`vaprompt store`: what is in a feature store, whether it is whole, and sharing it."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from vaprompt.cli import store_files, store_sets
 from vaprompt.cli.options import JsonOption, StoreArgument
 
-app = typer.Typer(help="Look into a feature store, and share it.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Look into a feature store, check it, share it.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
@@ -31,3 +34,51 @@ def info(
     else:
         print_store(shown(store), content)
     raise typer.Exit(3 if content["failed"] else 0)
+
+
+@app.command()
+def verify(
+    store: StoreArgument,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every byte, and look at the values.")] = False,
+    mend: Annotated[
+        bool, typer.Option("--repair", help="Remove what is broken, so that extract makes it again.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find whatever in a store is missing, cut short or changed; the exit code is 3 where something is.
+
+    Without --deep: markers, names, sizes and metadata; with it, every file's digest and every value, too.
+
+    Example: vaprompt store verify affwild2.zarr --deep
+    """
+    from vaprompt.cli.output import print_json, print_lines, size
+    from vaprompt.cli.progress import progress
+    from vaprompt.store.verification import repair
+    from vaprompt.store.verification import verify as run_verification
+
+    found = run_verification(store, deep=deep, progress=progress())
+    left = repair(store, found.faults) if mend and found.faults else found.faults
+    if as_json:
+        faults = [vars(fault) for fault in found.faults]
+        repaired = [vars(fault) for fault in found.faults if fault not in left]
+        print_json({"ok": found.ok, "videos": found.videos, "faults": faults, "repaired": repaired})
+    else:
+        print_lines(
+            "/".join(filter(None, (fault.stream, fault.video, fault.key))) + f": {fault.fault}"
+            for fault in found.faults
+        )
+        how = "read and compared" if deep else "by names, sizes and metadata; --deep reads all"
+        print_lines([f"{found.videos} videos, {size(found.bytes)} {how}: {len(found.faults) or 'no'} faults"])
+        if mend and found.faults:
+            print_lines([f"{len(found.faults) - len(left)} removed; run the same extract again to make them anew"])
+            print_lines([f"{len(left)} cannot be mended so: restore them from a copy"] if left else [])
+    raise typer.Exit(0 if found.ok else 3)
+
+
+app.command("pack", short_help="One zip file, read in place.")(store_files.pack)
+app.command("unpack", short_help="A packed store back into a folder.")(store_files.unpack)
+app.command("export", short_help="One HDF5 file.")(store_files.export)
+app.command("import", short_help="An exported store back into a folder.")(store_files.import_)
+app.command("merge", short_help="Several stores into one.")(store_sets.merge)
+app.command("subset", short_help="A part of a store.")(store_sets.subset)
+app.command("diff", short_help="In what two stores differ.")(store_sets.diff)

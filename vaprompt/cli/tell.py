@@ -24,11 +24,18 @@ def problem_lines(problems: Sequence[Problem]) -> list[str]:
 
 
 def extraction_lines(report: ExtractionReport) -> list[str]:
-    """Return the counts of an extraction, and why videos failed."""
-    return [
-        f"{len(report.done)} videos encoded, {len(report.skipped)} were there before, {len(report.failed)} failed",
-        *(f"  {video}: {reason}" for video, reason in report.failed.items()),
+    """Return the counts of an extraction, and why videos failed or are not what would be made now."""
+    counts = [
+        f"{len(report.done)} videos encoded",
+        *([f"{len(report.elsewhere)} by others meanwhile"] if report.elsewhere else []),
+        f"{len(report.skipped)} were there before",
+        f"{len(report.failed)} failed",
     ]
+    lines = [", ".join(counts), *(f"  {video}: {reason}" for video, reason in report.failed.items())]
+    if report.changed:
+        lines.append(f"{len(report.changed)} made of what has changed since; --refresh makes them again:")
+        lines += [f"  {video}: {reason}" for video, reason in report.changed.items()]
+    return lines
 
 
 def training_lines(result: TrainResult) -> list[str]:

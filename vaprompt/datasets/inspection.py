@@ -17,7 +17,7 @@ from vaprompt.datasets.annotation import annotation_of
 from vaprompt.datasets.base import Annotation, Dataset, Problem, Video
 from vaprompt.errors import AnnotationError, MediaError
 from vaprompt.media.audio import sound_extent
-from vaprompt.media.crops import CROP_NAME, list_crops, read_image
+from vaprompt.media.crops import CROP_NAME, list_crops, read_images
 from vaprompt.media.video import MediaInfo, frame_times, probe
 
 SOUND_SECONDS = 0.5
@@ -124,8 +124,8 @@ class Inspector:
     def _crops(self, video: Video, folder: Path, seen: Seen) -> None:
         try:
             frame_N = _crop_frames(folder)
-            for path in _all_crops(folder) if self._deep else ():
-                read_image(path)
+            for _ in read_images(_all_crops(folder) if self._deep else ()):
+                pass  # that it can be read is all
         except MediaError as error:
             if self._dataset.faces == "crops":
                 self._refuse(seen, "unreadable crops", video, str(error), folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,7 @@ from vaprompt.encoders.embedded import NOTE
 from vaprompt.recipes import Recipe
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Batch = Literal["auto"] | Annotated[int, Field(ge=1, le=4096)]
 
 EMBEDDED = "embedded"
 """The value of `model` and `weights` that means the miniatures inside the package."""
@@ -27,8 +28,10 @@ class ImageEncoderRecipe(Recipe):
     """A tag of open_clip that lies in the local cache; a folder or a .safetensors file; `random:SEED`; `embedded`."""
     precision: Precision = "fp32"
     """Number format of the network's matrices; features are stored as float16 in any case."""
-    batch: int = Field(32, ge=1, le=4096)
-    """Pictures encoded at once; changes speed, and features by rounding only."""
+    batch: Batch = "auto"
+    """Pictures encoded at once, or `auto`: what is fastest here, measured at the start; changes speed alone."""
+    compile: bool = False
+    """Let torch compile the network, which takes a minute or more at the start; changes speed, and rounding only."""
 
     @model_validator(mode="after")
     def _miniature_is_whole(self) -> ImageEncoderRecipe:
@@ -47,8 +50,10 @@ class AudioEncoderRecipe(Recipe):
     """A repository in the local cache; a folder with config.json and model.safetensors; `random:SEED`; `embedded`."""
     precision: Precision = "fp32"
     """Number format of the network's matrices; features are stored as float16 in any case."""
-    batch: int = Field(8, ge=1, le=4096)
-    """Windows encoded at once; changes speed, and features by rounding only."""
+    batch: Batch = "auto"
+    """Windows encoded at once, or `auto`: what is fastest here, measured at the start; changes speed alone."""
+    compile: bool = False
+    """Let torch compile the network, which takes a minute or more at the start; changes speed, and rounding only."""
     steps: int | None = Field(None, ge=1, le=4096)
     """Time steps kept of each window, by averaging; left out: as many as the encoder has (AST: 101)."""
     window: float = Field(10.0, gt=0, le=60)

@@ -5,19 +5,22 @@ Axes: B windows, L samples, F frames of 10 ms, M mel bins, T tokens, S time step
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import ASTConfig, ASTModel
 from transformers.utils import logging as transformers_logging
 
+from vaprompt.encoders.pieces import InPieces
 from vaprompt.encoders.pooling import patches_over_time, pooled
 from vaprompt.encoders.recipes import EMBEDDED, AudioEncoderRecipe
+from vaprompt.encoders.tower import DTYPES, Linear, Norm, Tower, ast_parts
 from vaprompt.encoders.weights import AST_PREFIX, Weights, audio_weights, offline
 from vaprompt.errors import RecipeError, WeightsError
 from vaprompt.media.logmel import LogMelRecipe, log_mel
@@ -61,17 +64,64 @@ class AstEncoder:
         self.fingerprint = _fingerprint(recipe, self._log_mel, own_steps, weights.digest)
         self.steps, self.dim, self.rate = recipe.steps or own_steps, int(config.hidden_size), self._log_mel.rate
         self._device = torch.device(device)
-        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
-        network = _load(weights, config, recipe.model)
-        self._network = network.eval().requires_grad_(False).to(device=self._device, dtype=self._dtype)
+        dtype = DTYPES[recipe.precision]
+        network = _load(weights, config, recipe.model).eval().requires_grad_(False).to(device=self._device)
+        self._hear: Callable[[Tensor], Tensor]
+        if config.hidden_act == "gelu":
+            self._hear = _Hearing.of(network, dtype)
+        else:
+            plain = network.to(dtype)
+            self._hear = lambda mel_BFM: plain(mel_BFM.to(dtype)).last_hidden_state
+        self._run = InPieces(self._from_wave, self._device, piece=1, compiled=recipe.compile)
 
-    @torch.no_grad()
     def encode(self, wave_BL: Float32[Tensor, "B L"]) -> Float32[Tensor, "B S D"]:
         """Return the embeddings of mono sounds in [-1, 1], as sequences over time, on the CPU."""
-        mel_BFM = log_mel(wave_BL.to(self._device), self._log_mel)
-        token_BTD: Tensor = self._network(mel_BFM.to(self._dtype)).last_hidden_state
+        return self._run(wave_BL)
+
+    def _from_wave(self, wave_BL: Float32[Tensor, "B L"]) -> Float32[Tensor, "B S D"]:
+        token_BTD = self._hear(log_mel(wave_BL, self._log_mel))
         sequence_BSD = patches_over_time(token_BTD[:, SPECIAL_TOKENS:].float(), self._bands)
-        return pooled(sequence_BSD, self.steps).cpu()
+        return pooled(sequence_BSD, self.steps)
+
+
+@dataclass(frozen=True)
+class _Hearing:
+    """transformers' AST, arranged for speed: patches by one product, then the tower."""
+
+    patch: Linear
+    side: tuple[int, int]
+    stride: tuple[int, int]
+    first_2D: Tensor
+    """CLS and distillation token with their positions."""
+    position_PD: Tensor
+    tower: Tower
+    after: Norm
+
+    @classmethod
+    def of(cls, network: Any, dtype: torch.dtype) -> _Hearing:
+        """Return the network in a number format of its own."""
+        embeddings, config = network.embeddings, network.config
+        convolution = embeddings.patch_embeddings.projection
+        position_TD = embeddings.position_embeddings.detach()[0].to(dtype)
+        special_2D = torch.cat((embeddings.cls_token, embeddings.distillation_token), dim=1).detach()[0].to(dtype)
+        return cls(
+            patch=Linear(convolution.weight.flatten(1).to(dtype), convolution.bias.to(dtype)),
+            side=convolution.kernel_size,
+            stride=convolution.stride,
+            first_2D=special_2D + position_TD[:SPECIAL_TOKENS],
+            position_PD=position_TD[SPECIAL_TOKENS:],
+            tower=Tower([ast_parts(layer) for layer in network.layers], config.num_attention_heads, dtype),
+            after=Norm.of(network.layernorm, dtype),
+        )
+
+    def __call__(self, mel_BFM: Float32[Tensor, "B F M"]) -> Float[Tensor, "B T D"]:
+        """Return the last layer's tokens, patches frequency-major behind the special ones."""
+        (high, wide), (down, right) = self.side, self.stride
+        patch_BRKss = mel_BFM.transpose(1, 2).unfold(1, high, down).unfold(2, wide, right)
+        patch_BPI = patch_BRKss.flatten(3).flatten(1, 2)
+        token_BPD = self.patch(patch_BPI.to(self.first_2D.dtype)).add_(self.position_PD)
+        token_BTD = torch.cat((self.first_2D.expand(len(token_BPD), -1, -1), token_BPD), dim=1)
+        return self.after(self.tower(token_BTD))
 
 
 class LogMelPicture:
@@ -84,14 +134,16 @@ class LogMelPicture:
             RecipeError: more steps are asked for than the picture has frames.
         """
         self._log_mel = LogMelRecipe()
-        self._device = torch.device(device)
         self.fingerprint = _fingerprint(recipe, self._log_mel, self._log_mel.frames, "none")
         self.steps, self.dim, self.rate = recipe.steps or self._log_mel.frames, self._log_mel.bins, self._log_mel.rate
+        self._run = InPieces(self._from_wave, torch.device(device), piece=1)
 
-    @torch.no_grad()
     def encode(self, wave_BL: Float32[Tensor, "B L"]) -> Float32[Tensor, "B S D"]:
         """Return the log-Mel pictures of mono sounds in [-1, 1], as sequences over time, on the CPU."""
-        return pooled(log_mel(wave_BL.to(self._device), self._log_mel), self.steps).cpu()
+        return self._run(wave_BL)
+
+    def _from_wave(self, wave_BL: Float32[Tensor, "B L"]) -> Float32[Tensor, "B S D"]:
+        return pooled(log_mel(wave_BL, self._log_mel), self.steps)
 
 
 def _fingerprint(recipe: AudioEncoderRecipe, mel: LogMelRecipe, own_steps: int, digest: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class FoldedStore(FeatureStore):
     @classmethod
     def of(cls, source: FeatureStore, part: Mapping[str, str]) -> FoldedStore:
         """Return a store with `part`, from each video that a training sees to `train` or `stopping`."""
-        store = cls(source.storage, source._root, copy_of=source._copy_of)
+        store = cls(source.storage, source._root, source.stream, copy_of=source._copy_of)
         store.part = part
         return store
 
@@ -86,7 +86,7 @@ def cross_validate(
         TargetError: `out` cannot be written.
     """
     device = pick_device(device)
-    source = open_store(store, progress)
+    source = open_store(store, progress, recipe.stream)
     parts = assign_folds(source, folds)
     judged: list[Judged] = []
     found: list[dict[str, Any]] = []

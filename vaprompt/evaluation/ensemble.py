@@ -41,7 +41,7 @@ def load_members(
     members = []
     for path in runs:
         run = load_run(path, device)
-        source = open_store(store or str(run.facts["store"]["path"]), progress)
+        source = open_store(store or str(run.facts["store"]["path"]), progress, run.recipe.stream)
         require_same_features(source, run)
         members.append(Member(run, source))
     return members

@@ -21,10 +21,11 @@ from jaxtyping import Float16, Float32, Float64
 from vaprompt.encoders.base import AudioEncoder, ImageEncoder
 from vaprompt.encoders.recipes import AudioEncoderRecipe
 from vaprompt.errors import WeightsError
-from vaprompt.extraction.ahead import ahead
+from vaprompt.extraction.batch_size import fixed
 from vaprompt.extraction.grid import audio_ends
 from vaprompt.extraction.pictures import Picture, crop_pictures, frame_pictures
 from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.media.ahead import ahead
 from vaprompt.media.audio import audio_windows, has_audio
 from vaprompt.media.video import frame_times
 from vaprompt.store.features import AudioFeatures, ImageFeatures
@@ -118,11 +119,20 @@ def image_batches(
         MediaError: a picture cannot be decoded, or there is not one.
         WeightsError: the network's values do not fit float16.
     """
+    yield from encode_pictures(given_pictures(media, recipe, crops, time_F), recipe, encoder)
+
+
+def given_pictures(
+    media: Path, recipe: ExtractRecipe, crops: Path | None, time_F: Float64[np.ndarray, "F"] | None
+) -> Iterator[Picture]:
+    """Yield the pictures to encode where no faces are looked for: crops in a folder, or whole frames.
+
+    Raises:
+        MediaError: a picture cannot be decoded, or there is not one.
+    """
     if crops is not None and time_F is not None:
-        pictures = crop_pictures(crops, media, recipe.image_rate, time_F)
-    else:
-        pictures = frame_pictures(media, recipe.image_rate, time_F)
-    yield from encode_pictures(pictures, recipe, encoder)
+        return crop_pictures(crops, media, recipe.image_rate, time_F)
+    return frame_pictures(media, recipe.image_rate, time_F)
 
 
 def encode_pictures(
@@ -134,10 +144,10 @@ def encode_pictures(
         MediaError: a picture cannot be decoded.
         WeightsError: the network's values do not fit float16.
     """
-    for batch in ahead(_alike(pictures, recipe.image.batch)):
+    for batch in ahead(_alike(pictures, fixed(recipe.image.batch, "image"))):
         embedding_BD = encoder.encode(np.stack([picture.rgb_HWC for picture in batch]))
         yield ImageFeatures(
-            _stored(embedding_BD, "image"),
+            stored(embedding_BD, "image"),
             np.array([picture.frame for picture in batch], dtype=np.int32),
             np.array([picture.time for picture in batch], dtype=np.float64),
         )
@@ -159,19 +169,20 @@ def audio_batches(
         WeightsError: the network's values do not fit float16.
     """
     end_W = audio_ends(last, window=recipe.window, hop=recipe.hop)
+    size = fixed(recipe.batch, "audio")
     if not has_audio(media):
         # One silence is like another.
         silence_1L = torch.zeros(1, round(recipe.window * encoder.rate))
-        silence_1SD = _stored(encoder.encode(silence_1L), "audio")
-        for start in range(0, len(end_W), recipe.batch):
-            end_B = end_W[start : start + recipe.batch]
+        silence_1SD = stored(encoder.encode(silence_1L), "audio")
+        for start in range(0, len(end_W), size):
+            end_B = end_W[start : start + size]
             yield AudioFeatures(np.repeat(silence_1SD, len(end_B), axis=0), end_B)
         return
     windows = audio_windows(media, end_W, window=recipe.window, rate=encoder.rate)
     done = 0
-    for batch in ahead(_groups(windows, recipe.batch)):
+    for batch in ahead(_groups(windows, size)):
         embedding_BSD = encoder.encode(torch.from_numpy(np.stack(batch)))
-        yield AudioFeatures(_stored(embedding_BSD, "audio"), end_W[done : done + len(batch)])
+        yield AudioFeatures(stored(embedding_BSD, "audio"), end_W[done : done + len(batch)])
         done += len(batch)
 
 
@@ -211,8 +222,12 @@ def _groups(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
         yield group
 
 
-def _stored(embedding: Float32[torch.Tensor, "B *rest"], stream: str) -> Float16[np.ndarray, "B *rest"]:
-    """Return embeddings in the store's number format; what does not fit must not become infinite in silence."""
+def stored(embedding: Float32[torch.Tensor, "B *rest"], stream: str) -> Float16[np.ndarray, "B *rest"]:
+    """Return embeddings in the store's number format; what does not fit must not become infinite in silence.
+
+    Raises:
+        WeightsError: some value does not fit.
+    """
     values: Float32[np.ndarray, "B *rest"] = embedding.numpy()
     if not bool(np.all(np.abs(values) <= np.finfo(np.float16).max)):  # false for nan, too
         raise WeightsError(

@@ -17,7 +17,7 @@ from vaprompt.extraction.grid import frames_at_rate
 from vaprompt.faces.crop import cut
 from vaprompt.faces.recipe import FaceRecipe
 from vaprompt.faces.tracking import Person
-from vaprompt.media.crops import list_crops, read_image
+from vaprompt.media.crops import list_crops, read_images
 from vaprompt.media.video import read_frames
 
 
@@ -67,8 +67,8 @@ def crop_pictures(crops: Path, media: Path, rate: str | float, time_F: Float64[n
         )
     time_N = time_F[frame_N[:known] - 1]
     chosen = range(known) if isinstance(rate, str) else frames_at_rate(time_N, rate).tolist()
-    for index in chosen:
-        yield Picture(int(frame_N[index]), float(time_N[index]), read_image(paths[index]))
+    for index, rgb_HWC in zip(chosen, read_images(paths[index] for index in chosen), strict=True):
+        yield Picture(int(frame_N[index]), float(time_N[index]), rgb_HWC)
 
 
 def chosen_pictures(

@@ -1,12 +1,15 @@
-"""What an extraction has to do: the streams that are missing, or were made of files that have changed since."""
+"""What an extraction has to do: the streams that are missing, and those made of files that have changed since."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from vaprompt.datasets.base import Dataset, Video
-from vaprompt.extraction.sources import unchanged
+from vaprompt.errors import RecipeError
+from vaprompt.extraction.sources import change
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.layout import STREAMS, Stream
 
@@ -26,28 +29,104 @@ class Plan:
     jobs: tuple[Job, ...]
     done: tuple[str, ...]
     """Videos that are whole already."""
+    changed: Mapping[str, str]
+    """Whole videos whose sources are no longer what they were made of, with what has changed; they are left."""
 
 
-def plan(dataset: Dataset, store: FeatureStore, limit: int | None = None) -> Plan:
-    """Return what is missing in the store of the data set's first `limit` videos (None: of all).
+@dataclass(frozen=True)
+class Shard:
+    """Every `count`-th video of a data set, from the `index`-th (1-based) on."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Return the shard that `i/n` means.
+
+        Raises:
+            RecipeError: it is not of this form, or i is not from 1 to n.
+        """
+        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise RecipeError(
+                f"--shard {text}",
+                fault="is not i/n with whole numbers, i from 1 to n",
+                remedy="write for example --shard 1/8, or --shard $SLURM_ARRAY_TASK_ID/8 with --array=1-8",
+            )
+        return cls(int(found[1]), int(found[2]))
+
+    def of(self, videos: tuple[Video, ...]) -> tuple[Video, ...]:
+        """Return the shard's videos; the shards of one count hold each video once, whatever is done already."""
+        return videos[self.index - 1 :: self.count]
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Compares what is in a store with what it would be made of now."""
+
+    dataset: Dataset
+    store: FeatureStore
+    deep: bool = False
+    """Compare sources by their digests, even if sizes and modification times are the same."""
+    refresh: bool = False
+    """Make what was made of other sources again; else it is only reported."""
+
+    def examine(self, video: Video) -> Job | str | None:
+        """Return what is to be done for a video, or how its sources have changed, or None where all is well.
+
+        A video of which something is missing is made of one state of its sources: what was made of another is made
+        again with it, asked for or not, as nothing was finished.
+
+        Raises:
+            StoreError: a marker is damaged, or the video's name cannot be a folder's.
+            DatasetError: a source cannot be read.
+        """
+        missing = [stream for stream in STREAMS if not self.store.has(stream, video.name)]
+        changed: dict[Stream, str] = {}
+        for stream in STREAMS:
+            reason = None if stream in missing else self._change(stream, video)
+            if reason is not None:
+                changed[stream] = reason
+        if changed and not missing and not self.refresh:
+            return next(iter(changed.values()))
+        todo = tuple(stream for stream in STREAMS if stream in missing or stream in changed)
+        return Job(video, todo) if todo else None
+
+    def _change(self, stream: Stream, video: Video) -> str | None:
+        marker = self.store.marker(stream, video.name)
+        made_of, there = marker.get("source", {}), sources(self.dataset, stream, video)
+        if stream == "labels" and marker.get("split") != video.split:
+            return f"it is of the {video.split} split, and was of {marker.get('split')}"
+        if ("annotation" in there) != ("annotation" in made_of):
+            return "it has an annotation, and had none" if "annotation" in there else "it has no annotation any more"
+        for role, kept in made_of.items():
+            reason = change(kept, there.get(role), deep=self.deep)
+            if reason is not None:
+                return f"{role} {reason}"
+        return None
+
+
+def plan(examiner: Examiner, *, limit: int | None = None, shard: Shard | None = None) -> Plan:
+    """Return what is missing in the store of the data set's first `limit` videos (None: of all), or of a shard of them.
 
     Raises:
         StoreError: a marker is damaged, or a video's name cannot be a folder's.
+        DatasetError: a source cannot be read.
     """
-    finished = {stream: store.done(stream) for stream in STREAMS}
     jobs: list[Job] = []
     done: list[str] = []
-    for video in dataset.videos[:limit]:
-        missing = tuple(
-            stream
-            for stream in STREAMS
-            if video.name not in finished[stream] or not _current(store, stream, video, dataset)
-        )
-        if missing:
-            jobs.append(Job(video, missing))
+    changed: dict[str, str] = {}
+    videos = examiner.dataset.videos[:limit]
+    for video in videos if shard is None else shard.of(videos):
+        found = examiner.examine(video)
+        if isinstance(found, Job):
+            jobs.append(found)
+        elif found is not None:
+            changed[video.name] = found
         else:
             done.append(video.name)
-    return Plan(tuple(jobs), tuple(done))
+    return Plan(tuple(jobs), tuple(done), changed)
 
 
 def sources(dataset: Dataset, stream: str, video: Video) -> dict[str, Path]:
@@ -58,11 +137,3 @@ def sources(dataset: Dataset, stream: str, video: Video) -> dict[str, Path]:
     if stream == "labels":
         found["annotation"] = video.annotation
     return {role: path for role, path in found.items() if path is not None}
-
-
-def _current(store: FeatureStore, stream: str, video: Video, dataset: Dataset) -> bool:
-    marker = store.marker(stream, video.name)
-    made_of, there = marker.get("source", {}), sources(dataset, stream, video)
-    if marker.get("split") != video.split or ("annotation" in there) != ("annotation" in made_of):
-        return False
-    return all(unchanged(kept, there.get(role)) for role, kept in made_of.items())

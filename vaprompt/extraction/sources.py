@@ -12,42 +12,65 @@ from vaprompt.errors import DatasetError
 
 
 def facts(path: Path) -> dict[str, Any]:
-    """Return name, size, modification time and SHA-256 of a file; of a folder, the SHA-256 of its listing with sizes.
+    """Return name, size, modification time and SHA-256 of a file.
+
+    Of a folder: the SHA-256 of its listing with sizes, and as `content` that of its files' names and digests.
 
     Raises:
         DatasetError: it cannot be read.
     """
     try:
         state = path.stat()
-        if path.is_dir():
-            listing = sorted((entry.name, entry.stat().st_size) for entry in path.iterdir())
-            digest = hashlib.sha256("".join(f"{name} {size}\n" for name, size in listing).encode()).hexdigest()
-            size = sum(size for _, size in listing)
-        else:
-            digest, size = _file_digest(path, state.st_size, state.st_mtime_ns), state.st_size
+        found = {"name": path.name, "bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
+        if not path.is_dir():
+            return found | {"sha256": _file_digest(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns)}
+        files = sorted(path.iterdir(), key=lambda file: file.name)
+        sizes = [file.stat().st_size for file in files]
+        listing = "".join(f"{file.name} {size}\n" for file, size in zip(files, sizes, strict=True))
+        content = "".join(f"{file.name} {_sha256(file)}\n" for file in files if file.is_file())
     except OSError as error:
         raise DatasetError(
             path, fault=f"cannot be read ({error.strerror})", remedy="check the path and rights"
         ) from None
-    return {"name": path.name, "bytes": size, "mtime_ns": state.st_mtime_ns, "sha256": digest}
+    return found | {
+        "bytes": sum(sizes),
+        "sha256": hashlib.sha256(listing.encode()).hexdigest(),
+        "content": hashlib.sha256(content.encode()).hexdigest(),
+    }
 
 
-def unchanged(kept: Mapping[str, Any], path: Path | None) -> bool:
-    """Say whether a source is what `facts` once said; one that is gone counts as unchanged, as nothing newer is there.
+def change(kept: Mapping[str, Any], path: Path | None, *, deep: bool = False) -> str | None:
+    """Return how a source differs from what `facts` once said of it, or None where it does not.
 
-    Size and time are looked at first, so that files are read again only if one of these differs. In a folder, a
-    picture that is overwritten in place with another of the same size goes unnoticed.
+    Size and modification time are looked at first: while they stay, files are not read again, so that a picture in a
+    folder of crops that is overwritten in place with one of the same size goes unnoticed; unless `deep` asks for
+    digests. A file of another time is read: one that was merely copied is the same. One that is gone counts as
+    unchanged, as nothing newer is there.
+
+    Raises:
+        DatasetError: it cannot be read.
     """
     if path is None or not path.exists():
-        return True
-    if path.stat().st_mtime_ns == kept.get("mtime_ns"):
-        return True
+        return None
+    state = path.stat()
+    if not path.is_dir() and state.st_size != kept.get("bytes"):
+        return f"{path.name} has {state.st_size} bytes, and had {kept.get('bytes')}"
+    if not deep and state.st_mtime_ns == kept.get("mtime_ns"):
+        return None
     now = facts(path)
-    return bool(now["bytes"] == kept.get("bytes") and now["sha256"] == kept.get("sha256"))
+    if now["bytes"] != kept.get("bytes"):
+        return f"{path.name} holds {now['bytes']} bytes, and held {kept.get('bytes')}"
+    if any(digest in kept and now.get(digest) != kept[digest] for digest in ("sha256", "content")):
+        return f"{path.name} has another content of the same size"
+    return None
 
 
 @lru_cache(maxsize=16)
-def _file_digest(path: Path, size: int, mtime_ns: int) -> str:
-    """Return the file's SHA-256; remembered while size and time stay, as two people can share one video."""
+def _file_digest(path: Path, size: int, mtime_ns: int, ctime_ns: int) -> str:
+    """Return the file's SHA-256; remembered while size and times stay, as two people can share one video."""
+    return _sha256(path)
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as source:
         return hashlib.file_digest(source, "sha256").hexdigest()

@@ -10,7 +10,7 @@ Axes: W windows, L samples, C channels.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import av
@@ -18,7 +18,9 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from vaprompt.errors import MediaError
-from vaprompt.media.container import REPAIR, audio_stream, cut_off, opened
+from vaprompt.media.container import REPAIR, audio_stream, check_sound, opened, packets
+from vaprompt.media.limits import BACKWARDS_SOUND, LONGEST_VIDEO
+from vaprompt.media.patience import Pulse, patiently, patiently_each
 from vaprompt.media.video import first_frame_seconds
 
 GAP_SECONDS = 0.02
@@ -29,10 +31,14 @@ def has_audio(path: Path) -> bool:
     """Say whether the file has an audio stream (which may hold nothing but silence).
 
     Raises:
-        MediaError: the file is missing or is not media.
+        MediaError: the file is missing or is not media, or its sound breaks a limit.
     """
-    with opened(path) as container:
-        return audio_stream(container) is not None
+
+    def work(pulse: Pulse) -> bool:
+        with opened(path) as container:
+            return audio_stream(container, path) is not None
+
+    return patiently(path, work)
 
 
 def sound_extent(path: Path) -> tuple[float, float] | None:
@@ -41,12 +47,15 @@ def sound_extent(path: Path) -> tuple[float, float] | None:
     Raises:
         MediaError: the file cannot be decoded.
     """
-    zero = first_frame_seconds(path)
-    start = end = None
-    for seconds, decoded in _decode(path):
-        start = seconds if start is None else start
-        end = seconds + decoded.samples / decoded.sample_rate
-    return None if start is None or end is None else (start - zero, end - zero)
+
+    def work(pulse: Pulse) -> tuple[float, float] | None:
+        start = end = None
+        for seconds, decoded in _decode(path, pulse):
+            start = seconds if start is None else start
+            end = seconds + decoded.samples / decoded.sample_rate
+        return None if start is None or end is None else (start, end)
+
+    return patiently(path, work)
 
 
 def audio_windows(
@@ -65,8 +74,15 @@ def audio_windows(
     """
     if np.any(np.diff(end_W) < 0):
         raise ValueError("the ends of audio windows must ascend")
+    yield from patiently_each(
+        lambda: path, lambda pulse: _windows(_mono_pieces(path, rate, pulse), end_W, window, rate)
+    )
+
+
+def _windows(
+    pieces: Iterator[tuple[int, Float32[np.ndarray, "_"]]], end_W: Float64[np.ndarray, "W"], window: float, rate: int
+) -> Generator[Float32[np.ndarray, "L"]]:
     length = round(window * rate)
-    pieces = _mono_pieces(path, rate)
     held: deque[tuple[int, Float32[np.ndarray, "_"]]] = deque()
     reached: float = -np.inf
     for end in end_W:
@@ -93,14 +109,13 @@ def _cut(held: deque[tuple[int, Float32[np.ndarray, "_"]]], start: int, length: 
     return window_L
 
 
-def _mono_pieces(path: Path, rate: int) -> Iterator[tuple[int, Float32[np.ndarray, "_"]]]:
+def _mono_pieces(path: Path, rate: int, pulse: Pulse) -> Iterator[tuple[int, Float32[np.ndarray, "_"]]]:
     """Yield the sound piece by piece: position in samples from the first video frame, and mono samples."""
-    zero = first_frame_seconds(path)
     resampler: av.AudioResampler | None = None
     given: tuple[str, str, int] | None = None
     expected = 0.0
     position = 0
-    for seconds, decoded in _decode(path):
+    for seconds, decoded in _decode(path, pulse):
         seen = (decoded.format.name, decoded.layout.name, decoded.sample_rate)
         if resampler is None or seen != given or abs(seconds - expected) > GAP_SECONDS:
             # A resampler knows samples, not time: after a gap, or when the stream changes, a fresh one starts.
@@ -109,7 +124,7 @@ def _mono_pieces(path: Path, rate: int) -> Iterator[tuple[int, Float32[np.ndarra
                     yield position, wave_L
                     position += len(wave_L)
             resampler = av.AudioResampler(format="fltp", layout=decoded.layout, rate=rate)
-            given, position = seen, round((seconds - zero) * rate)
+            given, position = seen, round(seconds * rate)
         expected = seconds + decoded.samples / decoded.sample_rate
         for wave_L in _mono(resampler, decoded):
             yield position, wave_L
@@ -128,20 +143,25 @@ def _mono(resampler: av.AudioResampler, decoded: av.AudioFrame | None) -> Iterat
         yield resampled.to_ndarray().mean(axis=0, dtype=np.float32)
 
 
-def _decode(path: Path) -> Iterator[tuple[float, av.AudioFrame]]:
-    """Yield each decoded piece of sound with the container's own time of its start, in seconds."""
+def _decode(path: Path, pulse: Pulse) -> Iterator[tuple[float, av.AudioFrame]]:
+    """Yield each decoded piece of sound with the time of its start, in seconds from the first video frame."""
+    zero = first_frame_seconds(path, pulse)
     with opened(path) as container:
-        stream = audio_stream(container)
+        stream = audio_stream(container, path)
         if stream is None:
             return
-        following = 0.0
-        for packet in container.demux(stream):
-            if packet.is_corrupt:
-                raise cut_off(path)
+        following: float | None = None
+        for packet in packets(container, stream, path, pulse):
             for decoded in packet.decode():
                 assert isinstance(decoded, av.AudioFrame)
-                if decoded.sample_rate <= 0:
-                    raise MediaError(path, fault="has sound without a sample rate", remedy=REPAIR)
-                seconds = following if decoded.time is None else decoded.time
+                check_sound(path, decoded.sample_rate, decoded.layout.nb_channels)
+                given = None if decoded.time is None else decoded.time - zero
+                seconds = given if given is not None else 0.0 if following is None else following
+                if abs(seconds) > LONGEST_VIDEO:
+                    fault = f"has sound at {seconds:.6g} s; {LONGEST_VIDEO:.0f} s are allowed"
+                    raise MediaError(path, fault=fault, remedy=REPAIR)
+                if following is not None and seconds < following - BACKWARDS_SOUND:
+                    fault = f"time stamps of its sound run backwards, from {following:.3f} s to {seconds:.3f} s"
+                    raise MediaError(path, fault=fault, remedy=REPAIR)
                 following = seconds + decoded.samples / decoded.sample_rate
                 yield seconds, decoded

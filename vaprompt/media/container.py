@@ -6,7 +6,7 @@ addresses. Only formats that hold their own picture and sound are allowed here, 
 
 from __future__ import annotations
 
-import struct
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,15 +14,19 @@ from pathlib import Path
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from vaprompt.errors import MediaError
+from vaprompt.media.header import StatedEnd, duration, is_cut_off
+from vaprompt.media.limits import LARGEST_PICTURE, LONGEST_SIDE, LONGEST_VIDEO, MOST_CHANNELS, MOST_SAMPLES, SOUND_RATES
+from vaprompt.media.patience import Pulse
 
 FORMATS = ("mov", "mp4", "avi", "matroska", "webm", "mpegts", "mpeg", "flv", "asf", "ogg", "m4v", "mxf", "wav")
-LARGEST_PICTURE = 8192 * 8192
-LEADING_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
-VITAL_BOXES = (b"moov", b"mdat", b"moof")
 REPAIR = "check that it plays, or convert it with: ffmpeg -i FILE -c:v libx264 -c:a aac NEW.mp4"
+REWRITE = "convert it, which makes new time stamps: ffmpeg -i FILE -c:v libx264 -c:a aac NEW.mp4"
+COPY_AGAIN = "copy it again from where it came"
 
 
 @contextmanager
@@ -32,17 +36,12 @@ def opened(path: Path) -> Iterator[InputContainer]:
     Faults that FFmpeg finds while the body of the `with` reads on become a `MediaError` too.
 
     Raises:
-        MediaError: the file is missing, empty, not media, cut off, or cannot be decoded.
+        MediaError: the file is missing, empty, no file, not media, cut off, or cannot be decoded.
     """
-    if not path.exists():
-        raise MediaError(path, fault="there is no such file", remedy="check the path")
-    if not path.is_file():
-        raise MediaError(path, fault="is not a file", remedy="name the video file itself")
-    size = path.stat().st_size
-    if size == 0:
-        raise MediaError(path, fault="is empty", remedy="copy it again from where it came")
-    try:
-        _refuse_cut_off(path, size)
+    size = file_size(path)
+    with faults(path):
+        if is_cut_off(path, size):
+            raise cut_off(path)
         container = av.open(
             f"file:{path}",
             metadata_errors="replace",
@@ -50,56 +49,144 @@ def opened(path: Path) -> Iterator[InputContainer]:
         )
         with container:
             yield container
-    except PermissionError:
-        raise MediaError(path, fault="may not be read", remedy="change its permissions") from None
+
+
+@contextmanager
+def faults(path: Path) -> Iterator[None]:
+    """Turn what FFmpeg and PyAV raise over a file's content into a `MediaError`."""
+    try:
+        yield
     except av.error.FFmpegError as error:
         raise MediaError(path, fault=f"cannot be decoded ({error.strerror})", remedy=REPAIR) from None
+    except PermissionError:
+        raise MediaError(path, fault="may not be read", remedy="change its permissions") from None
+    except OSError as error:
+        raise MediaError(path, fault=f"cannot be read ({error.strerror})", remedy=COPY_AGAIN) from None
+    except MemoryError:
+        raise MediaError(path, fault="does not fit into memory", remedy="scale the video down") from None
+    except (ValueError, OverflowError, RuntimeError) as error:
+        # PyAV's own checks, for example of a pixel format that it does not know, or a name that is no text.
+        raise MediaError(path, fault=f"cannot be decoded ({error})", remedy=REPAIR) from None
+
+
+def file_size(path: Path) -> int:
+    """Return the bytes of a file that can be read; devices, pipes and sockets would never end.
+
+    Raises:
+        MediaError: there is none, or it is empty or something else.
+    """
+    try:
+        state = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise MediaError(path, fault="there is no such file", remedy="check the path") from None
+    except (OSError, ValueError) as error:  # a path with a zero in it is a ValueError
+        fault = f"cannot be looked at ({getattr(error, 'strerror', error)})"
+        raise MediaError(path, fault=fault, remedy="check the path and its permissions") from None
+    if not stat.S_ISREG(state.st_mode):
+        raise MediaError(path, fault="is not a file", remedy="name the file itself: no folder, pipe or device")
+    if state.st_size == 0:
+        raise MediaError(path, fault="is empty", remedy=COPY_AGAIN)
+    return state.st_size
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
     """Return the main video stream, its decoder set to use all cores.
 
     Raises:
-        MediaError: there is none, or its pictures are larger than 8192 x 8192.
+        MediaError: there is none, or it breaks a limit on pictures or length.
     """
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream):
         raise MediaError(path, fault="has no video stream", remedy="give a file with moving pictures")
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if width * height > LARGEST_PICTURE:
-        raise MediaError(path, fault=f"{width}x{height} exceeds 8192x8192", remedy="scale the video down")
+    _require_decoder(stream, path)
+    check_picture(path, stream.codec_context.width, stream.codec_context.height)
+    seconds = duration(stream, container)
+    if seconds is not None and seconds > LONGEST_VIDEO:
+        raise MediaError(
+            path,
+            fault=f"lasts {seconds:.0f} s by its header; the longest allowed are {LONGEST_VIDEO:.0f} s",
+            remedy="cut it into pieces with: ffmpeg -i FILE -c copy -f segment -segment_time 3600 PIECE%03d.mp4, or, "
+            "if that is not so, convert it",
+        )
     stream.thread_type = "AUTO"
+    # Pictures may grow inside a stream: the decoder then refuses before it makes room for them.
+    stream.codec_context.options = {"max_pixels": str(LARGEST_PICTURE)}
     return stream
 
 
-def audio_stream(container: InputContainer) -> AudioStream | None:
-    """Return the main audio stream, or None where there is none."""
+def _require_decoder(stream: VideoStream | AudioStream, path: Path) -> None:
+    # PyAV's types do not say so, but a stream without a decoder has no context.
+    if getattr(stream, "codec_context", None) is None:
+        fault = f"has a {stream.type} stream of an unknown codec"
+        raise MediaError(path, fault=fault, remedy=REPAIR)
+
+
+def check_picture(path: Path, width: int, height: int) -> None:
+    """Refuse a picture that would take too much memory as it is, or once it is resized.
+
+    Raises:
+        MediaError: it is larger than 8192 x 8192 pixels, or much longer than it is wide.
+    """
+    if width * height > LARGEST_PICTURE:
+        raise MediaError(path, fault=f"{width}x{height} exceeds 8192x8192", remedy="scale it down")
+    if max(width, height) > LONGEST_SIDE * max(1, min(width, height)):
+        fault = f"{width}x{height} is a strip; one side may have {LONGEST_SIDE} times the pixels of the other"
+        raise MediaError(path, fault=fault, remedy="cut it to what it is to show")
+
+
+def audio_stream(container: InputContainer, path: Path) -> AudioStream | None:
+    """Return the main audio stream, or None where there is none.
+
+    Raises:
+        MediaError: its header states a rate or channels that no sound has.
+    """
     stream = container.streams.best("audio")
-    return stream if isinstance(stream, AudioStream) else None
+    if not isinstance(stream, AudioStream):
+        return None
+    _require_decoder(stream, path)
+    check_sound(path, stream.rate, stream.channels)
+    stream.codec_context.options = {"max_samples": str(MOST_SAMPLES)}
+    return stream
+
+
+def check_sound(path: Path, rate: int, channels: int) -> None:
+    """Refuse sound that would grow beyond measure when it is resampled.
+
+    Raises:
+        MediaError: its rate or its channels break a limit.
+    """
+    least, most = SOUND_RATES
+    if not least <= rate <= most:
+        fault = f"has sound of {rate} samples a second; allowed are {least} to {most}"
+        raise MediaError(path, fault=fault, remedy=REPAIR)
+    if not 1 <= channels <= MOST_CHANNELS:
+        fault = f"has sound of {channels} channels; allowed are 1 to {MOST_CHANNELS}"
+        raise MediaError(path, fault=fault, remedy="mix them down with: ffmpeg -i FILE -c:v copy -ac 2 NEW.mp4")
+
+
+def packets(container: InputContainer, stream: Stream, path: Path, pulse: Pulse) -> Iterator[Packet[Stream]]:
+    """Yield a stream's packets up to the file's end, and then the empty one that asks a decoder for the rest.
+
+    The packets of other streams are read too: one that is sparse is no decoder that hangs, and where the file ends
+    is known only from all of them.
+
+    Raises:
+        MediaError: the file is cut off.
+    """
+    stated = StatedEnd(container, path)
+    for packet in container.demux():
+        pulse()
+        stated.passed(packet)
+        if packet.stream.index != stream.index:  # the empty packets at the end have no index of their own
+            continue
+        if packet.is_corrupt:
+            raise cut_off(path)
+        yield packet
+    short = stated.short()
+    if short is not None:
+        raise MediaError(path, fault=f"is cut off: {short}", remedy=f"{COPY_AGAIN}; if it is whole, convert it")
 
 
 def cut_off(path: Path) -> MediaError:
     """Return the error for a file whose end is missing."""
-    return MediaError(path, fault="is cut off: its end is missing", remedy="copy it again from where it came")
-
-
-def _refuse_cut_off(path: Path, size: int) -> None:
-    """Compare an mp4's size with the lengths that its own boxes state, before anything is decoded.
-
-    FFmpeg plays a shortened file up to where it breaks; half a video must not pass for a whole one. Only boxes that
-    matter count (ISO/IEC 14496-12, section 4.2): some recorders leave rubbish behind the last one.
-    """
-    with path.open("rb") as file:
-        position = 0
-        while position + 8 <= size:
-            file.seek(position)
-            length, kind = struct.unpack(">I4s", file.read(8))
-            if position == 0 and kind not in LEADING_BOXES:
-                return
-            if length == 1:  # the length did not fit and follows in 64 bits
-                length = int.from_bytes(file.read(8), "big")
-            if length < 8:  # 0: up to the end of the file
-                return
-            position += length
-            if position > size and kind in VITAL_BOXES:
-                raise cut_off(path)
+    return MediaError(path, fault="is cut off: its end is missing", remedy=COPY_AGAIN)

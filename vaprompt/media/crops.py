@@ -9,14 +9,26 @@ Axes: N crops, H height, W width.
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32, UInt8
-from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from vaprompt.errors import MediaError
-from vaprompt.media.container import LARGEST_PICTURE
+from vaprompt.media.container import check_picture, faults, file_size
+from vaprompt.media.limits import LARGEST_PICTURE_FILE, MOST_CROPS, MOST_SCANS
+from vaprompt.media.patience import Pulse, patiently, patiently_each
+
+GROUP, GROUP_BYTES = 16, 2**22
+"""Pictures that are handed over at once; large ones make smaller groups."""
+
+# An animated png whose animation is broken has a first picture all the same, and that is the one that is read.
+warnings.filterwarnings("ignore", message="Invalid APNG", category=UserWarning)
 
 CROP_NAME = re.compile(r"(\d{1,9})\.(?:jpg|jpeg|png)", re.IGNORECASE)
 
@@ -40,9 +52,16 @@ def list_crops(folder: Path) -> tuple[Int32[np.ndarray, "N"], list[Path]]:
                 raise MediaError(path, fault="numbers the frames from 0", remedy="name the first frame 00001")
             if frame in crops:
                 raise MediaError(path, fault=f"{crops[frame].name} is frame {frame} too", remedy="remove one of them")
+            if len(crops) == MOST_CROPS:
+                fault = f"holds more than the {MOST_CROPS} face crops that are allowed"
+                raise MediaError(
+                    folder, fault=fault, remedy="cut the video into pieces, with a folder of crops for each"
+                )
             crops[frame] = path
     except (FileNotFoundError, NotADirectoryError):
         raise MediaError(folder, fault="there is no such folder of face crops", remedy="check the path") from None
+    except OSError as error:
+        raise MediaError(folder, fault=f"cannot be listed ({error.strerror})", remedy="check its rights") from None
     frames = sorted(crops)
     return np.array(frames, dtype=np.int32), [crops[frame] for frame in frames]
 
@@ -51,16 +70,74 @@ def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     """Return a jpg or png as red, green, blue bytes.
 
     Raises:
-        MediaError: the file is missing, is neither, is cut off, or is larger than 8192 x 8192.
+        MediaError: the file is missing, is neither, is cut off, or breaks a limit on its size.
     """
+
+    def work(pulse: Pulse) -> UInt8[np.ndarray, "H W 3"]:
+        return _decoded(path, _content(path))
+
+    return patiently(path, work)
+
+
+def read_images(paths: Iterable[Path]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """Yield jpgs and pngs as `read_image` does, in their order, a few ahead.
+
+    Raises:
+        MediaError: the first that cannot be read is reached.
+    """
+    present = Path()
+
+    def groups(pulse: Pulse) -> Iterator[list[UInt8[np.ndarray, "H W 3"]]]:
+        nonlocal present
+        group: list[UInt8[np.ndarray, "H W 3"]] = []
+        for present in paths:
+            try:
+                group.append(_decoded(present, _content(present)))
+            except MediaError:
+                yield group  # those before it are fine
+                raise
+            pulse()
+            if len(group) == GROUP or sum(image.nbytes for image in group) > GROUP_BYTES:
+                yield group
+                group = []
+        yield group
+
+    # In groups, as handing small pictures over one by one would cost a third of reading them.
+    for group in patiently_each(lambda: present, groups, size=1):
+        yield from group
+
+
+def _content(path: Path) -> bytes:
+    size = file_size(path)
+    if size > LARGEST_PICTURE_FILE:
+        fault = f"has {size} bytes; a picture may have {LARGEST_PICTURE_FILE}"
+        raise MediaError(path, fault=fault, remedy="scale it down")
+    with faults(path):
+        return path.read_bytes()
+
+
+def _decoded(path: Path, content: bytes) -> UInt8[np.ndarray, "H W 3"]:
+    kind = _Jpeg if content.startswith(b"\xff\xd8") else PngImageFile
+    # Compressed data cannot hold these bytes, but small pictures within the header can: a few more count for nothing.
+    if kind is _Jpeg and content.count(b"\xff\xda") > MOST_SCANS:
+        raise MediaError(
+            path, fault=f"is drawn in more than {MOST_SCANS} passes", remedy="save it again as an ordinary jpg"
+        )
     try:
-        with Image.open(path, formats=("JPEG", "PNG")) as image:
-            if image.width * image.height > LARGEST_PICTURE:
-                raise MediaError(
-                    path, fault=f"{image.width}x{image.height} exceeds 8192x8192", remedy="scale the picture down"
-                )
-            return np.array(image.convert("RGB"), dtype=np.uint8)
-    except FileNotFoundError:
-        raise MediaError(path, fault="there is no such file", remedy="check the path") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise MediaError(path, fault=f"is not a readable jpg or png ({error})", remedy="unpack it again") from None
+        # The class itself, as Image.open tries others too and warns of pictures that are allowed here.
+        with kind(BytesIO(content)) as image:
+            check_picture(path, image.width, image.height)
+            image.info.pop("transparency", None)  # nothing is seen through, and Pillow would warn of it
+            return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
+    except MediaError:
+        raise
+    except Exception as error:  # Pillow's readers stumble in many ways, of which not all are errors of theirs
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise MediaError(path, fault=f"is not a readable jpg or png ({said})", remedy="unpack it again") from None
+
+
+class _Jpeg(JpegImageFile):
+    """A jpg of which the picture alone is read."""
+
+    def _read_dpi_from_exif(self) -> None:
+        """Leave EXIF alone: nothing of it is used, and reading it is one more way to fail."""

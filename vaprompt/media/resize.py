@@ -29,28 +29,49 @@ def preprocess(
         mean: subtracted from each channel in [0, 1]. It belongs to the encoder: CLIP's is not ImageNet's.
         std: each channel is divided by it.
     """
-    image_BCHW = image_BHWC.permute(0, 3, 1, 2)
-    height, width = image_BHWC.shape[1:3]
-    shortest = min(height, width)
-    if shortest != size:
-        image_BCHW = _resize(image_BCHW, size * height // shortest, size * width // shortest)
-    # Rounding half to even, as torchvision's CenterCrop does.
-    top, left = round((image_BCHW.shape[2] - size) / 2), round((image_BCHW.shape[3] - size) / 2)
-    image_BCSS = image_BCHW[:, :, top : top + size, left : left + size]
+    image_BCSS = fitted(image_BHWC, size=size).permute(0, 3, 1, 2)
     mean_C11 = torch.tensor(mean, device=image_BCSS.device).view(3, 1, 1)
     std_C11 = torch.tensor(std, device=image_BCSS.device).view(3, 1, 1)
     # Channels are brought apart while they are still bytes, which moves a quarter of the memory.
     return image_BCSS.contiguous().float().sub_(mean_C11 * 255).div_(std_C11 * 255)
 
 
-def _resize(image_BCHW: UInt8[Tensor, "B 3 H W"], height: int, width: int) -> Tensor:
-    if image_BCHW.device.type != "cpu":
-        return _resize_floats(image_BCHW, height, width)
+def fitted(
+    image_BHWC: UInt8[Tensor, "B H W 3"], *, size: int, resize: str = "shortest", interpolation: str = "bicubic"
+) -> UInt8[Tensor, "B {size} {size} 3"]:
+    """Return pictures of one size as squares of `size` pixels, still bytes; those that are such squares already as is.
+
+    Args:
+        image_BHWC: red, green, blue bytes.
+        size: side of the squares.
+        resize: `shortest` resizes the shorter side and takes the centre square, `squash` distorts.
+        interpolation: `bicubic` or `bilinear`, antialiased; what follows a comma is a remark.
+    """
+    height, width = image_BHWC.shape[1:3]
+    if height == width == size:
+        return image_BHWC
+    shortest = min(height, width)
+    high, wide = (size, size) if resize == "squash" else (size * height // shortest, size * width // shortest)
+    image_BCHW = image_BHWC.permute(0, 3, 1, 2)
+    if (high, wide) != (height, width):
+        image_BCHW = _resize(image_BCHW, high, wide, interpolation.split(",")[0])
+    # Rounding half to even, as torchvision's CenterCrop does.
+    top, left = round((image_BCHW.shape[2] - size) / 2), round((image_BCHW.shape[3] - size) / 2)
+    return image_BCHW[:, :, top : top + size, left : left + size].permute(0, 2, 3, 1)
+
+
+def _resize(
+    image_BCHW: UInt8[Tensor, "B 3 H W"], height: int, width: int, mode: str = "bicubic"
+) -> UInt8[Tensor, "B 3 h w"]:
     # On the processor torch resizes bytes directly, with Pillow's own fixed-point arithmetic.
-    return F.interpolate(image_BCHW, (height, width), mode="bicubic", antialias=True)
+    if image_BCHW.device.type == "cpu":
+        return F.interpolate(image_BCHW, (height, width), mode=mode, antialias=True)
+    return _resize_floats(image_BCHW, height, width, mode)
 
 
-def _resize_floats(image_BCHW: UInt8[Tensor, "B 3 H W"], height: int, width: int) -> Float32[Tensor, "B 3 h w"]:
+def _resize_floats(
+    image_BCHW: UInt8[Tensor, "B 3 H W"], height: int, width: int, mode: str = "bicubic"
+) -> UInt8[Tensor, "B 3 h w"]:
     """Accelerators resize floats only; rounded to bytes as Pillow's result would be."""
-    resized = F.interpolate(image_BCHW.float(), (height, width), mode="bicubic", antialias=True)
-    return resized.round_().clamp_(0, 255)
+    resized = F.interpolate(image_BCHW.float(), (height, width), mode=mode, antialias=True)
+    return resized.round_().clamp_(0, 255).to(torch.uint8)

@@ -8,19 +8,30 @@ Axes: N frames of a video, H height, W width, C colour channels (red, green, blu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.video.reformatter import Interpolation
-from av.video.stream import VideoStream
 from jaxtyping import Float64, UInt8
 
 from vaprompt.errors import MediaError
-from vaprompt.media.container import REPAIR, audio_stream, cut_off, opened, video_stream
+from vaprompt.media.container import (
+    REPAIR,
+    audio_stream,
+    check_picture,
+    faults,
+    opened,
+    packets,
+    video_stream,
+)
+from vaprompt.media.header import duration
+from vaprompt.media.limits import LONGEST_GAP, LONGEST_VIDEO, MOST_FRAMES
+from vaprompt.media.patience import Pulse, patiently, patiently_each
 
 
 @dataclass(frozen=True)
@@ -66,18 +77,22 @@ def probe(path: Path) -> MediaInfo:
     """Return what the header of a video file says, without decoding it.
 
     Raises:
-        MediaError: the file is missing, is not media, is cut off, or has no video stream.
+        MediaError: the file is missing, is not media, is cut off, has no video stream, or breaks a limit.
     """
-    with opened(path) as container:
-        video, audio = video_stream(container, path), audio_stream(container)
-        return MediaInfo(
-            width=video.codec_context.width,
-            height=video.codec_context.height,
-            rate=float(video.average_rate) if video.average_rate else None,
-            duration=_duration(video, container),
-            audio=None if audio is None else AudioInfo(audio.rate, audio.channels, _duration(audio, container)),
-            frames=video.frames or None,
-        )
+
+    def work(pulse: Pulse) -> MediaInfo:
+        with opened(path) as container:
+            video, audio = video_stream(container, path), audio_stream(container, path)
+            return MediaInfo(
+                width=video.codec_context.width,
+                height=video.codec_context.height,
+                rate=float(video.average_rate) if video.average_rate else None,
+                duration=duration(video, container),
+                audio=None if audio is None else AudioInfo(audio.rate, audio.channels, duration(audio, container)),
+                frames=video.frames or None,
+            )
+
+    return patiently(path, work)
 
 
 def frame_times(path: Path) -> Float64[np.ndarray, "N"]:
@@ -86,9 +101,16 @@ def frame_times(path: Path) -> Float64[np.ndarray, "N"]:
     Variable frame rates are honoured: the times are the container's time stamps.
 
     Raises:
-        MediaError: the file cannot be decoded to its end, or its time stamps run backwards.
+        MediaError: the file cannot be decoded to its end, or its time stamps run backwards or leap.
     """
-    return np.array([frame.time for frame in read_frames(path, wanted=lambda frame, time: False)], dtype=np.float64)
+
+    def work(pulse: Pulse) -> Float64[np.ndarray, "N"]:
+        clock = _Clock(path)
+        times = array("d", (clock.time(decoded) for decoded in _decode(path, pulse)))
+        clock.require_frames()
+        return np.array(times, dtype=np.float64)
+
+    return patiently(path, work)
 
 
 def read_frames(
@@ -103,40 +125,46 @@ def read_frames(
         max_side: pictures whose longer side has more pixels are scaled down to it (area average).
 
     Raises:
-        MediaError: the file cannot be decoded to its end, or its time stamps run backwards. A frame that does
-            not decode is an error and is never skipped: all later frames would be off by one against the labels.
+        MediaError: the file cannot be decoded to its end, or its time stamps run backwards or leap. A frame that
+            does not decode is an error and is never skipped: all later frames would be off by one against the labels.
     """
-    number = 0
-    with opened(path) as container:
-        clock = _Clock(path)
-        for decoded in _decode(container, path):
-            number += 1
+    clock = _Clock(path)
+    with closing(patiently_each(lambda: path, lambda pulse: _decode(path, pulse))) as frames:
+        for number, decoded in enumerate(frames, start=1):
             time = clock.time(decoded)
             needed = wanted is None or wanted(number, time)
-            yield VideoFrame(number, time, _picture(decoded, max_side) if needed else None)
-    if number == 0:
-        raise MediaError(path, fault="holds no frame that can be decoded", remedy=REPAIR)
+            yield VideoFrame(number, time, _picture(decoded, max_side, path) if needed else None)
+    clock.require_frames()
 
 
-def first_frame_seconds(path: Path) -> float:
+def first_frame_seconds(path: Path, pulse: Pulse) -> float:
     """Return the container's own time of the first decoded frame, in seconds; sound is placed relative to it.
+
+    Args:
+        path: the video file.
+        pulse: called whenever there is progress; who calls this watches it.
 
     Raises:
         MediaError: there is no frame to decode.
     """
-    with opened(path) as container:
-        for decoded in _decode(container, path):
+    with closing(_decode(path, pulse)) as frames:
+        for decoded in frames:
             return 0.0 if decoded.time is None else decoded.time
-    raise MediaError(path, fault="holds no frame that can be decoded", remedy=REPAIR)
+    raise _no_frame(path)
 
 
-def _decode(container: InputContainer, path: Path) -> Iterator[av.VideoFrame]:
-    for packet in container.demux(video_stream(container, path)):
-        if packet.is_corrupt:
-            raise cut_off(path)
-        for decoded in packet.decode():
-            assert isinstance(decoded, av.VideoFrame)
-            yield decoded
+def _decode(path: Path, pulse: Pulse) -> Generator[av.VideoFrame]:
+    with opened(path) as container:
+        stream = video_stream(container, path)
+        for packet in packets(container, stream, path, pulse):
+            for decoded in packet.decode():
+                assert isinstance(decoded, av.VideoFrame)
+                check_picture(path, decoded.width, decoded.height)
+                yield decoded
+
+
+def _no_frame(path: Path) -> MediaError:
+    return MediaError(path, fault="holds no frame that can be decoded", remedy=REPAIR)
 
 
 class _Clock:
@@ -146,9 +174,10 @@ class _Clock:
         self._path = path
         self._first: int | None = None
         self._latest = 0.0
+        self._frames = 0
 
     def time(self, decoded: av.VideoFrame) -> float:
-        if decoded.pts is None or decoded.time_base is None:
+        if decoded.pts is None or not decoded.time_base:
             raise MediaError(self._path, fault="has a frame without a time stamp", remedy=REPAIR)
         if self._first is None:
             self._first = decoded.pts
@@ -156,14 +185,29 @@ class _Clock:
         ticks = (decoded.pts - self._first) * decoded.time_base.numerator
         time = ticks / decoded.time_base.denominator
         if time < self._latest:
-            raise MediaError(
-                self._path, fault=f"time stamps run backwards, from {self._latest:.3f} s to {time:.3f} s", remedy=REPAIR
+            self._refuse(f"time stamps run backwards, from {self._latest:.3f} s to {time:.3f} s")
+        if time > LONGEST_VIDEO:
+            self._refuse(f"has a frame at {time:.6g} s; a video may last {LONGEST_VIDEO:.0f} s")
+        if time > self._latest + LONGEST_GAP:
+            self._refuse(
+                f"time stamps leap from {self._latest:.3f} s to {time:.3f} s; {LONGEST_GAP:.0f} s may lie in between"
             )
+        self._frames += 1
+        if self._frames > MOST_FRAMES:
+            fault = f"has more than the {MOST_FRAMES} frames that are allowed"
+            raise MediaError(self._path, fault=fault, remedy="cut it into pieces")
         self._latest = time
         return time
 
+    def require_frames(self) -> None:
+        if not self._frames:
+            raise _no_frame(self._path)
 
-def _picture(decoded: av.VideoFrame, max_side: int | None) -> UInt8[np.ndarray, "H W 3"]:
+    def _refuse(self, fault: str) -> None:
+        raise MediaError(self._path, fault=fault, remedy=REPAIR)
+
+
+def _picture(decoded: av.VideoFrame, max_side: int | None, path: Path) -> UInt8[np.ndarray, "H W 3"]:
     width, height = decoded.width, decoded.height
     scaling = Interpolation.BILINEAR
     if max_side is not None and max(width, height) > max_side:
@@ -171,13 +215,8 @@ def _picture(decoded: av.VideoFrame, max_side: int | None) -> UInt8[np.ndarray, 
         width, height = max(1, round(width * scale)), max(1, round(height * scale))
         scaling = Interpolation.AREA
     # One thread: starting several takes longer than converting a picture.
-    rgb_HWC = decoded.to_ndarray(format="rgb24", width=width, height=height, interpolation=scaling, threads=1)
-    # Telephones record lying pictures and say how far they are to be turned, counter-clockwise.
-    turned_HWC = np.rot90(rgb_HWC, k=round(decoded.rotation / 90))
+    with faults(path):
+        rgb_HWC = decoded.to_ndarray(format="rgb24", width=width, height=height, interpolation=scaling, threads=1)
+        # Telephones record lying pictures and say how far they are to be turned, counter-clockwise.
+        turned_HWC = np.rot90(rgb_HWC, k=round(decoded.rotation / 90))
     return np.ascontiguousarray(turned_HWC, dtype=np.uint8)
-
-
-def _duration(stream: VideoStream | av.AudioStream, container: InputContainer) -> float | None:
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return None if container.duration is None else container.duration / av.time_base

@@ -36,7 +36,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaprompt"
 
 
-def open_store(location: Path | str, progress: Progress = SILENT) -> FeatureStore:
+def open_store(location: Path | str, progress: Progress = SILENT, stream: str | None = None) -> FeatureStore:
     """Return the store at a location, to read all of it: of a URL, its copy in the cache, filled where that is needed.
 
     Where the server does not answer, the latest copy is used, and it is said so.
@@ -48,7 +48,7 @@ def open_store(location: Path | str, progress: Progress = SILENT) -> FeatureStor
     """
     path = local_path(location)
     if path is not None:
-        return FeatureStore.open(path)
+        return FeatureStore.open(path, stream)
     url = shown(str(location))
     stores = cache_folder() / "stores"
     try:
@@ -61,7 +61,7 @@ def open_store(location: Path | str, progress: Progress = SILENT) -> FeatureStor
         if folder is None:
             raise
         progress.say(f"{error}; using the copy that was fetched before, {folder}")
-        return FeatureStore.open(folder, copy_of=url)
+        return FeatureStore.open(folder, stream, copy_of=url)
     wanted = digests(index, url)
     folder = stores / f"{content_digest(wanted)}.zarr"
     if not _holds(folder, wanted):
@@ -72,7 +72,7 @@ def open_store(location: Path | str, progress: Progress = SILENT) -> FeatureStor
                 pull_into(folder, FeatureStore.open(location), index, lenders=others, progress=progress)
     # Says which copies are of this URL, the latest being the one that was used last.
     write_json(stores / _record(url), {"url": url, "copy": folder.name})
-    return FeatureStore.open(folder, copy_of=url)
+    return FeatureStore.open(folder, stream, copy_of=url)
 
 
 @contextmanager

@@ -2,78 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
-from vaprompt import __version__
-from vaprompt.errors import StoreError, TargetError
-from vaprompt.store.features import AudioFeatures, ImageFeatures, StoredLabels
-from vaprompt.store.fingerprint import Fingerprint, require_equal
-from vaprompt.store.index import INDEX_FILE, Index, build_index, index_bytes, other_groups, read_index
+from vaprompt.errors import StoreError
+from vaprompt.store.beginning import begin, require_made_so
+from vaprompt.store.fingerprint import Fingerprint
+from vaprompt.store.index import INDEX_FILE, build_index, index_bytes, other_groups
 from vaprompt.store.layout import (
+    ASIDE,
     FAILED,
-    FORMAT,
     GROUP_FILE,
-    SPLITS,
-    STREAMS,
     TEXT,
-    Stream,
     checked_name,
-    joined,
-    place,
     read_attributes,
     writable,
     write_attributes,
     write_file,
 )
-from vaprompt.store.reading import read_array
-from vaprompt.store.storage import Folder, Storage, open_storage
-from vaprompt.store.writing import GroupWriter, exclusive, remove, video_writer
+from vaprompt.store.leases import ROOT, Leases, present
+from vaprompt.store.reader import StoreReader
+from vaprompt.store.storage import Folder, Storage
+from vaprompt.store.streams import checked_stream_name
+from vaprompt.store.writing import GroupWriter, remove
 
 
-class FeatureStore:
-    """A store in a folder, or packed into a zip file. `open` reads one; `create` begins a folder or goes on with it."""
+class FeatureStore(StoreReader):
+    """A store. `open` reads one, from a folder or a zip file; `create` begins a folder or goes on with it."""
 
-    def __init__(self, storage: Storage, root: Mapping[str, Any], *, copy_of: str | None = None) -> None:
+    def __init__(
+        self, storage: Storage, root: Mapping[str, Any], stream: str | None = None, *, copy_of: str | None = None
+    ) -> None:
         """Use `open` or `create` instead."""
-        self._storage, self._root, self._copy_of = storage, dict(root), copy_of
-        self._markers: dict[tuple[str, str], dict[str, Any]] = {}
-        self._known: Index | None = None
-
-    @classmethod
-    def open(cls, location: Path | str, *, copy_of: str | None = None) -> FeatureStore:
-        """Return the store at `location`: a folder, a zip file or a URL.
-
-        Args:
-            location: where it is.
-            copy_of: the URL that users know it by, where `location` is a copy in the cache.
-
-        Raises:
-            StoreError: there is none, it is of another format, or its metadata is damaged.
-        """
-        storage = open_storage(location)
-        root = None if storage is None else read_attributes(storage)
-        if storage is None or root is None:
-            fault = "there is no feature store" if storage is None else "holds no feature store"
-            remedy = "check the path, or make one with: vaprompt extract DATA --store STORE"
-            raise StoreError(str(location), fault=fault, remedy=remedy)
-        if root.get("format") != FORMAT:
-            raise StoreError(
-                str(location),
-                fault=f"has format {root.get('format', 'of another program')}, vaprompt {__version__} reads "
-                f"format {FORMAT}",
-                remedy=_other_format(root),
-            )
-        return cls(storage, root, copy_of=copy_of)
+        super().__init__(storage, root, stream, copy_of=copy_of)
+        self._leases: Leases | None = None
 
     @classmethod
     def create(
-        cls, path: Path | str, *, dataset: Mapping[str, Any] | None = None, recipe: Mapping[str, Any] | None = None
+        cls,
+        path: Path | str,
+        *,
+        dataset: Mapping[str, Any] | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        stream: str | None = None,
+        fingerprints: Mapping[str, Fingerprint] | None = None,
     ) -> FeatureStore:
         """Return the store in the folder `path`, beginning one where there is none.
 
@@ -81,39 +58,21 @@ class FeatureStore:
             path: the folder, whose parents are made; by convention its name ends in `.zarr`.
             dataset: `name`, `layout` and `faces` of the data set that the store is made of, and `label_range` if any.
             recipe: the resolved extraction recipe; replaces the one kept, which must agree in all that is keyed.
+            stream: the name under which the recipe's features are kept, beside those under no name.
+            fingerprints: those of the streams (and of `text`), which are begun, or must be the same.
 
         Raises:
             TargetError: it cannot be written, or something else is there.
-            StoreError: there is a store of another format, or a damaged one.
-            FingerprintError: the store there was made of another data set.
+            StoreError: there is a store of another format, or a damaged one; or the name cannot be a stream's.
+            FingerprintError: the store there was made of another data set, or its streams otherwise.
         """
         path = Path(path)
+        if stream is not None:
+            checked_stream_name(stream)
         if (path / GROUP_FILE).exists():
-            store = cls.open(path)
-            if dataset is not None:
-                require_equal(store.dataset, dataset, where=path, remedy="give each data set a store of its own")
-            if recipe is not None and store.recipe != recipe:
-                store._set_root(recipe=recipe)
-            return store
-        with writable(path):
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise TargetError(
-                    path, fault="exists and is not a feature store", remedy="choose another place, or remove it first"
-                )
-            path.mkdir(parents=True, exist_ok=True)
-        store = cls(Folder(path), {})
-        store._set_root(format=FORMAT, dataset=dict(dataset or {}), recipe=dict(recipe or {}))
-        return store
-
-    @property
-    def location(self) -> Path | str:
-        """Where it lies, as the user calls it."""
-        return self._copy_of or self._storage.location
-
-    @property
-    def storage(self) -> Storage:
-        """Its files."""
-        return self._storage
+            cls.open(path)  # of this format
+        begin(path, dataset=dataset, recipe=recipe, stream=stream, fingerprints=fingerprints or {})
+        return cls.open(path, stream)
 
     @property
     def path(self) -> Path:
@@ -124,174 +83,30 @@ class FeatureStore:
         """
         if not isinstance(self._storage, Folder) or self._copy_of is not None:
             raise StoreError(
-                str(self.location), fault="can only be read", remedy="give a folder, or copy it into one first"
+                str(self.location),
+                fault="can only be read",
+                remedy="give a folder, or copy it into one with: vaprompt store unpack, or pull",
             )
         return self._storage.location
 
-    @property
-    def dataset(self) -> dict[str, Any]:
-        """`name`, `layout` and `faces` of the data set; `label_range` where its labels had another scale."""
-        return dict(self._root.get("dataset", {}))
+    @contextmanager
+    def writing(self) -> Iterator[Leases]:
+        """Be one of the store's writers while the block runs, with leases on what is worked on.
 
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """The resolved extraction recipe, as JSON."""
-        return dict(self._root.get("recipe", {}))
-
-    @property
-    def streams(self) -> tuple[Stream, ...]:
-        """The streams that the store has, in the order image, audio, labels."""
-        return tuple(stream for stream in STREAMS if read_attributes(self._storage, stream) is not None)
-
-    def fingerprint(self, stream: str) -> dict[str, Any]:
-        """Return everything that determines the values of a stream (or of `text`).
+        What dead writers left half-written is cleared away. Inside another such block, it is that one's writer.
 
         Raises:
-            StoreError: the store has no such stream.
+            TargetError: the store cannot be written.
         """
-        attributes = read_attributes(self._storage, stream)
-        if attributes is None:
-            raise StoreError(str(self.location), fault=f"has no stream '{stream}'", remedy="extract it first")
-        return dict(attributes.get("fingerprint", {}))
-
-    def done(self, stream: str) -> set[str]:
-        """Return the videos whose stream is whole.
-
-        Raises:
-            StoreError: a marker is damaged.
-        """
-        index = self._index()
-        if index is not None:
-            return set(index.markers.get(stream, ()))
-        return {video for video in self._storage.folders(stream) if self._marker_or_none(stream, video)}
-
-    def videos(self, split: str | None = None) -> list[str]:
-        """Return the videos that are whole in all streams of the store, sorted; of one split, if given."""
-        done = [self.done(stream) for stream in self.streams]
-        names = sorted(set.intersection(*done)) if done else []
-        return names if split is None else [name for name in names if self.split(name) == split]
-
-    def split(self, video: str) -> str:
-        """Return `train`, `validation` or `test`."""
-        return str(self.summary("labels", video)["split"])
-
-    def summary(self, stream: str, video: str) -> Mapping[str, Any]:
-        """Return what a video's marker says (see `marker`), without its `files`, but with their `bytes`.
-
-        Raises:
-            StoreError: the video's stream is not in the store, or its marker is damaged.
-        """
-        index = self._index()
-        if index is not None and video in index.markers.get(stream, ()):
-            return index.markers[stream][video]
-        marker = self.marker(stream, video)
-        return {key: value for key, value in marker.items() if key != "files"} | {
-            "bytes": sum(facts["bytes"] for facts in marker["files"].values())
-        }
-
-    def marker(self, stream: str, video: str) -> dict[str, Any]:
-        """Return the attributes of one video's group: status, split, source, counts, notes, and every file's digest.
-
-        Raises:
-            StoreError: the video's stream is not in the store, or its marker is damaged.
-        """
-        found = self._marker_or_none(stream, video)
-        if found is None:
-            raise StoreError(
-                str(self.location), fault=f"has no {stream} of video '{video}'", remedy="run extract again"
-            )
-        return found
-
-    def image(self, video: str) -> ImageFeatures:
-        """Return the embeddings of a video's frames.
-
-        Raises:
-            StoreError: they are not in the store, or damaged.
-        """
-        embedding_ND, frame_N, time_N = self._arrays("image", video, ("embedding", "frame", "time"))
-        return ImageFeatures(embedding_ND, frame_N, time_N)
-
-    def audio(self, video: str) -> AudioFeatures:
-        """Return the embeddings of a video's windows of sound.
-
-        Raises:
-            StoreError: they are not in the store, or damaged.
-        """
-        embedding_WSD, end_W = self._arrays("audio", video, ("embedding", "end"))
-        return AudioFeatures(embedding_WSD, end_W)
-
-    def labels(self, video: str) -> StoredLabels:
-        """Return a video's annotation and the times of its frames.
-
-        Raises:
-            StoreError: they are not in the store, or damaged.
-        """
-        value_F2, valid_F, time_F = self._arrays("labels", video, ("value", "valid", "time"))
-        return StoredLabels(value_F2, valid_F, time_F)
-
-    def text(self) -> dict[str, Float32[np.ndarray, "D"]]:
-        """Return the text embedding of each prompt, not normalised; empty where there are none.
-
-        Raises:
-            StoreError: they are damaged.
-        """
-        attributes = read_attributes(self._storage, TEXT)
-        if attributes is None:
-            return {}
-        embedding_PD = read_array(self._storage, TEXT, "embedding", attributes)
-        return dict(zip(attributes["prompts"], embedding_PD, strict=True))
-
-    def notes(self, video: str) -> list[str]:
-        """Return what was remarked while the video was extracted, such as `no audio stream: silence`."""
-        there = [stream for stream in self.streams if video in self.done(stream)]
-        return list(dict.fromkeys(note for stream in there for note in self.summary(stream, video).get("notes", ())))
-
-    def failed(self) -> dict[str, str]:
-        """Return the videos that could not be extracted, with the reason."""
-        found = {
-            video: read_attributes(self._storage, joined(FAILED, video)) for video in self._storage.folders(FAILED)
-        }
-        return {video: str(attributes["reason"]) for video, attributes in found.items() if attributes is not None}
-
-    def info(self) -> dict[str, Any]:
-        """Return what is in the store and what made it, as plain JSON; hours are those of the videos' frames."""
-        streams: dict[str, Any] = {}
-        for stream in self.streams:
-            markers = [self.summary(stream, video) for video in sorted(self.done(stream))]
-            streams[stream] = {
-                "videos": len(markers),
-                "bytes": sum(marker["bytes"] for marker in markers),
-                "fingerprint": self.fingerprint(stream),
-            }
-        splits: dict[str, Any] = {}
-        for split in SPLITS:
-            counts = [self.summary("labels", video)["counts"] for video in self.videos(split)]
-            splits[split] = {
-                "videos": len(counts),
-                "frames": sum(count["frames"] for count in counts),
-                "valid": sum(count["valid"] for count in counts),
-                "hours": sum(count["seconds"] for count in counts) / 3600,
-            }
-        return {
-            "format": FORMAT,
-            "dataset": self.dataset,
-            "recipe": self.recipe,
-            "made_by": dict(self._root.get("made_by", {})),
-            "streams": streams,
-            "splits": splits,
-            "prompts": len((read_attributes(self._storage, TEXT) or {}).get("prompts", ())),
-            "failed": self.failed(),
-            "bytes": sum(facts["bytes"] for facts in streams.values()),
-        }
-
-    def exclusive(self) -> AbstractContextManager[None]:
-        """Hold the store against a second writer, and clear away what a killed one left half-written.
-
-        Raises:
-            StoreError: another process is writing into it.
-            TargetError: it cannot be written.
-        """
-        return exclusive(self.path)
+        if self._leases is not None:
+            yield self._leases
+            return
+        with present(self.path) as leases:
+            self._leases = leases
+            try:
+                yield leases
+            finally:
+                self._leases = None
 
     def require(self, stream: str, fingerprint: Fingerprint) -> None:
         """Check that a stream (or `text`), if it is there, has this fingerprint.
@@ -299,14 +114,9 @@ class FeatureStore:
         Raises:
             FingerprintError: it has another one; the fields that differ are listed.
         """
-        attributes = read_attributes(self._storage, stream)
+        attributes = read_attributes(Folder(self._place(stream)))
         if attributes is not None:
-            require_equal(
-                attributes.get("fingerprint", {}),
-                fingerprint,
-                where=place(self._storage, stream),
-                remedy="extract into another store, or set the fields as they are here",
-            )
+            require_made_so(self._place(stream), attributes, fingerprint)
 
     def writer(self, stream: str, video: str, fingerprint: Fingerprint) -> GroupWriter:
         """Return the writer of one video's stream; the stream itself is begun if it is not there.
@@ -317,9 +127,10 @@ class FeatureStore:
             TargetError: the store cannot be written.
         """
         self.require(stream, fingerprint)
-        writer = video_writer(self.path, stream, video)
-        if read_attributes(self._storage, stream) is None:
-            write_attributes(self.path / stream, {"fingerprint": fingerprint})
+        place = self._place(stream)
+        writer = GroupWriter(self.path, f"{place.name}/{checked_name(video, self.path)}", self._leases)
+        if read_attributes(Folder(place)) is None:
+            write_attributes(place, {"fingerprint": fingerprint})
         self._markers.pop((stream, video), None)
         self._known = None
         return writer
@@ -333,7 +144,7 @@ class FeatureStore:
         """
         self.require(TEXT, fingerprint)
         together = {**self.text(), **embeddings}
-        with GroupWriter(self.path, TEXT) as writer:
+        with GroupWriter(self.path, self._place(TEXT).name, self._leases) as writer:
             writer.append(embedding=np.stack(list(together.values())))
             writer.publish({"fingerprint": fingerprint, "prompts": list(together)})
 
@@ -343,21 +154,80 @@ class FeatureStore:
         Raises:
             TargetError: the store cannot be written.
         """
-        write_attributes(self.path / FAILED, {})
-        write_attributes(self.path / FAILED / checked_name(video, self.path), {"reason": reason})
+        place = self._place(FAILED)
+        with self.writing() as leases:
+            if read_attributes(Folder(place)) is None:
+                write_attributes(place, {}, aside=self._aside(leases))
+            group = place / checked_name(video, self.path)
+            write_attributes(group, {"reason": reason}, aside=self._aside(leases))
+
+    def failure(self, video: str) -> tuple[str, int] | None:
+        """Return why a video could not be extracted, and a number that is another whenever that is recorded anew."""
+        group = self._place(FAILED) / checked_name(video, self.path)
+        attributes = read_attributes(Folder(group))
+        with suppress(FileNotFoundError):  # another writer can be forgetting it at this moment
+            if attributes is not None:
+                return str(attributes.get("reason")), (group / GROUP_FILE).stat().st_mtime_ns
+        return None
 
     def clear_failure(self, video: str) -> None:
-        """Forget an earlier failure of a video, if there was one."""
-        remove(self.path / FAILED / checked_name(video, self.path))
+        """Forget an earlier failure of a video, if there was one.
+
+        Raises:
+            TargetError: the store cannot be written.
+        """
+        group = self._place(FAILED) / checked_name(video, self.path)
+        if group.exists():
+            with self.writing() as leases:
+                remove(group, self._aside(leases))
+
+    def mark(self, stream: str, video: str, **changes: Any) -> None:
+        """Change attributes of a video's marker, such as `split`, and leave its arrays as they are.
+
+        Raises:
+            StoreError: the video's stream is not in the store.
+            TargetError: the store cannot be written.
+        """
+        self.forget(video)
+        marker = self.marker(stream, video) | changes
+        with self.writing() as leases:
+            self.remove_index()  # it could not know: no entry of the stream's folder changes
+            write_attributes(self._place(stream) / video, marker, aside=self._aside(leases))
+        self.forget(video)
+
+    def remove(self, stream: str, video: str = "") -> None:
+        """Delete a video's group (or the whole of `text`), so that the next extraction makes it again.
+
+        Args:
+            stream: the folder, such as `image` or `image.NAME`.
+            video: whose group; empty for all of it.
+
+        Raises:
+            TargetError: it cannot be deleted.
+        """
+        group = self.path / stream / checked_name(video, self.path) if video else self.path / stream
+        with self.writing() as leases:
+            remove(group, self._aside(leases))
+        self._markers.clear()
+        self._known = None
+
+    def remove_index(self) -> None:
+        """Delete the index; it is made again by the next extraction."""
+        with writable(self.path):
+            (self.path / INDEX_FILE).unlink(missing_ok=True)
+        self._known = None
 
     def record_maker(self, versions: Mapping[str, str]) -> None:
-        """Keep the versions of the programs that wrote last; they are not part of any fingerprint."""
-        if self._root.get("made_by") != versions:
-            self._set_root(made_by=dict(versions))
+        """Keep the versions of the programs that wrote last; they are not part of any fingerprint.
 
-    def _set_root(self, **changes: Any) -> None:
-        self._root.update(changes)
-        write_attributes(self.path, self._root)
+        Raises:
+            TargetError: the store cannot be written.
+        """
+        if self._root.get("made_by") == versions:
+            return
+        with self.writing() as leases, leases.holding(ROOT):
+            self._root = {**(read_attributes(Folder(self.path)) or self._root), "made_by": dict(versions)}
+            write_attributes(self.path, self._root, aside=self._aside(leases))
 
     def write_index(self) -> None:
         """Write the index of what is there now, so that the next reader need not look at every video.
@@ -369,29 +239,10 @@ class FeatureStore:
         self._known = None
         there = self._index()
         if there is None or there.groups != other_groups(self._storage):
-            write_file(self.path / INDEX_FILE, index_bytes(build_index(self._storage, self.streams)))
+            write_file(self.path / INDEX_FILE, index_bytes(build_index(self._storage)))
 
-    def _index(self) -> Index | None:
-        """Return the index if it tells of the present state."""
-        if self._known is None or not self._known.current(self._storage):
-            self._known = read_index(self._storage)
-        return self._known
+    def _place(self, stream: str) -> Path:
+        return self.path / self._group(stream)
 
-    def _arrays(self, stream: str, video: str, names: tuple[str, ...]) -> list[np.ndarray]:
-        marker = self.marker(stream, video)
-        return [read_array(self._storage, joined(stream, video), name, marker) for name in names]
-
-    def _marker_or_none(self, stream: str, video: str) -> dict[str, Any] | None:
-        key = (stream, checked_name(video, self.location))
-        if key not in self._markers:
-            found = read_attributes(self._storage, joined(stream, video))
-            if found is None or found.get("status") != "done":
-                return None
-            self._markers[key] = found
-        return self._markers[key]
-
-
-def _other_format(root: Mapping[str, Any]) -> str:
-    made_by = root.get("made_by")
-    version = made_by.get("vaprompt") if isinstance(made_by, dict) else None
-    return f"use vaprompt {version}, which wrote it, or later" if version else "use the vaprompt that made it"
+    def _aside(self, leases: Leases) -> Path:
+        return self.path / ASIDE / leases.writer

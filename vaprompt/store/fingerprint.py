@@ -12,23 +12,30 @@ Fingerprint = Mapping[str, Any]
 """Whatever determines a stream's values, as plain JSON: strings, numbers, lists, nested mappings."""
 
 
-def differences(stored: Fingerprint, asked: Fingerprint) -> list[str]:
-    """Return one text for each field in which two fingerprints differ, nested fields with dots, in order of names."""
-    left, right = dict(_flat(stored)), dict(_flat(asked))
-    return [
-        f"{key}: {left.get(key, 'nothing')} here, {right.get(key, 'nothing')} asked for"
-        for key in sorted(left.keys() | right.keys())
-        if left.get(key) != right.get(key)
-    ]
+def differing(left: Fingerprint, right: Fingerprint) -> dict[str, tuple[Any, Any]]:
+    """Return the fields in which two fingerprints differ with both values, nested fields with dots, in order of names.
+
+    What one of them has not is `nothing`.
+    """
+    here, there = dict(_flat(left)), dict(_flat(right))
+    both = {key: (here.get(key, "nothing"), there.get(key, "nothing")) for key in sorted(here.keys() | there.keys())}
+    return {key: values for key, values in both.items() if values[0] != values[1]}
 
 
-def require_equal(stored: Fingerprint, asked: Fingerprint, *, where: Path | str, remedy: str) -> None:
+def differences(stored: Fingerprint, asked: Fingerprint, *, other: str = "asked for") -> list[str]:
+    """Return one text for each field in which two fingerprints differ; `other` says where the second's values are."""
+    return [f"{key}: {here} here, {there} {other}" for key, (here, there) in differing(stored, asked).items()]
+
+
+def require_equal(
+    stored: Fingerprint, asked: Fingerprint, *, where: Path | str, remedy: str, other: str = "asked for"
+) -> None:
     """Do nothing if the two fingerprints are equal.
 
     Raises:
         FingerprintError: they differ; the fault lists every differing field with both values.
     """
-    found = differences(stored, asked)
+    found = differences(stored, asked, other=other)
     if found:
         raise FingerprintError(where, fault=f"was made differently ({'; '.join(found)})", remedy=remedy)
 

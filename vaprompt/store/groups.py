@@ -26,6 +26,7 @@ from vaprompt.store.layout import (
     read_attributes,
 )
 from vaprompt.store.storage import Storage, key_parts
+from vaprompt.store.streams import kind_of
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -118,7 +119,7 @@ def fresh_index(storage: Storage) -> Index:
     Raises:
         StoreError: a group is damaged.
     """
-    return build_index(storage, streams_in(storage))
+    return build_index(storage)
 
 
 def known_index(storage: Storage) -> Index:
@@ -131,19 +132,9 @@ def known_index(storage: Storage) -> Index:
     return found if found is not None and found.groups == other_groups(storage) else fresh_index(storage)
 
 
-def streams_in(storage: Storage) -> tuple[str, ...]:
-    """Return the groups whose folders are videos, under whatever names they are kept."""
-    found = []
-    for top in storage.folders(""):
-        group = read_group(storage, top)
-        if group is not None and "files" not in group.attributes and not is_failures(top):
-            found.append(top)
-    return tuple(found)
-
-
 def is_failures(key: str) -> bool:
     """Say whether a group is about videos that could not be extracted."""
-    return key.partition("/")[0].partition(".")[0] == FAILED
+    return kind_of(key.partition("/")[0]) == FAILED
 
 
 def content_digest(found: Mapping[str, str]) -> str:

@@ -13,8 +13,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vaprompt.store.layout import FAILED, FORMAT, GROUP_FILE, digest_of, group_metadata, joined, read_attributes
+from vaprompt.store.attributes import summary_faults
+from vaprompt.store.layout import (
+    FAILED,
+    FORMAT,
+    GROUP_FILE,
+    TEXT,
+    digest_of,
+    group_metadata,
+    joined,
+    read_attributes,
+)
 from vaprompt.store.storage import Storage
+from vaprompt.store.streams import kind_of
 
 INDEX_FILE = ".index.json"
 MOST_INDEX = 2**31
@@ -34,11 +45,10 @@ class Index:
     says whether two stores are the same, without reading either."""
 
     def current(self, storage: Storage) -> bool:
-        """Say whether nothing was published or removed since."""
-        return all(
-            storage.stamp(stream) in (None, 0) or storage.stamp(stream) == stamp
-            for stream, stamp in self.stamps.items()
-        )
+        """Say whether nothing was published or removed since; where nothing stamps folders, an index counts."""
+        if not storage.stamp(""):
+            return True
+        return dict(self.stamps) == {stream: storage.stamp(stream) for stream in _streams(storage)}
 
 
 def summary(marker: Mapping[str, Any], content: bytes) -> dict[str, Any]:
@@ -48,16 +58,15 @@ def summary(marker: Mapping[str, Any], content: bytes) -> dict[str, Any]:
     return kept | {"bytes": size, "marker": hashlib.sha256(content).hexdigest()}
 
 
-def build_index(storage: Storage, streams: tuple[str, ...]) -> Index:
+def build_index(storage: Storage) -> Index:
     """Return the index of what is there, from the markers.
 
     Raises:
         StoreError: a marker is damaged.
     """
     # Before the markers are read: what is published meanwhile makes the index old, never wrong.
-    stamps = {stream: storage.stamp(stream) for stream in streams}
-    markers = {stream: _summaries(storage, stream) for stream in streams}
-    return Index(stamps, markers, other_groups(storage))
+    stamps = {stream: storage.stamp(stream) for stream in _streams(storage)}
+    return Index(stamps, {stream: _summaries(storage, stream) for stream in stamps}, other_groups(storage))
 
 
 def other_groups(storage: Storage) -> dict[str, str]:
@@ -67,7 +76,7 @@ def other_groups(storage: Storage) -> dict[str, str]:
         StoreError: one is damaged.
     """
     tops = storage.folders("")
-    failed = (joined(top, video) for top in tops if top.partition(".")[0] == FAILED for video in storage.folders(top))
+    failed = (joined(top, video) for top in tops if kind_of(top) == FAILED for video in storage.folders(top))
     found = {}
     for group in ("", *tops, *failed):
         attributes = read_attributes(storage, group)
@@ -95,9 +104,15 @@ def parse_index(content: bytes) -> Index | None:
         if found["format"] != FORMAT or digest != digest_of(found):
             return None
         index = Index(dict(found["stamps"]), dict(found["markers"]), dict(found["groups"]))
-        summaries = [summary for videos in index.markers.values() for summary in videos.values()]
-        whole = all(type(each["bytes"]) is int and isinstance(each["marker"], str) for each in summaries)
-        return index if whole and all(isinstance(each, str) for each in index.groups.values()) else None
+        plain = all(stamp is None or type(stamp) is int for stamp in index.stamps.values())
+        plain &= all(isinstance(digest, str) for digest in index.groups.values())
+        if not plain or any(
+            type(one["bytes"]) is not int or not isinstance(one["marker"], str) or any(summary_faults(stream, one))
+            for stream, videos in index.markers.items()
+            for one in videos.values()
+        ):
+            return None
+        return index
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
 
@@ -109,6 +124,10 @@ def read_index(storage: Storage) -> Index | None:
     except FileNotFoundError:
         return None
     return index if index is not None and index.current(storage) else None
+
+
+def _streams(storage: Storage) -> list[str]:
+    return [folder for folder in storage.folders("") if kind_of(folder) not in (TEXT, FAILED)]
 
 
 def _summaries(storage: Storage, stream: str) -> dict[str, dict[str, Any]]:

@@ -10,12 +10,17 @@ import hashlib
 import json
 import os
 import re
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from vaprompt.errors import StoreError, TargetError
+from vaprompt.store.attributes import FAILED as FAILED
+from vaprompt.store.attributes import SPLITS as SPLITS
+from vaprompt.store.attributes import TEXT as TEXT
+from vaprompt.store.attributes import attribute_faults
 from vaprompt.store.storage import Storage
 
 FORMAT = 1
@@ -24,15 +29,15 @@ FORMAT = 1
 Stream = Literal["image", "audio", "labels"]
 STREAMS: tuple[Stream, ...] = ("image", "audio", "labels")
 
-SPLITS = ("train", "validation", "test")
-
 GROUP_FILE = "zarr.json"
 DIGEST = "digest"
 """Attribute of every group: the SHA-256 of the others, so that a changed bit in them is noticed too."""
 ASIDE = ".aside"
 """Hidden folder in the store where a video is written before it is published by rename."""
-FAILED = "failed"
-TEXT = "text"
+LEASES = ".leases"
+"""Hidden folder in the store, there only while somebody writes, that says who works on what."""
+UNFINISHED = ".unfinished"
+"""Hidden file in a store that is being copied; it goes when all is there."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -74,7 +79,7 @@ def read_attributes(storage: Storage, group: str = "") -> dict[str, Any] | None:
     if not isinstance(attributes, dict):
         raise damaged(file, "has no attributes", unit)
     found = attributes.pop(DIGEST, None)
-    if not group and attributes.get("format") != FORMAT:
+    if not group and attributes.get("format", FORMAT if found else None) != FORMAT:
         return attributes  # of another version or program: whoever asks says so
     try:
         whole = found == digest_of(attributes) and raw == group_metadata(attributes)
@@ -82,6 +87,8 @@ def read_attributes(storage: Storage, group: str = "") -> dict[str, Any] | None:
         whole = False
     if not whole:
         raise damaged(file, "is not what was written", unit)
+    for fault in attribute_faults(group, attributes):
+        raise damaged(file, fault, unit)
     return attributes
 
 
@@ -129,33 +136,46 @@ def damaged(file: str, fault: str, unit: str) -> StoreError:
     return StoreError(file, fault=fault, remedy=f"restore it from a copy, or delete {unit} and run extract again")
 
 
-def write_attributes(group: Path, attributes: Mapping[str, Any]) -> None:
+def write_attributes(group: Path, attributes: Mapping[str, Any], *, aside: Path | None = None) -> None:
     """Make the folder a Zarr group with these attributes, whole or not at all, and safely on the disk.
+
+    Args:
+        group: the folder, made if it is not there.
+        attributes: all its attributes.
+        aside: folder on the same disk for the half-written file, in which whoever finds it left there removes it;
+            None: the group itself, for groups that lie aside as a whole.
 
     Raises:
         TargetError: it cannot be written.
     """
     with writable(group):
-        group.mkdir(parents=True, exist_ok=True)
-    write_file(group / GROUP_FILE, group_metadata(attributes))
+        if not group.is_dir():
+            group.mkdir(parents=True, exist_ok=True)
+            sync_folder(group.parent)
+    write_file(group / GROUP_FILE, group_metadata(attributes), aside=aside)
 
 
-def write_file(target: Path, content: bytes) -> None:
+def write_file(target: Path, content: bytes, *, aside: Path | None = None) -> None:
     """Put a file in place, whole or not at all, and safely on the disk.
+
+    Args:
+        target: the file.
+        content: what is to be in it.
+        aside: the folder to write it in first, on the same disk; default: the target's own.
 
     Raises:
         TargetError: it cannot be written.
     """
-    aside = target.with_name(f".{target.name.lstrip('.')}.{os.getpid()}")
+    work = (aside or target.parent) / f".{target.name.lstrip('.')}.{uuid.uuid4().hex[:12]}"
     with writable(target.parent):
         try:
-            with aside.open("wb") as out:
+            with work.open("wb") as out:
                 out.write(content)
                 out.flush()
                 os.fsync(out.fileno())
-            aside.replace(target)
+            work.replace(target)
         finally:
-            aside.unlink(missing_ok=True)
+            work.unlink(missing_ok=True)
         sync_folder(target.parent)
 
 

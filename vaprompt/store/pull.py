@@ -15,10 +15,11 @@ from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.groups import Group, digests, fresh_index, is_failures, read_file, read_group
 from vaprompt.store.index import INDEX_FILE, Index
 from vaprompt.store.layout import GROUP_FILE, joined, writable, write_file
+from vaprompt.store.leases import Leases
 from vaprompt.store.remote import AT_ONCE, Remote
 from vaprompt.store.storage import Folder, Storage
 from vaprompt.store.transfer import MB, Count, Transfer, all_at_once, arrived
-from vaprompt.store.writing import GroupWriter, remove
+from vaprompt.store.writing import GroupWriter
 
 
 def pull(url: Path | str, target: Path, *, progress: Progress = SILENT) -> Transfer:
@@ -75,7 +76,7 @@ def pull_into(
     theirs = digests(index, str(source.location))
     local = FeatureStore.create(target, dataset=source.dataset, recipe=source.recipe)
     folder = Folder(target)
-    with local.exclusive():
+    with local.writing() as leases:
         todo = [key for key in theirs if _digest_in(folder, key) != theirs[key]]
         if todo:  # a marker that is replaced in place changes no folder's stamp, by which an index is known to be old
             with writable(target):
@@ -101,10 +102,10 @@ def pull_into(
             def bring(key: str) -> None:
                 group = groups.get(key) or arrived(lent[key] or storage, key)
                 came, skipped = (partial(tell, task=task, note=key) for tell in (count.add, count.skip))
-                _pull_group(target, storage, group, lent[key], files, came, skipped)
+                _pull_group(target, storage, group, leases, lent[key], files, came, skipped)
 
             all_at_once(held, bring)
-        _forget_failures(target, folder, theirs)
+        _forget_failures(local, folder, theirs)
         local.write_index()
     return count.result(len(todo), len(theirs) - len(todo), started)
 
@@ -113,6 +114,7 @@ def _pull_group(
     target: Path,
     storage: Storage,
     group: Group,
+    leases: Leases,
     lender: Folder | None,
     files: ThreadPoolExecutor,
     came: Callable[[int], None],
@@ -126,7 +128,7 @@ def _pull_group(
         write_file(target / group.key / GROUP_FILE, group.metadata)
         there_already(group.bytes)
         return
-    with GroupWriter(target, group.key) as writer:
+    with GroupWriter(target, group.key, leases) as writer:
 
         def bring(file: str) -> int:
             if lender is None or not writer.link(file, lender.location / group.key / file):
@@ -156,10 +158,10 @@ def _bytes(index: Index, key: str) -> int:
     return size if isinstance(size, int) else 0
 
 
-def _forget_failures(target: Path, folder: Folder, theirs: Mapping[str, str]) -> None:
+def _forget_failures(local: FeatureStore, folder: Folder, theirs: Mapping[str, str]) -> None:
     """Remove what is said of failures of videos that have arrived."""
     arrived = {key.partition("/")[2] for key in theirs if not is_failures(key)}
     for top in folder.folders(""):
         for video in folder.folders(top) if is_failures(top) else ():
             if video in arrived and joined(top, video) not in theirs:
-                remove(target / top / video)
+                local.remove(top, video)

@@ -72,10 +72,16 @@ def read_array(storage: Storage, group: str, name: str, marker: Mapping[str, Any
         key = joined(name, form.key(chunk))
         content = read_listed(storage, group, key, marker, most=form.chunk_bytes + CHECKSUM_BYTES)
         body = memoryview(content)[:-CHECKSUM_BYTES]
-        if google_crc32c.value(bytes(body)).to_bytes(CHECKSUM_BYTES, "little") != content[-CHECKSUM_BYTES:]:
+        if checksum(bytes(body)) != content[-CHECKSUM_BYTES:]:
             raise _damaged(storage, group, key, "does not have its checksum")
         flat[chunk * form.chunk_bytes : (chunk + 1) * form.chunk_bytes] = np.frombuffer(body, np.uint8)
     return values[: form.shape[0]]
+
+
+def checksum(body: bytes) -> bytes:
+    """Return the checksum that follows a chunk."""
+    value: int = google_crc32c.value(body)
+    return value.to_bytes(CHECKSUM_BYTES, "little")
 
 
 def read_form(storage: Storage, group: str, name: str, marker: Mapping[str, Any]) -> ArrayForm:

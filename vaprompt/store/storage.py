@@ -88,6 +88,8 @@ class Folder:
     def __init__(self, root: Path) -> None:
         """Read below `root`, which may itself be a symbolic link."""
         self._root = root
+        self._folders = {str(root)}
+        """Those that were found to be no links."""
 
     @property
     def location(self) -> Path:
@@ -96,22 +98,22 @@ class Folder:
 
     def read(self, key: str, most: int = MOST_METADATA) -> bytes:
         """Return a file's content; see `Storage`."""
-        path = self._plain(key)
+        path = self._below(key)
         try:
-            with path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                require_small(path, size, most)
+            size = _plain_size(path)
+            require_small(path, size, most)
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path for each chunk would cost more
                 return file.read(size)
-        except FileNotFoundError:
-            raise
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(path) from None
         except OSError as error:
             raise _unreadable(path, error) from None
 
     def size(self, key: str) -> int | None:
         """Return a file's bytes; see `Storage`."""
         try:
-            return self._plain(key).stat().st_size
-        except FileNotFoundError:
+            return _plain_size(self._below(key))
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def folders(self, key: str) -> list[str]:
@@ -131,33 +133,30 @@ class Folder:
 
     def files(self, key: str) -> dict[str, int]:
         """Return all files below a folder; see `Storage`."""
-        place = self._below(key)
-        return {path.relative_to(place).as_posix(): size for path, size in _walk(place)}
+        return dict(_walk(self._below(key), ""))
 
     def stamp(self, key: str) -> int | None:
         """Return when a folder's list of entries changed last; see `Storage`."""
         try:
-            return self._below(key).stat().st_mtime_ns
+            return os.stat(self._below(key)).st_mtime_ns  # noqa: PTH116
         except OSError:
             return None
 
-    def _below(self, key: str) -> Path:
+    def _below(self, key: str) -> str:
         """Return a key's path, none of whose parts leads elsewhere."""
-        path = self._root
+        path = str(self._root)
         for part in key_parts(key, self._root):
-            path /= part
-            if path.is_symlink():
+            path = f"{path}{os.sep}{part}"
+            if path in self._folders:
+                continue
+            try:
+                mode = os.lstat(path).st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if stat.S_ISLNK(mode):
                 raise StoreError(path, fault="is a symbolic link", remedy="copy the store's files themselves")
-        return path
-
-    def _plain(self, key: str) -> Path:
-        path = self._below(key)
-        try:
-            # A pipe or a device would never end.
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise _no_file(path)
-        except NotADirectoryError:
-            raise FileNotFoundError(path) from None
+            if stat.S_ISDIR(mode):
+                self._folders.add(path)
         return path
 
 
@@ -204,12 +203,12 @@ class Zip:
         entry = self._entries.get(key)
         if entry is None:
             raise FileNotFoundError(f"{self._path}/{key}")
-        require_small(self._path / key, entry.file_size, most)
+        require_small(f"{self._path}/{key}", entry.file_size, most)
         try:
             with self._lock:  # one file handle for all threads
                 return self._zip.read(entry)
         except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
-            raise _unreadable(self._path / key, error) from None
+            raise _unreadable(f"{self._path}/{key}", error) from None
 
     def size(self, key: str) -> int | None:
         """Return an entry's bytes; see `Storage`."""
@@ -248,7 +247,14 @@ def key_parts(key: str, where: Path | str) -> list[str]:
     return parts
 
 
-def _walk(folder: Path) -> Iterator[tuple[Path, int]]:
+def _plain_size(path: str) -> int:
+    state = os.stat(path)  # noqa: PTH116
+    if not stat.S_ISREG(state.st_mode):  # a pipe or a device would never end
+        raise _no_file(path)
+    return state.st_size
+
+
+def _walk(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
     try:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
@@ -258,11 +264,11 @@ def _walk(folder: Path) -> Iterator[tuple[Path, int]]:
         raise _unreadable(folder, error) from None
     for entry in found:
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
+            yield from _walk(entry.path, f"{prefix}{entry.name}/")
         elif entry.is_file(follow_symlinks=False):
-            yield Path(entry.path), entry.stat(follow_symlinks=False).st_size
+            yield prefix + entry.name, entry.stat(follow_symlinks=False).st_size
         else:
-            raise _no_file(Path(entry.path))
+            raise _no_file(entry.path)
 
 
 def require_small(path: Path | str, size: int, most: int) -> None:
@@ -275,10 +281,10 @@ def require_small(path: Path | str, size: int, most: int) -> None:
         raise StoreError(path, fault=f"has {size} bytes, more than {most}", remedy="do not trust this store")
 
 
-def _no_file(path: Path) -> StoreError:
+def _no_file(path: str) -> StoreError:
     return StoreError(path, fault="is no plain file", remedy="copy the store's files themselves, without links")
 
 
-def _unreadable(path: Path, error: Exception) -> StoreError:
+def _unreadable(path: str, error: Exception) -> StoreError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return StoreError(path, fault=f"cannot be read ({reason})", remedy="check its rights and the disk")

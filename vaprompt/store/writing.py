@@ -5,13 +5,11 @@ Whatever is killed, whenever: the store holds a video's stream whole and with it
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,11 +18,10 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from vaprompt.errors import StoreError
+from vaprompt.errors import TargetError
+from vaprompt.store.aside import put_in_place, workplace
 from vaprompt.store.layout import (
-    ASIDE,
     GROUP_FILE,
-    checked_name,
     group_metadata,
     sync_folder,
     sync_tree,
@@ -32,6 +29,7 @@ from vaprompt.store.layout import (
     write_attributes,
     write_file,
 )
+from vaprompt.store.leases import Leases, present
 
 CHUNK_BYTES = 2**20
 """Chunks are as many whole rows as fit; a stream that ends earlier is one chunk of its own length."""
@@ -43,18 +41,31 @@ class GroupWriter:
     Use as a context manager: `append` rows as they come, then `publish`; leaving without `publish` leaves nothing.
     """
 
-    def __init__(self, store: Path, place: str) -> None:
+    def __init__(self, store: Path, place: str, leases: Leases | None = None) -> None:
         """Begin the group `place` (such as `image/video1`) of the store.
+
+        Args:
+            store: the store's folder.
+            place: the group's path in it.
+            leases: who writes; None: a writer who is there for this group alone.
 
         Raises:
             TargetError: the store cannot be written.
+            StoreError: the writer was taken for dead by another.
         """
         self._store, self._place = store, store / place
-        with writable(store):
-            (store / ASIDE).mkdir(exist_ok=True)
-            self._aside = Path(tempfile.mkdtemp(dir=store / ASIDE, prefix=f"{place.replace('/', '-')}-"))
-            self._aside.chmod(0o755)  # mkdtemp's own rights would keep a shared store's other readers out
-        write_attributes(self._aside, {"status": "writing"})
+        self._present = ExitStack()
+        try:
+            self._leases = leases or self._present.enter_context(present(store))
+            self._leases.require_alive()
+            with writable(store):
+                self._work = workplace(store, self._leases.writer)
+                self._aside = self._work / place
+                self._aside.mkdir(parents=True)
+            write_attributes(self._aside, {"status": "writing"})
+        except BaseException:
+            self._present.close()
+            raise
         self._columns: dict[str, _Column] = {}
 
     def __enter__(self) -> GroupWriter:
@@ -63,17 +74,19 @@ class GroupWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self._aside, ignore_errors=True)
+        with self._present:
+            shutil.rmtree(self._work, ignore_errors=True)
 
     def append(self, **rows: np.ndarray) -> None:
         """Append rows to the arrays named; every call names the same arrays, each with the same number of rows.
 
         Raises:
             TargetError: the disk is full, or another fault in writing.
+            StoreError: the writer was taken for dead by another.
         """
         if len({len(row) for row in rows.values()}) > 1 or (self._columns and self._columns.keys() != rows.keys()):
             raise ValueError(f"arrays of one group grow together, not { ({k: v.shape for k, v in rows.items()}) }")
-        with writable(self._store):
+        with self._writing():
             for name, values in rows.items():
                 if name not in self._columns:
                     self._columns[name] = _Column(self._aside, name, values)
@@ -87,8 +100,9 @@ class GroupWriter:
 
         Raises:
             TargetError: the disk is full, or another fault in writing.
+            StoreError: the writer was taken for dead by another.
         """
-        with writable(self._store):
+        with self._writing():
             for column in self._columns.values():
                 column.finish()
         self._put_in_place(lambda: group_metadata({**marker, "status": "done", "files": _digests(self._aside)}))
@@ -99,7 +113,7 @@ class GroupWriter:
         Raises:
             TargetError: the disk is full, or another fault in writing.
         """
-        with writable(self._store):
+        with self._writing():
             target = self._aside / file
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
@@ -107,7 +121,7 @@ class GroupWriter:
     def link(self, file: str, other: Path) -> bool:
         """Add a file that another store on the same disk has, without copying it; say whether that could be done."""
         target = self._aside / file
-        with writable(self._store):
+        with self._writing():
             target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(other, target, follow_symlinks=False)
@@ -124,18 +138,22 @@ class GroupWriter:
         self._put_in_place(lambda: metadata)
 
     def _put_in_place(self, metadata: Callable[[], bytes]) -> None:
-        with writable(self._store):
+        with self._writing():
             sync_tree(self._aside)
             write_file(self._aside / GROUP_FILE, metadata())
+            self._leases.require_alive()
             self._place.parent.mkdir(exist_ok=True)
-            if self._place.exists():  # replaced: made of other source files, or damaged
-                replaced = Path(tempfile.mkdtemp(dir=self._store / ASIDE))
-                self._place.rename(replaced / self._place.name)
-                self._aside.rename(self._place)
-                shutil.rmtree(replaced)
-            else:
-                self._aside.rename(self._place)
-            sync_folder(self._place.parent)
+            put_in_place(self._aside, self._place, self._work)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """As `writable`; but whose files are gone because another took this writer for dead is told so."""
+        try:
+            with writable(self._store):
+                yield
+        except TargetError:
+            self._leases.require_alive()
+            raise
 
 
 class _Column:
@@ -197,50 +215,13 @@ def _digests(group: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def video_writer(store: Path, stream: str, video: str) -> GroupWriter:
-    """Return the writer of one stream of one video.
-
-    Raises:
-        StoreError: the name cannot be a folder's.
-        TargetError: the store cannot be written.
-    """
-    return GroupWriter(store, f"{stream}/{checked_name(video, store)}")
-
-
-@contextmanager
-def exclusive(store: Path) -> Iterator[None]:
-    """Hold the store against a second writer, and clear away what a killed one left half-written.
-
-    Raises:
-        StoreError: another process is writing into the store.
-        TargetError: the store cannot be written.
-    """
-    with writable(store):
-        # The folder itself is locked: no lock file can be left behind, or be copied along with the store.
-        folder = os.open(store, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(
-                store,
-                fault="another extraction is writing into it",
-                remedy="wait for it to end, or choose another store",
-            ) from None
-        shutil.rmtree(store / ASIDE, ignore_errors=True)
-        yield
-        # Gone when nothing is under way, so that other Zarr readers see groups and arrays only.
-        shutil.rmtree(store / ASIDE, ignore_errors=True)
-    finally:
-        os.close(folder)
-
-
-def remove(group: Path) -> None:
-    """Delete a group's folder, if it is there.
+def remove(group: Path, aside: Path) -> None:
+    """Delete a group's folder, if it is there: from one moment to the next, by way of the folder `aside`.
 
     Raises:
         TargetError: it cannot be deleted.
     """
-    with writable(group):
-        if group.exists():
-            shutil.rmtree(group)
+    with writable(group), suppress(FileNotFoundError):
+        group.rename(aside / f"removed-{group.name}")
+        sync_folder(group.parent)
+    shutil.rmtree(aside / f"removed-{group.name}", ignore_errors=True)

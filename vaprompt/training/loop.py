@@ -18,7 +18,7 @@ from vaprompt.training.data import LabelledWindows, ResidentSplit
 from vaprompt.training.losses import ccc_loss, masked, region_loss
 from vaprompt.training.recipe import TrainRecipe
 
-EVALUATION_BATCH = 256
+EVALUATION_BATCH = 64
 
 
 class EpochLosses(TypedDict):

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from vaprompt.model.estimator import ModelRecipe
 from vaprompt.recipes import Recipe
 from vaprompt.regions import RegionRecipe
+from vaprompt.store.streams import STREAM_NAME
 from vaprompt.windows import WindowRecipe
 
 
@@ -30,6 +31,8 @@ class OptimiserRecipe(Recipe):
 class TrainRecipe(Recipe):
     """Stage 2."""
 
+    stream: str | None = Field(None, pattern=f"^{STREAM_NAME}$")
+    """The name that the features were extracted under (`extract --stream NAME`); left out: those under no name."""
     window: WindowRecipe = WindowRecipe()
     regions: RegionRecipe = RegionRecipe()
     model: ModelRecipe = ModelRecipe()

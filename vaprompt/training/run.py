@@ -75,7 +75,8 @@ def train(
     weights of an undisturbed one. A complete run of the same recipe and store is left as it is.
 
     Args:
-        store: a feature store with a training split and the one named by `stopping`: its path or URL, or opened.
+        store: a feature store with a training split and the one named by `stopping`: its path or URL, or opened with
+            the recipe's stream.
         recipe: the training recipe.
         run: folder to write; created.
         seed: takes the place of the recipe's.
@@ -93,7 +94,7 @@ def train(
     device = pick_device(device)
     if seed is not None:
         recipe = recipe.model_copy(update={"seed": seed})
-    source = store if isinstance(store, FeatureStore) else open_store(store, progress)
+    source = store if isinstance(store, FeatureStore) else open_store(store, progress, recipe.stream)
     facts = _facts(source, recipe, device, stopping)
     notes = _notes(source, recipe)
     if (run / FACTS).exists():

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from vaprompt.extraction.ahead import ahead
+from vaprompt.media.ahead import ahead
 
 
 def test_all_items_come_in_order():

@@ -1,0 +1,121 @@
+"""Measures how fast a store becomes one file and a folder again: pack, unpack, export, import, merge, diff.
+
+    python benchmarks/sharing.py [--small] [--out benchmarks/sharing.json]
+
+The store holds random features in the paper's sizes, some 500 MB (--small: 20 MB), on the disk of the temporary folder.
+Each figure is of a process of its own, with its start; all but diff write with fsync. The files are in the page cache,
+as after an extraction. Copying the folder with `cp -r` and `sync` is timed beside them, as the least that can be asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import zarr
+
+from vaprompt.store import FeatureStore
+
+FRAMES, STEPS, RATE, HOP = 5000, 101, 30.0, 3.0
+IMAGE_DIM, AUDIO_DIM = 512, 768
+
+COMMAND = """
+import json, re, resource, sys
+from vaprompt.cli.main import run
+code = run(sys.argv[1:])
+used = resource.getrusage(resource.RUSAGE_SELF)
+kilobytes = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+print(json.dumps({"processor seconds": round(used.ru_utime + used.ru_stime, 2), "peak megabytes": kilobytes // 1000}))
+sys.exit(code)
+"""
+
+
+def main() -> None:
+    """Measure, print, and write what was asked for."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--small", action="store_true")
+    options.add_argument("--out", type=Path)
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(Path(folder), videos=2 if chosen.small else 34)
+    versions = {"python": platform.python_version(), "zarr": zarr.__version__, "h5py": h5py.__version__}
+    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
+    report = {**machine, "versions": {**versions, "hdf5": h5py.version.hdf5_version}, **figures}
+    print(json.dumps(report, indent=2))
+    if chosen.out is not None:
+        chosen.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(folder: Path, videos: int) -> dict[str, object]:
+    """Return each command's seconds, megabytes a second and peak memory."""
+    store = folder / "store.zarr"
+    write_store(store, videos)
+    names = FeatureStore.open(store).videos()
+    megabytes = FeatureStore.open(store).info()["bytes"] / 1e6
+    half, rest = names[: len(names) // 2], names[len(names) // 2 :]
+    commands = {
+        "pack": ["pack", store, folder / "s.zarr.zip"],
+        "unpack": ["unpack", folder / "s.zarr.zip", folder / "unpacked.zarr"],
+        "export": ["export", store, folder / "s.h5"],
+        "import": ["import", folder / "s.h5", folder / "imported.zarr"],
+        "subset of one half": ["subset", store, "--videos", ",".join(half), "--into", folder / "1.zarr"],
+        "subset of the other": ["subset", store, "--videos", ",".join(rest), "--into", folder / "2.zarr"],
+        "merge": ["merge", folder / "1.zarr", folder / "2.zarr", "--into", folder / "merged.zarr"],
+        "diff": ["diff", store, folder / "merged.zarr"],
+    }
+    figures = {"cp and sync": timed(["sh", "-c", f"cp -r {store} {folder / 'copy.zarr'} && sync && echo"], megabytes)}
+    shutil.rmtree(folder / "copy.zarr")
+    for name, arguments in commands.items():
+        share = 0.5 if name.startswith("subset") else 1
+        figures[name] = timed([sys.executable, "-c", COMMAND, "store", *map(str, arguments)], megabytes * share)
+    return {"megabytes": round(megabytes), "videos": videos, "figures": figures}
+
+
+def timed(command: list[str], megabytes: float) -> dict[str, float]:
+    """Return what one process takes."""
+    started = time.perf_counter()
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # noqa: S603
+    seconds = time.perf_counter() - started
+    found = {"seconds": round(seconds, 2), "megabytes a second": round(megabytes / seconds)}
+    return found | json.loads(done.stdout.strip().rpartition("\n")[2] or "{}")
+
+
+def write_store(path: Path, videos: int) -> None:
+    """Write a store of random features: 5,000 frames and their sound, 14 MB, for each video."""
+    chance = np.random.default_rng(0)
+    time_F = np.arange(FRAMES) / RATE
+    end_W = np.arange(-2.0, time_F[-1] + 1e-9, HOP)
+    store = FeatureStore.create(path, dataset={"name": "random", "layout": "none", "faces": "crops"}, recipe={})
+    for number in range(videos):
+        split, video = ("train", "validation")[number % 2], f"video{number}"
+        image_ND = chance.standard_normal((FRAMES, IMAGE_DIM), np.float32).astype(np.float16)
+        audio_WSD = chance.standard_normal((len(end_W), STEPS, AUDIO_DIM), np.float32).astype(np.float16)
+        frame_N = np.arange(1, FRAMES + 1, dtype=np.int32)
+        with store.writer("image", video, {"schema": 1}) as writer:
+            writer.append(embedding=image_ND, frame=frame_N, time=time_F)
+            writer.publish({"split": split, "notes": []})
+        with store.writer("audio", video, {"schema": 1}) as writer:
+            writer.append(embedding=audio_WSD, end=end_W)
+            writer.publish({"split": split, "notes": []})
+        with store.writer("labels", video, {"schema": 1}) as writer:
+            value_F2 = chance.uniform(-1, 1, (FRAMES, 2)).astype(np.float32)
+            writer.append(value=value_F2, valid=np.ones(FRAMES, bool), time=time_F)
+            counts = {"frames": FRAMES, "valid": FRAMES, "seconds": float(time_F[-1])}
+            writer.publish({"split": split, "notes": [], "counts": counts})
+    store.write_text({"calm": np.ones(IMAGE_DIM, np.float32)}, {"schema": 1})
+    with store.writing():
+        store.write_index()
+
+
+if __name__ == "__main__":
+    main()

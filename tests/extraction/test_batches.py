@@ -1,0 +1,132 @@
+"""Items become full batches whatever video they are of, none is lost or kept waiting, and `auto` is a measurement."""
+
+import threading
+import time
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vaprompt.extraction.batch_size import ENOUGH, fastest, sizes
+from vaprompt.extraction.batches import Batcher, Stopped
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    items=st.lists(st.tuples(st.sampled_from(["image", "audio"]), st.integers(0, 1)), max_size=60),
+    size=st.integers(1, 7),
+    encoders=st.integers(1, 3),
+)
+def test_every_item_comes_once_in_batches_of_its_stream_and_shape(items, size, encoders):
+    batcher = Batcher(room=3)
+    taken, lock = [], threading.Lock()
+
+    def encode():
+        while (batch := batcher.take()) is not None:
+            with lock:
+                taken.append(batch)
+            batcher.done()
+
+    threads = [threading.Thread(target=encode) for _ in range(encoders)]
+    for thread in threads:
+        thread.start()
+    for number, (stream, shape) in enumerate(items):
+        batcher.put(stream, (stream, shape, number), alike=shape, size=size)
+    batcher.close()
+    for thread in threads:
+        thread.join()
+    assert Counter(item[2] for batch in taken for item in batch.items) == Counter(range(len(items)))
+    for batch in taken:
+        assert len(batch.items) <= size
+        assert len({item[1] for item in batch.items}) == 1
+        assert {item[0] for item in batch.items} == {batch.stream}
+
+
+def test_batches_are_full_while_an_encoder_is_busy():
+    batcher = Batcher(room=10)
+    for number in range(3):
+        batcher.put("image", number, alike=0, size=3)
+    assert batcher.take().items == [0, 1, 2]
+    for number in range(3, 8):
+        batcher.put("image", number, alike=0, size=3)
+    assert batcher.take().items == [3, 4, 5]
+    second = []
+    waiting = threading.Thread(target=lambda: second.append(batcher.take()))
+    waiting.start()
+    time.sleep(0.6)
+    assert second == []  # two items wait, and the encoders have something to do
+    batcher.put("image", 8, alike=0, size=3)
+    waiting.join()
+    assert second[0].items == [6, 7, 8]
+
+
+def test_an_idle_encoder_takes_what_there_is():
+    """Else an extraction whose other videos are held by another writer would wait for ever."""
+    batcher = Batcher(room=10)
+    batcher.put("image", 1, alike=0, size=100)
+    assert batcher.take().items == [1]
+
+
+def test_who_brings_more_than_fits_waits_until_the_run_is_stopped():
+    batcher = Batcher(room=2)
+    brought, outcome = [], []
+
+    def bring():
+        try:
+            for number in range(99):
+                batcher.put("image", number, alike=0, size=1)
+                brought.append(number)
+        except Stopped:
+            outcome.append("stopped")
+
+    thread = threading.Thread(target=bring)
+    thread.start()
+    time.sleep(0.3)
+    assert brought == [0, 1]
+    assert batcher.fill == 1
+    batcher.stop()
+    thread.join()
+    assert outcome == ["stopped"]
+    with pytest.raises(Stopped):
+        batcher.take()
+
+
+class Clock:
+    """A clock that stands still but for what is said to take time; threads share it."""
+
+    def __init__(self):
+        self.now, self.lock = 0.0, threading.Lock()
+
+    def __call__(self):
+        return self.now
+
+    def spend(self, seconds):
+        with self.lock:
+            self.now += seconds
+
+
+@given(overhead=st.floats(0.001, 0.5), best=st.sampled_from([1, 2, 4, 8, 16, 32]))
+@settings(deadline=None, max_examples=25)
+def test_auto_takes_the_smallest_of_the_best_sizes(overhead, best):
+    clock = Clock()
+
+    def seconds(size):
+        return overhead + 0.05 * size * (1 if size <= best else 2)
+
+    chosen, speeds = fastest(lambda size: clock.spend(seconds(size)), [1, 2, 4, 8, 16, 32], clock=clock)
+    true = {size: size / seconds(size) for size in speeds}
+    assert true[chosen] >= ENOUGH * max(true.values()) - 1e-9
+    assert all(true[size] < ENOUGH * max(true.values()) + 1e-9 for size in speeds if size < chosen)
+
+
+def test_sizes_that_memory_does_not_hold_are_left_out():
+    def encode(size):
+        if size > 4:
+            raise torch.OutOfMemoryError("no")
+        time.sleep(0.01)
+
+    chosen, speeds = fastest(encode, sizes("cpu", "image"))
+    assert sorted(speeds) == [1, 2, 4]
+    assert chosen == 4

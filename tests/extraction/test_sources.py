@@ -1,0 +1,171 @@
+"""What has changed since a video was extracted is noticed, told, and made again only when that is asked for."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.extraction.conftest import files_below, touch_later
+from tests.extraction.forge import FakeImages, FakeSounds, tiny_dataset, write_tiny
+from tests.extraction.test_streams import recipe
+from vaprompt.datasets.base import Dataset
+from vaprompt.errors import RecipeError
+from vaprompt.extraction import pipeline
+from vaprompt.extraction.pipeline import extract
+from vaprompt.extraction.plan import Shard
+from vaprompt.store import FeatureStore
+
+
+@pytest.fixture(autouse=True)
+def fakes(monkeypatch):
+    monkeypatch.setattr(pipeline, "image_encoder", lambda *_: FakeImages(0.0))
+    monkeypatch.setattr(pipeline, "audio_encoder", lambda *_: FakeSounds())
+
+
+@pytest.fixture
+def data(tmp_path) -> Dataset:
+    """Return four videos that can be read, the last of them without annotation."""
+    whole = tiny_dataset(write_tiny(tmp_path / "data", videos=5), videos=5)
+    return replace(whole, videos=whole.videos[:4])
+
+
+@pytest.fixture
+def store(data, tmp_path) -> Path:
+    report = extract(data, recipe(), tmp_path / "s.zarr")
+    assert report.done == ["v1", "v2", "v3", "v4"]
+    return tmp_path / "s.zarr"
+
+
+def swapped(file: Path, *, keep_time: bool = False) -> None:
+    """Change a byte of a file, and nothing else that can be seen from outside but its time."""
+    state, content = file.stat(), bytearray(file.read_bytes())
+    content[-2] ^= 1
+    file.write_bytes(content)
+    if keep_time:
+        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    else:
+        touch_later(file)
+
+
+def test_another_size_is_told_at_once_and_nothing_is_touched(data, store):
+    with (data.root / "v2.mp4").open("ab") as media:
+        media.write(b"more")
+    before = files_below(store)
+    report = extract(data, recipe(), store)
+    assert report.skipped == ["v1", "v3", "v4"]
+    assert list(report.changed) == ["v2"]
+    assert report.changed["v2"].startswith("media v2.mp4 has ")
+    assert files_below(store) == before
+
+
+def test_another_content_of_the_same_size_and_time_is_found_by_digest_alone(data, store):
+    swapped(data.root / "v1.txt", keep_time=True)
+    assert extract(data, recipe(), store).changed == {}
+    told = extract(data, recipe(), store, deep=True)
+    assert told.changed == {"v1": "annotation v1.txt has another content of the same size"}
+    extract(data, recipe(), store, deep=True, refresh=True)
+    assert extract(data, recipe(), store, deep=True).changed == {}
+
+
+def test_a_crop_that_is_overwritten_in_place_is_found_by_digest(data, tmp_path):
+    from PIL import Image
+
+    videos = []
+    for video in data.videos:
+        crops = tmp_path / "crops" / video.name
+        crops.mkdir(parents=True)
+        for frame in range(1, 5):
+            Image.new("RGB", (16, 16), (frame * 20, 9, 9)).save(crops / f"{frame:05}.png", compress_level=0)
+        videos.append(replace(video, crops=crops))
+    faces = replace(data, faces="crops", videos=tuple(videos))
+    path = tmp_path / "crops.zarr"
+    extract(faces, recipe(), path)
+    crop = tmp_path / "crops/v1/00002.png"
+    size, folder = crop.stat().st_size, crop.parent.stat()
+    Image.new("RGB", (16, 16), (200, 9, 9)).save(crop, compress_level=0)
+    assert crop.stat().st_size == size
+    assert crop.parent.stat().st_mtime_ns == folder.st_mtime_ns
+    assert extract(faces, recipe(), path).changed == {}
+    assert extract(faces, recipe(), path, deep=True).changed == {"v1": "crops v1 has another content of the same size"}
+    before = FeatureStore.open(path).image("v1").embedding_ND
+    report = extract(faces, recipe(), path, deep=True, refresh=True)
+    assert report.done == ["v1"]
+    differing = np.flatnonzero((FeatureStore.open(path).image("v1").embedding_ND != before).any(axis=1))
+    assert differing.tolist() == [1]
+
+
+def test_only_what_is_made_of_the_changed_file_is_made_again(data, store, monkeypatch):
+    monkeypatch.setattr(pipeline, "image_encoder", None)
+    monkeypatch.setattr(pipeline, "audio_encoder", None)
+    annotation = data.root / "v2.txt"
+    annotation.write_text(annotation.read_text().replace("0.2", "0.7"))
+    touch_later(annotation)
+    assert list(extract(data, recipe(), store).changed) == ["v2"]
+    assert extract(data, recipe(), store, refresh=True).done == ["v2"]
+    assert FeatureStore.open(store).labels("v2").value_F2[0, 0] == np.float32(0.7)
+
+
+def test_another_split_is_told_and_costs_no_encoding(data, store, monkeypatch):
+    monkeypatch.setattr(pipeline, "image_encoder", None)
+    monkeypatch.setattr(pipeline, "audio_encoder", None)
+    assert FeatureStore.open(store).split("v2") == "train"
+    moved = replace(data, videos=tuple(replace(video, split="validation") for video in data.videos[:2]))
+    assert extract(moved, recipe(), store).changed == {"v2": "it is of the validation split, and was of train"}
+    assert FeatureStore.open(store).split("v2") == "train"
+    assert extract(moved, recipe(), store, refresh=True).done == ["v2"]
+    read = FeatureStore.open(store)
+    assert [read.marker(stream, "v2")["split"] for stream in read.streams] == ["validation"] * 3
+    assert extract(moved, recipe(), store).skipped == ["v1", "v2"]
+
+
+def test_labels_that_come_later_are_told(data, store):
+    later = replace(data.videos[3], annotation=data.root / "v3.txt")
+    given = replace(data, videos=(*data.videos[:3], later))
+    assert extract(given, recipe(), store).changed == {"v4": "it has an annotation, and had none"}
+    extract(given, recipe(), store, refresh=True)
+    assert FeatureStore.open(store).labels("v4").valid_F.all()
+
+
+def test_a_video_of_which_something_is_missing_is_made_of_one_state_of_its_sources(data, store):
+    shutil.rmtree(store / "audio/v1")
+    shutil.copyfile(data.root / "v2.mp4", data.root / "v1.mp4")
+    touch_later(data.root / "v1.mp4")
+    report = extract(data, recipe(), store)
+    assert report.done == ["v1"]
+    read = FeatureStore.open(store)
+    digests = {read.marker(stream, "v1")["source"]["media"]["sha256"] for stream in read.streams}
+    assert digests == {read.marker("image", "v2")["source"]["media"]["sha256"]}
+
+
+def test_a_failure_that_was_overcome_is_forgotten_though_the_run_was_killed_before_it_said_so(data, store):
+    FeatureStore.open(store).record_failure("v1", "could not be read")
+    report = extract(data, recipe(), store)
+    assert "v1" in report.skipped
+    assert FeatureStore.open(store).failed() == {}
+
+
+def test_shards_hold_every_video_once_whatever_is_done_already(data, tmp_path, store):
+    path = tmp_path / "sharded.zarr"
+    made = [extract(data, recipe(), path, shard=Shard.parse(f"{index}/3")).done for index in (3, 1, 2)]
+    assert made == [["v3"], ["v1", "v4"], ["v2"]]
+    assert files_below(path) == files_below(store)
+    assert extract(data, recipe(), path, shard=Shard(1, 3)).skipped == ["v1", "v4"]
+    assert extract(data, recipe(), path, shard=Shard(9, 9)).skipped == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "0/4", "5/4", "-1/4", "a/b", "1/0", "1/4/2", "1.5/4", " 1/4", "1/4\n", "²/4"]
+)
+def test_a_bad_shard_is_one_line(text):
+    with pytest.raises(RecipeError, match=r"is not i/n with whole numbers") as error:
+        Shard.parse(text)
+    assert "\n" not in str(error.value)
+
+
+def test_the_report_is_plain_json(data, store):
+    touch_later(data.root / "v1.txt")
+    assert json.loads(json.dumps(vars(extract(data, recipe(), store))))["changed"] == {}

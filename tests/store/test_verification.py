@@ -1,0 +1,211 @@
+"""`store verify` finds whatever happens to a store, and `--repair` leaves what the next extraction can mend."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.store.stores import IMAGE, filled
+from vaprompt.cli.main import run
+from vaprompt.errors import StoreError
+from vaprompt.store import FeatureStore
+from vaprompt.store.index import INDEX_FILE
+from vaprompt.store.layout import read_attributes, write_attributes
+from vaprompt.store.storage import Folder
+from vaprompt.store.verification import repair, verify
+
+FAULTS = 210
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """Return a store with all that a store can hold: several chunks, prompts, a failure, an index."""
+    store = filled(tmp_path_factory.mktemp("verified") / "s.zarr", {"a": "train", "b": "validation", "c": "test"})
+    with store.writer("image", "a", IMAGE) as writer:
+        for first in range(0, 1500, 500):
+            frame_N = np.arange(first + 1, first + 501, dtype=np.int32)
+            writer.append(embedding=np.ones((500, 512), np.float16), frame=frame_N, time=frame_N / 25)
+        counts = {"frames": 1500, "encoded": 1500, "seconds": 59.96}
+        writer.publish({"split": "train", "notes": [], "counts": counts})
+    store.write_text({"a face": np.ones(4, np.float32), "a smile": np.zeros(4, np.float32)}, {"model": "m"})
+    store.record_failure("d", "d.mp4: is cut off; copy it again")
+    with store.writing():
+        pass
+    store.write_index()
+    return store.path
+
+
+@pytest.fixture
+def copy(whole, tmp_path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "s.zarr", copy_function=shutil.copy2))
+
+
+def test_a_whole_store_has_no_fault(whole):
+    for deep in (False, True):
+        found = verify(whole, deep=deep)
+        assert found.ok
+        assert found.faults == []
+        assert found.videos == 3
+        assert found.bytes > 1500 * 512 * 2
+
+
+def test_every_flipped_bit_truncation_and_deletion_is_found(whole):
+    chance = random.Random(0)
+    files = sorted(path for path in whole.rglob("*") if path.is_file())
+    assert any(path.name == INDEX_FILE for path in files)
+    for number in range(FAULTS):
+        path, kind = chance.choice(files), ("flip", "cut", "delete")[number % 3]
+        if kind == "delete" and path.name == INDEX_FILE:
+            continue  # a cache that may be missing
+        before, state = path.read_bytes(), path.stat()
+        if kind == "flip":
+            changed = bytearray(before)
+            changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
+            path.write_bytes(changed)
+        elif kind == "cut":
+            path.write_bytes(before[: chance.randrange(len(before))])
+        else:
+            path.unlink()
+        found = verify(whole, deep=True)
+        path.write_bytes(before)
+        told = " ".join(f"{fault.stream}/{fault.video}/{fault.key}" for fault in found.faults)
+        assert not found.ok, f"{kind} of {path.relative_to(whole)} was not found"
+        parts = path.relative_to(whole).parts
+        assert parts[0] in told if len(parts) > 1 else path.name in told
+        assert path.stat().st_size == state.st_size
+    assert verify(whole, deep=True).ok
+
+
+@pytest.mark.parametrize("kind", ["cut", "delete"])
+def test_lengths_and_names_are_found_without_reading(whole, kind):
+    for path in sorted(whole.rglob("*")):
+        if path.is_file() and path.name != INDEX_FILE:
+            before = path.read_bytes()
+            if kind == "cut":
+                path.write_bytes(before[:-1])
+            else:
+                path.unlink()
+            found = verify(whole)
+            path.write_bytes(before)
+            assert not found.ok, path
+
+
+def test_a_file_too_many_a_link_and_a_stray_folder_are_found(copy):
+    (copy / "image/a/notes.txt").write_text("x")
+    (copy / "audio/b/link").symlink_to("/etc/passwd")
+    (copy / "labels/e").mkdir()
+    (copy / "stray").mkdir()
+    keys = {(fault.stream, fault.video, fault.key) for fault in verify(copy).faults}
+    assert ("image", "a", "notes.txt") in keys
+    assert any(key[:2] == ("audio", "b") for key in keys)
+    assert ("labels", "e", "zarr.json") in keys
+    assert ("stray", "", "zarr.json") in keys
+
+
+def published(store: FeatureStore, stream: str, video: str, marker: dict, **arrays: np.ndarray) -> None:
+    with store.writer(stream, video, store.fingerprint(stream)) as writer:
+        writer.append(**arrays)
+        writer.publish({"split": "train", "notes": [], **marker})
+
+
+def test_values_that_are_whole_but_wrong_are_found(copy):
+    """Faults of whoever wrote, not of the disk: the digests are right."""
+    store = FeatureStore.open(copy)
+    image = {"frame": np.array([1, 2, 2], np.int32), "time": np.array([0.0, 1.0, np.inf])}
+    nan = np.full((3, 8), np.nan, np.float16)
+    published(store, "image", "a", {"counts": {"frames": 2, "encoded": 3, "seconds": 1.0}}, embedding=nan, **image)
+    value = {"value": np.array([[0, 0], [1.5, 0]], np.float32), "valid": np.array([True, True])}
+    counts = {"frames": 2, "valid": 1, "seconds": 1.0}
+    published(store, "labels", "a", {"counts": counts}, time=np.array([1.0, 0.0]), **value)
+    told = [f"{fault.stream} {fault.key}: {fault.fault}" for fault in verify(copy, deep=True).faults]
+    for expected in (
+        "image embedding/c/0/0: holds values that are not finite",
+        "image time: holds values that are not finite",
+        "image frame: is not ascending",
+        "labels value: leaves [-1, 1] in frames that are valid",
+        "labels valid: counts 2 frames, and its marker 1",
+        "labels time: is not ascending",
+    ):
+        assert expected in told
+
+
+def test_arrays_that_do_not_fit_marker_or_stream_are_found(copy):
+    store = FeatureStore.open(copy)
+    counts = {"frames": 4, "encoded": 4, "seconds": 1.0}
+    arrays = {"frame": np.arange(1, 4, dtype=np.int32), "time": np.arange(3.0)}
+    published(store, "image", "a", {"counts": counts}, embedding=np.ones((3, 8), np.float32), **arrays)
+    published(store, "audio", "a", {"counts": {"windows": 2, "seconds": 1.0}}, end=np.arange(2.0))
+    published(store, "labels", "a", {"split": "nowhere"}, time=np.arange(2.0))
+    told = [f"{fault.stream} {fault.key}: {fault.fault}" for fault in verify(copy).faults]
+    assert "image embedding: is float32 in 2 dimensions and not float16 in 2" in told
+    assert "image frame: has 3 rows, and its marker says 4" in told
+    assert "audio embedding: is missing" in told
+    assert any("split nowhere" in line for line in told)
+
+
+def test_streams_of_a_video_must_fit_each_other(copy):
+    store = FeatureStore.open(copy)
+    shutil.rmtree(copy / "audio/b")
+    counts = {"frames": 99, "valid": 0, "seconds": 1.0}
+    rows = {"value": np.zeros((99, 2), np.float32), "valid": np.zeros(99, bool), "time": np.arange(99.0)}
+    published(store, "labels", "c", {"split": "test", "counts": counts}, **rows)
+    attributes = read_attributes(Folder(copy), "image/a")
+    write_attributes(copy / "image/a", {**attributes, "split": "test"})
+    told = [f"{fault.stream} {fault.video} {fault.fault}" for fault in verify(copy).faults]
+    assert any(line.startswith("audio b is missing, though") for line in told)
+    assert "labels c has 99 rows, but the video has 30 frames" in told
+    assert any("a is of different splits" in line for line in told)
+
+
+def test_repair_removes_what_is_broken_and_nothing_else(copy):
+    (copy / "image/a/embedding/c/1/0").unlink()
+    (copy / "text/embedding/c/0/0").write_bytes(b"")
+    (copy / "failed/d/zarr.json").write_text("{}")
+    (copy / INDEX_FILE).write_text("{}")
+    found = verify(copy, deep=True)
+    assert {fault.stream for fault in found.faults} == {"image", "text", "failed", ""}
+    assert repair(copy, found.faults) == []
+    store = FeatureStore.open(copy)
+    assert store.done("image") == {"b", "c"}
+    assert store.done("audio") == {"a", "b", "c"}
+    assert store.text() == {}
+    assert store.failed() == {}
+
+
+def test_what_cannot_be_made_again_is_left(copy):
+    (copy / "audio/zarr.json").write_text("{}")
+    found = verify(copy)
+    assert [(fault.stream, fault.video) for fault in repair(copy, found.faults)] == [("audio", "")]
+    (copy / "zarr.json").write_text("{}")
+    found = verify(copy)
+    assert repair(copy, found.faults) == found.faults
+    assert (copy / "image/a").exists()
+
+
+def test_what_is_no_store_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for place in ("nothing", "empty"):
+        with pytest.raises(StoreError, match="feature store"):
+            verify(tmp_path / place)
+
+
+def test_the_command_lists_faults_and_its_exit_code_says_so(copy, capsys):
+    assert run(["store", "verify", str(copy), "--deep"]) == 0
+    assert "no faults" in capsys.readouterr().out
+    chunk = copy / "image/a/embedding/c/1/0"
+    content = bytearray(chunk.read_bytes())
+    content[1000] ^= 4
+    chunk.write_bytes(content)
+    assert run(["store", "verify", str(copy), "--deep", "--json"]) == 3
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["ok"] is False
+    assert shown["videos"] == 3
+    ((fault),) = shown["faults"]
+    assert (fault["stream"], fault["video"], fault["key"]) == ("image", "a", "embedding/c/1/0")
+    assert "digest" in fault["fault"]
+    assert run(["store", "verify", str(copy), "--deep", "--repair"]) == 3
+    assert "1 removed" in capsys.readouterr().out
+    assert not (copy / "image/a").exists()

@@ -1,0 +1,77 @@
+"""Running a frozen network over a batch: on the processor in pieces of one size, elsewhere at once.
+
+What an item becomes must not depend on what lies beside it in a batch, or a run that was killed and goes on would end
+with other bytes. On the processor a product's sums depend on how many rows it has, but, in one thread, not on which row
+it is. So there the network always sees pieces of the same size, filled up where there are fewer items.
+
+Axes: B items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vaprompt.encoders.lanes import lanes
+
+
+class InPieces:
+    """A network that takes a batch on the CPU and returns its embeddings there, in float32."""
+
+    def __init__(
+        self, network: Callable[[Tensor], Tensor], device: torch.device, *, piece: int, compiled: bool = False
+    ) -> None:
+        """Run `network` on a device.
+
+        Args:
+            network: takes a batch on the device.
+            device: where it runs.
+            piece: items it sees at once on the processor; of no meaning elsewhere.
+            compiled: let torch compile it for the size of batch that is met first; smaller ones are filled up.
+        """
+        self._network, self._device, self._piece, self._compiled = network, device, piece, compiled
+        if compiled:
+            self._network = torch.compile(network, dynamic=False)
+        self._largest = 0
+
+    def __call__(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Return the embeddings of a batch (B, ...)."""
+        if self._device.type == "cpu":
+            return torch.cat(lanes().map(self._one_piece, torch.split(input, self._piece)))
+        if self._compiled:
+            self._largest = max(self._largest, len(input))
+        items = len(input)
+        input = _filled(input, self._largest)  # noqa: A001
+        if self._device.type == "cuda":
+            input = input.pin_memory()  # noqa: A001
+        with torch.inference_mode():
+            output = self._network(input.to(self._device, non_blocking=True)).float()[:items]
+        # Copying back waits for the network; until then the pinned batch above is held.
+        return output.cpu()
+
+    @torch.inference_mode()
+    def _one_piece(self, input: Tensor) -> Tensor:  # noqa: A002
+        return self._network(_filled(input, self._piece)).float()[: len(input)]
+
+
+def _filled(input: Tensor, size: int) -> Tensor:  # noqa: A002
+    missing = size - len(input)
+    if missing <= 0:
+        return input
+    return torch.cat((input, input.new_zeros(missing, *input.shape[1:])))
+
+
+def piece_size(network: Callable[[Tensor], Tensor], probe: Tensor) -> int:
+    """Return how many items a network on the processor may see at once: as many as are in `probe`, or one.
+
+    One, if in one thread it should matter which place in the batch an item has.
+    """
+
+    @torch.inference_mode()
+    def outputs(turn: int) -> Tensor:
+        return network(probe.roll(turn, 0)).roll(-turn, 0)
+
+    first, *others = lanes().map(outputs, [0, 1, len(probe) // 2])
+    return len(probe) if all(torch.equal(first, other) for other in others) else 1

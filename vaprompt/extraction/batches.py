@@ -1,0 +1,117 @@
+"""From items that readers bring, of any video and in any order, to batches of a fixed size for the encoders."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+PATIENCE = 0.25
+"""Seconds that an encoder with nothing to do waits for more before it takes a batch that is not full."""
+
+
+@dataclass(frozen=True)
+class Batch(Generic[T]):
+    """Items that are encoded together."""
+
+    stream: str
+    items: list[T]
+
+
+class Stopped(Exception):  # noqa: N818 (nothing is wrong)
+    """The extraction is being ended: readers and encoders are to leave what they are at."""
+
+
+class Batcher(Generic[T]):
+    """Collects items into batches, of which so many may wait: who brings more waits until there is room.
+
+    Batches cross videos. They are full but for two cases, the end and all encoders having nothing to do; so nothing
+    ever waits for a video that does not come.
+    """
+
+    def __init__(self, room: int) -> None:
+        """Let at most `room` full batches wait."""
+        self._room = room
+        self._changed = threading.Condition()
+        self._ready: deque[Batch[T]] = deque()
+        self._pending: dict[tuple[str, Hashable], list[T]] = {}
+        self._busy = 0
+        self._closed = self._stopped = False
+
+    @property
+    def fill(self) -> float:
+        """Share of the room that is taken."""
+        return len(self._ready) / self._room
+
+    def put(self, stream: str, item: T, *, alike: Hashable, size: int) -> None:
+        """Add an item to the batch of its stream whose items have the same shape; wait while there is no room.
+
+        Args:
+            stream: what the item is for.
+            item: the item.
+            alike: only items for which this is the same can lie in one batch.
+            size: items of a full batch.
+
+        Raises:
+            Stopped: the extraction is being ended.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or len(self._ready) < self._room)
+            if self._stopped:
+                raise Stopped
+            pending = self._pending.setdefault((stream, alike), [])
+            pending.append(item)
+            if len(pending) >= size:
+                self._release((stream, alike))
+            self._changed.notify_all()
+
+    def take(self) -> Batch[T] | None:
+        """Return the next batch, of which `done` is to be told; None when there will be no more.
+
+        Raises:
+            Stopped: the extraction is being ended.
+        """
+        with self._changed:
+            until = time.monotonic() + PATIENCE
+            while not self._stopped:
+                if self._ready:
+                    batch = self._ready.popleft()
+                    self._busy += 1
+                    self._changed.notify_all()
+                    return batch
+                patient = not self._closed and (self._busy > 0 or time.monotonic() < until)
+                if self._pending and not patient:
+                    self._release(max(self._pending, key=lambda key: len(self._pending[key])))
+                elif self._closed:
+                    return None
+                else:
+                    # Without anything pending there is nothing to lose patience over.
+                    impatient = self._pending and self._busy == 0
+                    self._changed.wait(max(0.001, until - time.monotonic()) if impatient else None)
+            raise Stopped
+
+    def done(self) -> None:
+        """Say that a batch taken is encoded."""
+        with self._changed:
+            self._busy -= 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Say that no item will come any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Let everybody who waits leave."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _release(self, key: tuple[str, Hashable]) -> None:
+        self._ready.append(Batch(key[0], self._pending.pop(key)))

@@ -1,0 +1,270 @@
+"""The engine of stage 1: readers, a bounded queue of batches that cross videos, encoders, one writer.
+
+Everything runs beside everything else in threads: decoding, resizing, the networks and the disk release Python's lock.
+On the processor, what is written does not depend on how items met in batches, on the number of threads or on the order
+of videos (`vaprompt.encoders.pieces`), so that an engine may be stopped, and several may share the work.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import torch
+
+from vaprompt.datasets.base import Dataset
+from vaprompt.encoders.lanes import start_threads
+from vaprompt.errors import AnnotationError, DatasetError, MediaError
+from vaprompt.extraction.batch_size import IN_FLIGHT
+from vaprompt.extraction.batches import Batch, Batcher, Stopped
+from vaprompt.extraction.encode_media import stored
+from vaprompt.extraction.loaded import Encoders
+from vaprompt.extraction.parts import Encoded, Failed, Item, Message, Running
+from vaprompt.extraction.plan import Job
+from vaprompt.extraction.publishing import Publisher
+from vaprompt.extraction.reading import Reader
+from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.extraction.stages import ENCODE, WAIT, WRITE, Meter, RunLog
+from vaprompt.progress import Task
+from vaprompt.store.feature_store import FeatureStore
+
+READERS = {"cpu": 2}
+READERS_OF_ACCELERATORS = 4
+"""Videos that are read at once for each device: accelerators wait for readers, not the other way round."""
+ROOM = 4
+"""Full batches that may wait for each device."""
+VIDEOS = 64
+"""Videos under way at most: short ones share batches."""
+MESSAGES = 256
+"""Messages that may wait for the writer."""
+
+
+class _End:
+    """There are no more jobs."""
+
+
+_END = _End()
+NOTHING = np.empty(0, dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Told:
+    """Whom an engine tells what became of each job; called in one thread of the engine."""
+
+    finished: Callable[[Job], None]
+    failed: Callable[[Job, str], None]
+    """Told the reason as well."""
+
+
+class Engine:
+    """Extracts the jobs that it is given into a store; it keeps its encoders from one run to the next."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        recipe: ExtractRecipe,
+        store: FeatureStore,
+        fingerprints: Mapping[str, Mapping[str, Any]],
+        encoders: Encoders,
+        log: RunLog,
+    ) -> None:
+        """Prepare to extract videos of a data set; nothing is loaded yet."""
+        self._dataset, self._recipe, self._store = dataset, recipe, store
+        self._fingerprints, self._encoders, self._log = fingerprints, encoders, log
+
+    def run(self, jobs: Iterator[Job | None], told: Told, task: Task) -> None:
+        """Extract jobs, several at once; the next is asked for when there is room for it.
+
+        Doing a job twice, or by two engines, ends with the same bytes in the store (on the processor).
+
+        Args:
+            jobs: what is to be done; asked by one thread at a time. None: nothing now, ask again.
+            told: is told what became of each job. A job fails by its own files; anything else ends the run.
+            task: is told how far it is.
+
+        Raises:
+            WeightsError: an encoder's weights are not at hand, or its values do not fit the store.
+            DetectorError: faces are to be found, and the detector is not installed.
+            TargetError: the store cannot be written.
+            StoreError: the store is damaged.
+        """
+        _Run(self, jobs, told, task).run()
+
+
+class _Run:
+    """One run: its threads, and what they share."""
+
+    def __init__(self, engine: Engine, jobs: Iterator[Job | None], told: Told, task: Task) -> None:
+        self._jobs, self._told, self._task = jobs, told, task
+        self._encoders, self._log, self._meter = engine._encoders, engine._log, Meter()
+        devices = self._encoders.devices
+        self._batcher: Batcher[Item] = Batcher(ROOM * len(devices))
+        self._messages: queue.Queue[Message | None] = queue.Queue(MESSAGES)
+        self._reader = Reader(
+            engine._dataset,
+            engine._recipe,
+            engine._store,
+            engine._fingerprints["image"],
+            self._encoders,
+            self._batcher,
+            self._tell,
+            self._meter,
+        )
+        self._publisher = Publisher(engine._store, engine._fingerprints, self._finished, self._failed)
+        self._asking = threading.Lock()
+        self._places = threading.Semaphore(VIDEOS)
+        self._stopped = threading.Event()
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        devices = self._encoders.devices
+        per_device = READERS.get(torch.device(devices[0]).type, READERS_OF_ACCELERATORS)
+        turn, taking = cycle(devices), threading.Lock()
+
+        def encode() -> None:
+            with taking:
+                device = next(turn)
+            self._guarded(lambda: self._encode(device))
+
+        writer = threading.Thread(target=lambda: self._guarded(self._write), name="writer", daemon=True)
+        writer.start()
+        readers = start_threads(lambda: self._guarded(self._read), per_device * len(devices), "reader")
+        encoders = [
+            threading.Thread(target=encode, name=f"encoder {index + 1}", daemon=True)
+            for index in range(IN_FLIGHT * len(devices))
+        ]
+        for thread in encoders:
+            thread.start()
+        try:
+            self._wait_for(readers)
+            self._batcher.close()
+            self._wait_for(encoders)
+            self._put(None)
+            self._wait_for([writer])
+        except Stopped:
+            pass
+        except BaseException:
+            self._stop()
+            raise
+        finally:
+            # Whoever computes finishes what it is at; a reader that hangs in a file is left behind.
+            for thread in (*encoders, writer):
+                thread.join()
+            for thread in readers:
+                thread.join(1.0)
+            self._publisher.close()
+            self._log.write("stages", **self._meter.summary())
+        if self._error is not None:
+            raise self._error
+
+    def _wait_for(self, threads: list[threading.Thread]) -> None:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.2)
+                if self._stopped.is_set():
+                    raise Stopped
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Do a thread's work; what goes wrong in it ends the run."""
+        try:
+            work()
+        except Stopped:
+            pass
+        except BaseException as error:
+            if self._error is None:
+                self._error = error
+            self._stop()
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        self._batcher.stop()
+
+    def _read(self) -> None:
+        while True:
+            while not self._places.acquire(timeout=0.2):
+                self._unless_stopped()
+            with self._asking:
+                self._unless_stopped()
+                job = next(self._jobs, _END)
+            if isinstance(job, _End):
+                return
+            if job is None:  # others hold what is left: ask again
+                self._places.release()
+                continue
+            running = Running(job)
+            try:
+                self._reader.read(running)
+            except (MediaError, AnnotationError, DatasetError) as error:
+                self._tell(Failed(running, str(error)))
+
+    def _encode(self, device: str) -> None:
+        if torch.device(device).type == "cuda":
+            # A stream of its own for each thread: one batch is copied while the other is computed.
+            torch.cuda.set_device(device)
+            torch.cuda.set_stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+        while True:
+            with self._meter.stage(WAIT):
+                batch = self._batcher.take()
+            if batch is None:
+                return
+            self._meter.queue(self._batcher.fill)
+            try:
+                with self._meter.stage(ENCODE, "images" if batch.stream == "image" else "clips", len(batch.items)):
+                    embedding = self._embedding(batch, device)
+            finally:
+                self._batcher.done()
+            # The pictures themselves are let go, however long the writer takes.
+            self._tell(Encoded([replace(item, value=NOTHING) for item in batch.items], embedding))
+
+    def _embedding(self, batch: Batch[Item], device: str) -> np.ndarray:
+        together = np.stack([item.value for item in batch.items])
+        if batch.stream == "image":
+            return stored(self._encoders.image(device).encode(together), "image")
+        return stored(self._encoders.audio(device).encode(torch.from_numpy(together)), "audio")
+
+    def _write(self) -> None:
+        while True:
+            try:
+                message = self._messages.get(timeout=0.2)
+            except queue.Empty:
+                self._unless_stopped()
+                continue
+            if message is None:
+                return
+            with self._meter.stage(WRITE):
+                self._publisher.take(message)
+            if isinstance(message, Encoded):
+                latest = message.items[-1].running.job.video.name
+                self._task.advance(0, note=f"{latest}; {self._meter.note()}")
+                self._log.progress(self._meter)
+
+    def _finished(self, job: Job) -> None:
+        self._places.release()
+        self._log.write("video", video=job.video.name, status="done")
+        self._told.finished(job)
+
+    def _failed(self, job: Job, reason: str) -> None:
+        self._places.release()
+        self._log.write("video", video=job.video.name, status="failed", reason=reason)
+        self._told.failed(job, reason)
+
+    def _tell(self, message: Message) -> None:
+        self._put(message)
+
+    def _put(self, message: Message | None) -> None:
+        while True:
+            self._unless_stopped()
+            try:
+                self._messages.put(message, timeout=0.2)
+            except queue.Full:
+                continue
+            return
+
+    def _unless_stopped(self) -> None:
+        if self._stopped.is_set():
+            raise Stopped

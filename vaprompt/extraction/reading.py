@@ -1,0 +1,229 @@
+"""Reading one video for an engine: its labels, pictures and sound, in the order in which they can be refused.
+
+Axes: F frames of the video, N frames that are encoded, W audio windows, L samples, H rows, C colours, S side.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float64, UInt8
+
+from vaprompt.datasets.annotation import annotation_of
+from vaprompt.datasets.base import Annotation, Dataset, Labels, Video
+from vaprompt.errors import DatasetError, StoreError
+from vaprompt.extraction.batches import Batcher
+from vaprompt.extraction.encode_media import BATCH_BYTES, given_pictures, known_times, sound_notes
+from vaprompt.extraction.grid import audio_ends
+from vaprompt.extraction.loaded import Encoders
+from vaprompt.extraction.parts import Item, LabelPart, Message, ReadEnd, Running, SoundOf, StreamEnd
+from vaprompt.extraction.pictures import Picture, face_pictures
+from vaprompt.extraction.plan import sources
+from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.extraction.sources import facts
+from vaprompt.extraction.stages import READ, RESIZE, ROOM, Meter
+from vaprompt.extraction.whose_face import whose_face
+from vaprompt.faces.detector import CenterFace, Detector
+from vaprompt.faces.search import FoundFaces, find_faces
+from vaprompt.media.audio import audio_windows, has_audio
+from vaprompt.media.resize import fitted
+from vaprompt.media.video import frame_times
+from vaprompt.store.feature_store import FeatureStore
+
+T = TypeVar("T")
+
+NO_LABEL = -5.0
+"""Aff-Wild2's mark for frames that are not valid, here for all frames of videos without annotation."""
+
+
+class Reader:
+    """Reads videos; several threads share one."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        recipe: ExtractRecipe,
+        store: FeatureStore,
+        image: Mapping[str, Any],
+        encoders: Encoders,
+        batcher: Batcher[Item],
+        tell: Callable[[Message], None],
+        meter: Meter,
+    ) -> None:
+        """Bring items to `batcher` and messages to `tell`; `image` is the fingerprint of the image stream."""
+        self._dataset, self._recipe, self._store, self._fit = dataset, recipe, store, image
+        self._encoders, self._batcher, self._tell, self._meter = encoders, batcher, tell, meter
+        self._found: tuple[Path, FoundFaces] | None = None
+        self._finding, self._hearing = threading.Lock(), threading.Lock()
+        self._heard: dict[Path, str] = {}
+        # An accelerator resizes faster than the processor feeds it; the processor itself encodes beside the readers.
+        self._resizes = torch.device(encoders.devices[0]).type == "cpu"
+
+    def read(self, running: Running) -> None:
+        """Read what is missing of a video, and bring it.
+
+        Raises:
+            MediaError: its media cannot be decoded.
+            AnnotationError: its labels cannot be read, or do not fit.
+            DatasetError: a file of it is missing, or nobody is found in it.
+            Stopped: the extraction is being ended.
+        """
+        video, streams = running.job.video, running.job.streams
+        media, crops = self._files(video)
+        wants_image, wants_labels = "image" in streams, "labels" in streams
+        # First what is cheap: labels that cannot be read or do not fit must not cost an hour of encoding.
+        labels_source = self._sources("labels", video) if wants_labels else {}
+        annotated = annotation_of(self._dataset, video) if wants_labels else None
+        found = self._find(media) if wants_image and self._dataset.faces == "detect" else None
+        if found is not None:
+            time_F: Float64[np.ndarray, "F"] | None = found.time_F
+        else:
+            with self._meter.stage(READ):
+                time_F = known_times(media, self._recipe, crops) if wants_image else frame_times(media)
+        if time_F is not None:
+            _fitted_labels(annotated, time_F)
+        if wants_image:
+            time_F = self._bring_pictures(running, media, crops, time_F, found)
+        assert time_F is not None
+        labels = None
+        if wants_labels:
+            fitting, notes = _fitted_labels(annotated, time_F)
+            labels = _label_part(video, fitting, time_F[: len(fitting.valid_F)], notes, labels_source)
+        if "audio" in streams:
+            self._bring_sound(running, media, float(time_F[-1]))
+        self._tell(ReadEnd(running, labels))
+
+    def _files(self, video: Video) -> tuple[Path, Path | None]:
+        """Return a video's media file and, where the image stream reads them, its crops."""
+        if video.media is None:
+            fault = "has no media file, so neither times nor sound"
+            raise DatasetError(video.name, fault=fault, remedy="add the file, or exclude the video")
+        if self._dataset.faces != "crops":
+            return video.media, None
+        if video.crops is None:
+            raise DatasetError(video.name, fault="has no face crops", remedy="unpack them, or exclude the video")
+        return video.media, video.crops
+
+    @cached_property
+    def _detector(self) -> Detector:
+        return CenterFace()
+
+    def _find(self, media: Path) -> FoundFaces:
+        """Return the faces in a video; those of the latest one are kept, as two people can share it."""
+        with self._finding, self._meter.stage("find faces"):
+            if self._found is None or self._found[0] != media:
+                self._found = media, find_faces(media, self._detector, self._recipe.face)
+            return self._found[1]
+
+    def _bring_pictures(
+        self,
+        running: Running,
+        media: Path,
+        crops: Path | None,
+        time_F: Float64[np.ndarray, "F"] | None,
+        found: FoundFaces | None,
+    ) -> Float64[np.ndarray, "F"]:
+        """Bring the pictures; return the times of all frames."""
+        video = running.job.video
+        source = self._sources("image", video)
+        if found is None:
+            pictures = given_pictures(media, self._recipe, crops, time_F)
+        else:
+            person = whose_face(video, self._dataset, found.people)
+            pictures = face_pictures(media, self._recipe.image_rate, found.time_F, person, self._recipe.face)
+        times: list[float] = []
+        for index, picture in enumerate(self._metered(pictures)):
+            rgb_HWC = self._fitted(picture)
+            columns = {"frame": np.array([picture.frame], dtype=np.int32), "time": np.array([picture.time])}
+            self._bring(Item(running, "image", index, rgb_HWC, columns))
+            times.append(picture.time)
+        time_F = np.array(times, dtype=np.float64) if time_F is None else time_F
+        counts = {"frames": len(time_F), "encoded": len(times), "seconds": float(time_F[-1])}
+        marker: dict[str, Any] = {"split": video.split, "source": source, "counts": counts, "notes": []}
+        self._tell(StreamEnd(running, "image", len(times), marker))
+        return time_F
+
+    def _fitted(self, picture: Picture) -> UInt8[np.ndarray, "H W 3"]:
+        if not self._resizes:
+            return picture.rgb_HWC
+        with self._meter.stage(RESIZE):
+            size, resize, interpolation = (self._fit[key] for key in ("size", "resize", "interpolation"))
+            image_1HWC = torch.from_numpy(np.stack([picture.rgb_HWC]))  # a copy: some arrays are read-only
+            return np.ascontiguousarray(
+                fitted(image_1HWC, size=size, resize=resize, interpolation=interpolation)[0].numpy()
+            )
+
+    def _bring_sound(self, running: Running, media: Path, last: float) -> None:
+        video, recipe = running.job.video, self._recipe.audio
+        source = self._sources("audio", video)
+        end_W = audio_ends(last, window=recipe.window, hop=recipe.hop)
+        counts = {"windows": len(end_W), "seconds": last}
+        marker = {"split": video.split, "source": source, "counts": counts, "notes": sound_notes(media)}
+        with self._hearing:
+            owner = self._heard.get(media) or self._stored_sound(video, source)
+            self._heard.setdefault(media, video.name)
+        if owner is not None:
+            self._tell(SoundOf(running, owner, marker))
+            return
+        rate = self._encoders.audio().rate
+        if not has_audio(media):
+            # One silence is like another.
+            silence_L = np.zeros(round(recipe.window * rate), dtype=np.float32)
+            self._bring(Item(running, "audio", 0, silence_L, {"end": end_W}))
+            self._tell(StreamEnd(running, "audio", 1, marker))
+            return
+        windows = audio_windows(media, end_W, window=recipe.window, rate=rate)
+        for index, wave_L in enumerate(self._metered(windows)):
+            self._bring(Item(running, "audio", index, wave_L, {"end": end_W[index : index + 1]}))
+        self._tell(StreamEnd(running, "audio", len(end_W), marker))
+
+    def _stored_sound(self, video: Video, source: Mapping[str, Any]) -> str | None:
+        """Return whose sound in the store is of the same media file, as two people can share it."""
+        for other in self._dataset.videos:
+            if other.media == video.media and other.name != video.name:
+                try:
+                    kept = self._store.marker("audio", other.name)["source"]
+                except StoreError:
+                    continue
+                if kept.get("media", {}).get("sha256") == source["media"]["sha256"]:
+                    return other.name
+        return None
+
+    def _bring(self, item: Item) -> None:
+        size = self._encoders.batch(item.stream)
+        size = max(1, min(size, BATCH_BYTES // max(1, item.value.nbytes)))
+        with self._meter.stage(ROOM):
+            self._batcher.put(item.stream, item, alike=item.value.shape, size=size)
+
+    def _metered(self, items: Iterator[T]) -> Iterator[T]:
+        while True:
+            with self._meter.stage(READ):
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+            yield item
+
+    def _sources(self, stream: str, video: Video) -> dict[str, Any]:
+        return {role: facts(path) for role, path in sources(self._dataset, stream, video).items()}
+
+
+def _label_part(
+    video: Video, labels: Labels, time_F: Float64[np.ndarray, "F"], notes: list[str], source: Mapping[str, Any]
+) -> LabelPart:
+    counts = {"frames": len(time_F), "valid": int(labels.valid_F.sum()), "seconds": float(time_F[-1])}
+    return LabelPart(labels, time_F, {"split": video.split, "source": dict(source), "counts": counts, "notes": notes})
+
+
+def _fitted_labels(annotated: Annotation | None, time_F: Float64[np.ndarray, "F"]) -> tuple[Labels, list[str]]:
+    """Return labels for as many frames as a video has (none valid without annotation), and remarks on them."""
+    if annotated is None:
+        frames = len(time_F)
+        return Labels(np.full((frames, 2), NO_LABEL, dtype=np.float32), np.zeros(frames, dtype=np.bool_)), []
+    return annotated.fitted(time_F)

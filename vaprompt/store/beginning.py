@@ -1,0 +1,124 @@
+"""Beginning a store, or a stream in one: what several writers may do at the same moment, with one result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vaprompt.errors import TargetError
+from vaprompt.store.fingerprint import Fingerprint, require_equal
+from vaprompt.store.layout import (
+    ASIDE,
+    FORMAT,
+    LEASES,
+    TEXT,
+    read_attributes,
+    sync_folder,
+    writable,
+    write_attributes,
+)
+from vaprompt.store.leases import ROOT, present
+from vaprompt.store.storage import Folder
+from vaprompt.store.streams import folder_of, own_kinds
+
+
+def begin(
+    path: Path,
+    *,
+    dataset: Mapping[str, Any] | None,
+    recipe: Mapping[str, Any] | None,
+    stream: str | None,
+    fingerprints: Mapping[str, Fingerprint],
+) -> None:
+    """Make the store in `path` one of this data set, recipe and fingerprints, unless it is; see `FeatureStore.create`.
+
+    Raises:
+        TargetError: it cannot be written, or something else is there.
+        StoreError: its metadata is damaged, or nothing under `stream` would differ from what is there.
+        FingerprintError: it was made of another data set, or otherwise.
+    """
+    there = read_attributes(Folder(path))
+    if there is None:
+        _make_folder(path)
+    elif _lacking(path, there, _wanted(path, there, dataset, recipe, stream, fingerprints), stream, fingerprints) == {}:
+        return
+    with present(path) as leases, leases.holding(ROOT):
+        # Once more, as another writer may just have begun it.
+        there = read_attributes(Folder(path))
+        wanted = _wanted(path, there, dataset, recipe, stream, fingerprints)
+        for group, attributes in _lacking(path, there, wanted, stream, fingerprints).items():
+            write_attributes(group, attributes, aside=path / ASIDE / leases.writer)
+
+
+def _wanted(
+    path: Path,
+    there: Mapping[str, Any] | None,
+    dataset: Mapping[str, Any] | None,
+    recipe: Mapping[str, Any] | None,
+    stream: str | None,
+    fingerprints: Mapping[str, Fingerprint],
+) -> dict[str, Any]:
+    """Return the root's attributes as they are to be."""
+    root: dict[str, Any]
+    if there is None:
+        root = {"format": FORMAT, "dataset": dict(dataset or {}), "recipe": {}}
+    else:
+        root = dict(there)
+        if dataset is not None:
+            remedy = "give each data set a store of its own"
+            require_equal(root.get("dataset", {}), dataset, where=path, remedy=remedy)
+    if recipe is not None and stream is None:
+        root["recipe"] = dict(recipe)
+    elif recipe is not None and stream is not None:
+        named = {"own": own_kinds(path, root, stream, fingerprints), "recipe": dict(recipe)}
+        root["streams"] = {**root.get("streams", {}), stream: named}
+    return root
+
+
+def _lacking(
+    path: Path,
+    there: Mapping[str, Any] | None,
+    root: Mapping[str, Any],
+    stream: str | None,
+    fingerprints: Mapping[str, Fingerprint],
+) -> dict[Path, Mapping[str, Any]]:
+    """Return the groups that have to be written, with their attributes; the root first.
+
+    Raises:
+        FingerprintError: one that is there was made otherwise.
+    """
+    lacking: dict[Path, Mapping[str, Any]] = {} if there == root else {path: root}
+    for kind, fingerprint in fingerprints.items():
+        group = path / folder_of(kind, stream, root)
+        attributes = read_attributes(Folder(group))
+        if attributes is not None:
+            require_made_so(group, attributes, fingerprint)
+        elif kind != TEXT:  # whose group comes with its embeddings
+            lacking[group] = {"fingerprint": fingerprint}
+    return lacking
+
+
+def require_made_so(group: Path, attributes: Mapping[str, Any], fingerprint: Fingerprint) -> None:
+    """Check that a stream's group has this fingerprint.
+
+    Raises:
+        FingerprintError: it has another one; the fields that differ are listed.
+    """
+    require_equal(
+        attributes.get("fingerprint", {}),
+        fingerprint,
+        where=group,
+        remedy="extract into another store, add a second stream with --stream NAME, or set the fields as they are here",
+    )
+
+
+def _make_folder(path: Path) -> None:
+    """Make the store's folder, if what is there is nothing, or was killed before it became a store."""
+    with writable(path):
+        if path.exists() and (not path.is_dir() or any(entry.name not in (ASIDE, LEASES) for entry in path.iterdir())):
+            raise TargetError(
+                path, fault="exists and is not a feature store", remedy="choose another place, or remove it first"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        sync_folder(path.parent)

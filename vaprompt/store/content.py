@@ -1,0 +1,88 @@
+"""What the arrays of each stream must be: which there are, of what type, and how their values hang together.
+
+Axes: N encoded frames, W audio windows, F annotated frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from vaprompt.errors import StoreError
+from vaprompt.store.attributes import COUNTS, TEXT, kind_of
+from vaprompt.store.reading import ArrayForm, arrays_of, read_form
+from vaprompt.store.storage import Storage
+
+ARRAYS: Mapping[str, Mapping[str, tuple[str, int]]] = {
+    "image": {"embedding": ("float16", 2), "frame": ("int32", 1), "time": ("float64", 1)},
+    "audio": {"embedding": ("float16", 3), "end": ("float64", 1)},
+    "labels": {"value": ("float32", 2), "valid": ("bool", 1), "time": ("float64", 1)},
+    TEXT: {"embedding": ("float32", 2)},
+}
+"""Kind of stream -> array -> type and number of dimensions."""
+ASCENDING = {"image": ("frame", "time"), "audio": ("end",), "labels": ("time",)}
+
+EMBEDDING = "embedding"
+"""The one array that is large."""
+
+
+def form_faults(storage: Storage, stream: str, group: str, marker: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield array and fault where an array's metadata, or its length, is not what the stream holds."""
+    forms: dict[str, ArrayForm] = {}
+    for name in arrays_of(marker):
+        try:
+            forms[name] = read_form(storage, group, name, marker)
+        except StoreError as error:
+            yield name, error.fault
+            return
+    expected = ARRAYS.get(kind_of(stream))
+    if expected is None:
+        return
+    for name in sorted(expected.keys() - forms.keys()):
+        yield name, "is missing"
+    for name, (dtype, dimensions) in expected.items():
+        if name in forms and (forms[name].dtype.name, len(forms[name].shape)) != (dtype, dimensions):
+            found = f"{forms[name].dtype.name} in {len(forms[name].shape)} dimensions"
+            yield name, f"is {found} and not {dtype} in {dimensions}"
+    rows = len(marker["prompts"]) if kind_of(stream) == TEXT else marker["counts"][COUNTS[kind_of(stream)][0]]
+    for name, form in forms.items():
+        if name in expected and form.shape[0] != rows:
+            yield name, f"has {form.shape[0]} rows, and its marker says {rows}"
+
+
+def content_faults(
+    stream: str, marker: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, str]]:
+    """Yield array and fault where values are not finite, not in order, or out of range.
+
+    Args:
+        stream: the stream.
+        marker: the group's attributes.
+        arrays: its arrays; a large embedding need not be among them (see `finite_halves`).
+    """
+    for name, values in arrays.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            yield name, "holds values that are not finite"
+    for name in ASCENDING.get(kind_of(stream), ()):
+        # Two frames may share a time stamp; no two rows are of one frame or window.
+        step = np.diff(arrays[name])
+        if step.size and not bool(np.all(step >= 0 if name == "time" else step > 0)):
+            yield name, "is not ascending"
+    if kind_of(stream) == "image" and len(arrays["frame"]):
+        first, last, frames = int(arrays["frame"][0]), int(arrays["frame"][-1]), marker["counts"]["frames"]
+        if first < 1 or last > frames:
+            yield "frame", f"counts from {first} to {last}, but the video has the frames 1 to {frames}"
+    if kind_of(stream) == "labels":
+        valid_F, value_F2 = arrays["valid"], arrays["value"]
+        if int(valid_F.sum()) != marker["counts"].get("valid"):
+            yield "valid", f"counts {int(valid_F.sum())} frames, and its marker {marker['counts'].get('valid')}"
+        if bool(np.any(np.abs(value_F2[valid_F]) > 1)):
+            yield "value", "leaves [-1, 1] in frames that are valid"
+
+
+def finite_halves(content: bytes) -> bool:
+    """Say whether the content of an embedding's chunk, half floats, is finite throughout."""
+    # All ones in the exponent: many times as fast as numpy's own test of half floats.
+    return len(content) % 2 == 0 and not bool(np.any((np.frombuffer(content, np.uint16) & 0x7C00) == 0x7C00))

@@ -1,0 +1,331 @@
+"""Reading a feature store, wherever it lies (docs/store-format.md); `FeatureStore` writes as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import Float32
+
+from vaprompt import __version__
+from vaprompt.errors import StoreError
+from vaprompt.store.features import AudioFeatures, ImageFeatures, StoredLabels
+from vaprompt.store.index import Index, read_index
+from vaprompt.store.layout import (
+    FAILED,
+    FORMAT,
+    SPLITS,
+    STREAMS,
+    TEXT,
+    UNFINISHED,
+    Stream,
+    checked_name,
+    damaged,
+    joined,
+    place,
+    read_attributes,
+)
+from vaprompt.store.reading import read_array
+from vaprompt.store.storage import Storage, open_storage
+from vaprompt.store.streams import folder_of, named_streams, require_stream
+
+_HOW_TO_GET_ONE = "check the path, or make one with: vaprompt extract DATA --store STORE"
+
+Reader = TypeVar("Reader", bound="StoreReader")
+
+
+class StoreReader:
+    """A store in a folder, packed into a zip file, or behind a URL."""
+
+    def __init__(
+        self, storage: Storage, root: Mapping[str, Any], stream: str | None = None, *, copy_of: str | None = None
+    ) -> None:
+        """Use `open` instead."""
+        self._storage, self._root, self._stream, self._copy_of = storage, dict(root), stream, copy_of
+        self._markers: dict[tuple[str, str], dict[str, Any]] = {}
+        self._known: Index | None = None
+
+    @classmethod
+    def open(
+        cls: type[Reader], location: Path | str, stream: str | None = None, *, copy_of: str | None = None
+    ) -> Reader:
+        """Return the store at `location`.
+
+        Args:
+            location: its folder, zip file or URL.
+            stream: which encoders' features `image`, `audio` and `text` are to be, by the name that they were
+                extracted under; None: those extracted under no name.
+            copy_of: the URL that users know it by, where `location` is a copy in the cache.
+
+        Raises:
+            StoreError: there is none, it is of another format, its metadata is damaged, or it has no such stream.
+        """
+        storage = open_storage(location)
+        if storage is None:
+            raise StoreError(str(location), fault="there is no feature store", remedy=_HOW_TO_GET_ONE)
+        return cls.from_storage(storage, stream, copy_of=copy_of)
+
+    @classmethod
+    def from_storage(
+        cls: type[Reader], storage: Storage, stream: str | None = None, *, copy_of: str | None = None
+    ) -> Reader:
+        """Return the store whose files these are; else as `open`."""
+        root = read_attributes(storage)
+        if root is None and storage.size(UNFINISHED) is not None:
+            fault = "holds no feature store yet, as copying it was not finished"
+            raise StoreError(str(storage.location), fault=fault, remedy="run the command again that copied it")
+        if root is None:
+            raise StoreError(str(storage.location), fault="holds no feature store", remedy=_HOW_TO_GET_ONE)
+        if root.get("format") != FORMAT:
+            raise StoreError(
+                str(storage.location),
+                fault=f"has format {root.get('format', 'of another program')}, vaprompt {__version__} reads "
+                f"format {FORMAT}",
+                remedy=_other_format(root),
+            )
+        if stream is not None:
+            require_stream(storage.location, root, stream)
+        return cls(storage, root, stream, copy_of=copy_of)
+
+    @property
+    def location(self) -> Path | str:
+        """Where it lies, as the user calls it."""
+        return self._copy_of or self._storage.location
+
+    @property
+    def storage(self) -> Storage:
+        """Its files."""
+        return self._storage
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """`name`, `layout` and `faces` of the data set; `label_range` where its labels had another scale."""
+        return dict(self._root.get("dataset", {}))
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The resolved extraction recipe, as JSON; of the named stream, if the store was opened with one."""
+        about = self._root if self._stream is None else named_streams(self._root)[self._stream]
+        return dict(about.get("recipe", {}))
+
+    @property
+    def stream(self) -> str | None:
+        """The name that image, audio and text were extracted under; None where they have none."""
+        return self._stream
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """The streams that the store has, in the order image, audio, labels."""
+        return tuple(stream for stream in STREAMS if read_attributes(self._storage, self._group(stream)) is not None)
+
+    def fingerprint(self, stream: str) -> dict[str, Any]:
+        """Return everything that determines the values of a stream (or of `text`).
+
+        Raises:
+            StoreError: the store has no such stream.
+        """
+        attributes = read_attributes(self._storage, self._group(stream))
+        if attributes is None:
+            raise self._lacks(stream)
+        return dict(attributes.get("fingerprint", {}))
+
+    def done(self, stream: str) -> set[str]:
+        """Return the videos whose stream is whole.
+
+        Raises:
+            StoreError: a marker is damaged.
+        """
+        index = self._index()
+        if index is not None:
+            return set(index.markers.get(self._group(stream), {}))
+        return {video for video in self._storage.folders(self._group(stream)) if self._marker_or_none(stream, video)}
+
+    def has(self, stream: str, video: str) -> bool:
+        """Say whether a video's stream is whole.
+
+        Raises:
+            StoreError: its marker is damaged, or the name cannot be a video's.
+        """
+        return self._marker_or_none(stream, video) is not None
+
+    def videos(self, split: str | None = None) -> list[str]:
+        """Return the videos that are whole in all streams of the store, sorted; of one split, if given."""
+        done = [self.done(stream) for stream in self.streams]
+        names = sorted(set.intersection(*done)) if done else []
+        return names if split is None else [name for name in names if self.split(name) == split]
+
+    def split(self, video: str) -> str:
+        """Return `train`, `validation` or `test`."""
+        split = self.summary("labels", video).get("split")
+        if split is None:
+            group = place(self._storage, joined("labels", video))
+            raise damaged(group, "does not say of which split the video is", group)
+        return str(split)
+
+    def summary(self, stream: str, video: str) -> Mapping[str, Any]:
+        """Return what a video's marker says (see `marker`), without its `files`, but with their `bytes`.
+
+        Raises:
+            StoreError: the video's stream is not in the store, or its marker is damaged.
+        """
+        # Not looked at anew for every video: `done` does, and `forget` makes it be read again.
+        index = self._known or self._index()
+        if index is not None and video in index.markers.get(self._group(stream), {}):
+            return index.markers[self._group(stream)][video]
+        marker = self.marker(stream, video)
+        return {key: value for key, value in marker.items() if key != "files"} | {
+            "bytes": sum(facts["bytes"] for facts in marker["files"].values())
+        }
+
+    def marker(self, stream: str, video: str) -> dict[str, Any]:
+        """Return the attributes of one video's group: status, split, source, counts, notes, and every file's digest.
+
+        Raises:
+            StoreError: the video's stream is not in the store, or its marker is damaged.
+        """
+        found = self._marker_or_none(stream, video)
+        if found is None:
+            raise StoreError(
+                str(self.location), fault=f"has no {stream} of video '{video}'", remedy="run extract again"
+            )
+        return found
+
+    def image(self, video: str) -> ImageFeatures:
+        """Return the embeddings of a video's frames.
+
+        Raises:
+            StoreError: they are not in the store, or damaged.
+        """
+        embedding_ND, frame_N, time_N = self._arrays("image", video, ("embedding", "frame", "time"))
+        return ImageFeatures(embedding_ND, frame_N, time_N)
+
+    def audio(self, video: str) -> AudioFeatures:
+        """Return the embeddings of a video's windows of sound.
+
+        Raises:
+            StoreError: they are not in the store, or damaged.
+        """
+        embedding_WSD, end_W = self._arrays("audio", video, ("embedding", "end"))
+        return AudioFeatures(embedding_WSD, end_W)
+
+    def labels(self, video: str) -> StoredLabels:
+        """Return a video's annotation and the times of its frames.
+
+        Raises:
+            StoreError: they are not in the store, or damaged.
+        """
+        value_F2, valid_F, time_F = self._arrays("labels", video, ("value", "valid", "time"))
+        return StoredLabels(value_F2, valid_F, time_F)
+
+    def text(self) -> dict[str, Float32[np.ndarray, "D"]]:
+        """Return the text embedding of each prompt, not normalised; empty where there are none.
+
+        Raises:
+            StoreError: they are damaged.
+        """
+        attributes = read_attributes(self._storage, self._group(TEXT))
+        if attributes is None:
+            return {}
+        embedding_PD = read_array(self._storage, self._group(TEXT), "embedding", attributes)
+        prompts = attributes.get("prompts")
+        if not isinstance(prompts, list) or len(prompts) != len(embedding_PD) or embedding_PD.ndim != 2:
+            where = place(self._storage, self._group(TEXT))
+            raise damaged(where, "does not have an embedding for each of its prompts", where)
+        return dict(zip(map(str, prompts), embedding_PD, strict=True))
+
+    def notes(self, video: str) -> list[str]:
+        """Return what was remarked while the video was extracted, such as `no audio stream: silence`."""
+        there = [stream for stream in self.streams if video in self.done(stream)]
+        return list(dict.fromkeys(note for stream in there for note in self.summary(stream, video).get("notes", ())))
+
+    def failed(self) -> dict[str, str]:
+        """Return the videos that could not be extracted, with the reason."""
+        folder = self._group(FAILED)
+        found = {
+            video: read_attributes(self._storage, joined(folder, video)) for video in self._storage.folders(folder)
+        }
+        return {video: str(attributes["reason"]) for video, attributes in found.items() if attributes is not None}
+
+    def info(self) -> dict[str, Any]:
+        """Return what is in the store and what made it, as plain JSON; hours are those of the videos' frames."""
+        streams: dict[str, Any] = {}
+        failed: dict[str, str] = {}
+        for name in (None, *sorted(named_streams(self._root))):
+            view = StoreReader(self._storage, self._root, name)
+            failed |= {video if name is None else f"{video}, {name}": why for video, why in view.failed().items()}
+            for stream in view.streams:
+                if view._group(stream) not in streams:
+                    markers = [view.summary(stream, video) for video in sorted(view.done(stream))]
+                    streams[view._group(stream)] = {
+                        "videos": len(markers),
+                        "bytes": sum(marker["bytes"] for marker in markers),
+                        "fingerprint": view.fingerprint(stream),
+                    }
+        splits: dict[str, Any] = {}
+        for split in SPLITS:
+            counts = [self.summary("labels", video).get("counts", {}) for video in self.videos(split)]
+            splits[split] = {
+                "videos": len(counts),
+                "frames": sum(count.get("frames", 0) for count in counts),
+                "valid": sum(count.get("valid", 0) for count in counts),
+                "hours": sum(count.get("seconds", 0.0) for count in counts) / 3600,
+            }
+        return {
+            "format": FORMAT,
+            "dataset": self.dataset,
+            "recipe": self.recipe,
+            "made_by": dict(self._root.get("made_by", {})),
+            "streams": streams,
+            "splits": splits,
+            "names": {name: about["recipe"] for name, about in sorted(named_streams(self._root).items())},
+            "prompts": len((read_attributes(self._storage, self._group(TEXT)) or {}).get("prompts", ())),
+            "failed": failed,
+            "bytes": sum(facts["bytes"] for facts in streams.values()),
+        }
+
+    def forget(self, video: str) -> None:
+        """Read a video's markers anew when they are next asked for, as another writer may have made them."""
+        for stream in STREAMS:
+            self._markers.pop((stream, video), None)
+        self._known = None
+
+    def _index(self) -> Index | None:
+        """Return the index if it tells of the present state."""
+        if self._known is None or not self._known.current(self._storage):
+            self._known = read_index(self._storage)
+        return self._known
+
+    def _lacks(self, stream: str) -> StoreError:
+        named = ", ".join(sorted(named_streams(self._root)))
+        if self._stream is None and named:
+            return StoreError(
+                str(self.location),
+                fault=f"has no {stream} that was extracted under no name; the names that it has: {named}",
+                remedy=f"choose one, as in --set stream={min(named_streams(self._root))}",
+            )
+        return StoreError(str(self.location), fault=f"has no stream '{stream}'", remedy="extract it first")
+
+    def _arrays(self, stream: str, video: str, names: tuple[str, ...]) -> list[np.ndarray]:
+        marker = self.marker(stream, video)
+        return [read_array(self._storage, joined(self._group(stream), video), name, marker) for name in names]
+
+    def _marker_or_none(self, stream: str, video: str) -> dict[str, Any] | None:
+        key = (stream, checked_name(video, self.location))
+        if key not in self._markers:
+            found = read_attributes(self._storage, joined(self._group(stream), video))
+            if found is None or found.get("status") != "done":
+                return None
+            self._markers[key] = found
+        return self._markers[key]
+
+    def _group(self, stream: str) -> str:
+        """Return the key of a stream's group, as seen under the name that the store was opened with."""
+        return folder_of(stream, self._stream, self._root)
+
+
+def _other_format(root: Mapping[str, Any]) -> str:
+    made_by = root.get("made_by")
+    version = made_by.get("vaprompt") if isinstance(made_by, dict) else None
+    return f"use vaprompt {version}, which wrote it, or later" if version else "use the vaprompt that made it"

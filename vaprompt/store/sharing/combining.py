@@ -1,0 +1,201 @@
+"""New stores from others: several merged into one, or a part of one. Published groups are copied as they are."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vaprompt.errors import StoreError
+from vaprompt.progress import SILENT, Progress
+from vaprompt.store.feature_store import FeatureStore
+from vaprompt.store.fingerprint import require_equal
+from vaprompt.store.layout import FAILED, SPLITS, TEXT, place
+from vaprompt.store.sharing.comparing import differing_parts, same_prompt, streams_of
+from vaprompt.store.sharing.contents import Group, contents, open_contents, root_attributes
+from vaprompt.store.sharing.folder import write_store
+
+Opened = tuple[FeatureStore, list[Group]]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a new store holds."""
+
+    videos: list[str]
+    """Those that are whole in all of its streams."""
+    incomplete: list[str]
+    """Those that lack a stream: training does not see them."""
+    prompts: int
+    shared: int = 0
+    """Groups that several of the merged stores have, with the same content."""
+
+
+def merge(
+    locations: Sequence[Path | str],
+    target: Path,
+    *,
+    prefer: Path | str | None = None,
+    progress: Progress = SILENT,
+) -> Written:
+    """Write a store that holds what all of the stores hold; a killed call is finished by the next.
+
+    A video that several have with the same content is taken once. The root's recipe and versions are the first's.
+
+    Args:
+        locations: the stores, two or more.
+        target: the folder of the new store.
+        prefer: the one among them whose content counts where contents differ.
+        progress: who is told.
+
+    Raises:
+        FingerprintError: a stream of theirs, or the data set, was made differently; the fields are named.
+        StoreError: contents differ, all named, and none or another one is preferred; or a store is damaged.
+        TargetError: something else is at `target`, or it cannot be written.
+    """
+    names = [str(location) for location in locations]
+    if len(names) < 2:
+        raise StoreError(None, fault="one store cannot be merged", remedy="name two or more")
+    if prefer is not None:
+        if str(prefer) not in names:
+            raise StoreError(
+                str(prefer), fault="is preferred, but not merged", remedy=f"name one of {', '.join(names)}"
+            )
+        names.remove(str(prefer))
+        names.insert(0, str(prefer))
+    opened = [open_contents(name) for name in names]
+    chosen, shared = _united(opened, preferred=prefer is not None)
+    with tempfile.TemporaryDirectory(prefix="vaprompt-merge-") as folder:
+        text = _united_text([store for store, _ in opened], Path(folder))
+        return _write(target, opened[0][0], [*chosen, *text], shared=shared, verb="merging", progress=progress)
+
+
+def subset(
+    location: Path | str,
+    target: Path,
+    *,
+    splits: Collection[str] = (),
+    videos: Collection[str] = (),
+    progress: Progress = SILENT,
+) -> Written:
+    """Write a new store of a part of a store's videos and all prompts; a killed call is finished by the next.
+
+    Args:
+        location: the store.
+        target: the folder of the new store.
+        splits: videos of these splits only; all where none is given.
+        videos: these videos only; all where none is given.
+        progress: who is told.
+
+    Raises:
+        StoreError: there is no such split or video, no video is left, or a file is damaged.
+        TargetError: something else is at `target`, or it cannot be written.
+    """
+    store, groups = open_contents(location)
+    unknown = sorted(set(splits) - set(SPLITS))
+    if unknown:
+        raise StoreError(
+            None, fault=f"there is no split {', '.join(unknown)}", remedy=f"choose from {', '.join(SPLITS)}"
+        )
+    there = {group.video for group in groups if group.video is not None}
+    missing = sorted(set(videos) - there)
+    if missing:
+        fault = f"has no video {', '.join(missing)}"
+        raise StoreError(str(store.location), fault=fault, remedy="list what it has with: vaprompt store info --json")
+    kept = [
+        group
+        for group in groups
+        if group.video is None
+        or ((not videos or group.video in videos) and (not splits or group.attributes().get("split") in splits))
+    ]
+    if not any(streams_of(kept).values()):
+        raise StoreError(str(store.location), fault="has no such video", remedy="ask for other splits or videos")
+    return _write(target, store, kept, verb="copying", progress=progress)
+
+
+def _united(opened: Sequence[Opened], *, preferred: bool) -> tuple[list[Group], int]:
+    """Return what a merged store holds besides prompts, and how many groups several stores have alike."""
+    chosen: dict[str, Group] = {}
+    shared, conflicts = 0, dict[str, list[str]]()
+    first = opened[0][0]
+    for store, groups in opened:
+        require_equal(
+            store.dataset,
+            first.dataset,
+            where=str(store.location),
+            other=f"in {first.location}",
+            remedy="merge stores of one data set only",
+        )
+        for group in groups:
+            there = chosen.setdefault(group.key, group)
+            if there is group or group.stream in (FAILED, TEXT):
+                continue
+            if group.video is None:
+                require_equal(
+                    group.attributes().get("fingerprint", {}),
+                    there.attributes().get("fingerprint", {}),
+                    where=place(group.source, group.key),
+                    other=f"in {there.source.location}",
+                    remedy="merge stores of one recipe only, or extract again",
+                )
+            elif not differing_parts(there.attributes(), group.attributes()):
+                shared += 1
+            elif not preferred or there.source is not first.storage:
+                conflicts.setdefault(group.video, []).append(group.stream)
+    if conflicts:
+        named = "; ".join(f"{video} ({', '.join(dict.fromkeys(streams))})" for video, streams in conflicts.items())
+        raise StoreError(
+            ", ".join(str(store.location) for store, _ in opened),
+            fault=f"hold different content of {len(conflicts)} videos: {named}",
+            remedy="look with `vaprompt store diff`, then name the store that counts with --prefer",
+        )
+    whole = _whole(list(chosen.values()))
+    kept = [
+        group
+        for group in chosen.values()
+        if group.stream != TEXT and not (group.stream == FAILED and group.video in whole)
+    ]
+    return kept, shared
+
+
+def _united_text(stores: Sequence[FeatureStore], folder: Path) -> list[Group]:
+    """Return the group of all prompts: that of a store which has them all, or one that is written in `folder`."""
+    having = [store for store in stores if store.storage.size(f"{TEXT}/zarr.json") is not None]
+    united = dict(having[0].text()) if having else {}
+    for store in having[1:]:
+        require_equal(
+            store.fingerprint(TEXT),
+            having[0].fingerprint(TEXT),
+            where=place(store.storage, TEXT),
+            other=f"in {having[0].location}",
+            remedy="merge stores of one recipe only",
+        )
+        for prompt, embedding_D in store.text().items():
+            if not same_prompt(united.setdefault(prompt, embedding_D), embedding_D):
+                fault = f"holds another embedding of '{prompt}' than the stores before it"
+                raise StoreError(place(store.storage, TEXT), fault=fault, remedy="find out which one is right")
+    for store in having:
+        if store.text().keys() == united.keys():
+            return [group for group in contents(store.storage) if group.key == TEXT]
+    if not having:
+        return []
+    written = FeatureStore.create(folder / "text.zarr")
+    written.write_text(united, having[0].fingerprint(TEXT))
+    return [group for group in contents(written.storage) if group.key == TEXT]
+
+
+def _write(
+    target: Path, like: FeatureStore, groups: Sequence[Group], *, verb: str, progress: Progress, shared: int = 0
+) -> Written:
+    groups = sorted(groups, key=lambda group: group.key.split("/"))
+    write_store(target, root_attributes(like), groups, verb=verb, progress=progress)
+    whole = _whole(groups)
+    everything = {video for videos in streams_of(groups).values() for video in videos}
+    return Written(sorted(whole), sorted(everything - whole), len(FeatureStore.open(target).text()), shared)
+
+
+def _whole(groups: list[Group]) -> set[str]:
+    """Return the videos that have all streams."""
+    streams = [set(videos) for videos in streams_of(groups).values()]
+    return set.intersection(*streams) if streams else set()

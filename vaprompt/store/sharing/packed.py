@@ -1,0 +1,74 @@
+"""A store as one zip file that is read in place: entries as they are, sorted, with fixed times, the index last."""
+
+from __future__ import annotations
+
+import dataclasses
+import stat
+import zipfile
+from pathlib import Path
+
+from vaprompt.files import published
+from vaprompt.progress import SILENT, Progress
+from vaprompt.store.feature_store import FeatureStore
+from vaprompt.store.index import INDEX_FILE, build_index, index_bytes
+from vaprompt.store.layout import GROUP_FILE, group_metadata, joined
+from vaprompt.store.sharing.archive import is_there, require_whole
+from vaprompt.store.sharing.contents import open_contents, root_attributes, verified_files
+from vaprompt.store.sharing.folder import MEGABYTE, write_store
+from vaprompt.store.storage import Zip
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The time of every entry, the earliest that the format knows: the same store gives the same bytes."""
+
+
+def pack(location: Path | str, target: Path, *, progress: Progress = SILENT) -> None:
+    """Write a store into one zip file, which opens like the folder; nothing is done where it is there already.
+
+    Raises:
+        StoreError: there is no store, or a file in it is missing or not what was written.
+        TargetError: something else is at `target`, or it cannot be written.
+    """
+    store, groups = open_contents(location)
+    root = root_attributes(store)
+    if is_there(target, Zip, root, groups):
+        return
+    with (
+        published(target) as aside,
+        zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive,
+        progress.task("packing", sum(group.bytes for group in groups) / MEGABYTE, "MB") as task,
+    ):
+        for group in groups:
+            for name, content in verified_files(group.source, group.key, group.attributes()):
+                archive.writestr(_entry(joined(group.key, name)), content)
+            task.advance(group.bytes / MEGABYTE, group.key)
+        # What says that a group is there comes behind what it says.
+        for group in sorted(groups, key=lambda group: (-group.key.count("/"), group.key)):
+            archive.writestr(_entry(joined(group.key, GROUP_FILE)), group_metadata(group.attributes()))
+        archive.writestr(_entry(GROUP_FILE), group_metadata(root))
+        archive.writestr(_entry(INDEX_FILE), _index(store))
+
+
+def unpack(archive: Path, target: Path, *, progress: Progress = SILENT) -> None:
+    """Write the store in a zip file into a folder, every file checked; a killed call is finished by the next.
+
+    Raises:
+        StoreError: it is no packed store, is damaged, or claims more than it holds.
+        TargetError: something else is at `target`, or it cannot be written.
+    """
+    store, groups = open_contents(archive)
+    if isinstance(store.storage, Zip):
+        require_whole(store.storage, groups, archive)
+    write_store(target, root_attributes(store), groups, verb="unpacking", progress=progress)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, EPOCH)
+    entry.create_system = 3  # Unix, whatever this is: the rights below are of its kind
+    entry.external_attr = (stat.S_IFREG | 0o644) << 16
+    return entry
+
+
+def _index(store: FeatureStore) -> bytes:
+    """Return the index without the times of this copy's folders, which nobody can compare in an archive."""
+    index = build_index(store.storage)
+    return index_bytes(dataclasses.replace(index, stamps=dict.fromkeys(index.stamps)))

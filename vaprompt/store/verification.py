@@ -1,0 +1,284 @@
+"""Looking at a whole store for whatever is not as it was written.
+
+Without `deep`, names, sizes, markers and the arrays' metadata; with it, the digest of every file and every value, too.
+
+Axes: N encoded frames, W audio windows, F annotated frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaprompt.errors import StoreError
+from vaprompt.progress import SILENT, Progress
+from vaprompt.store.attributes import marker_faults
+from vaprompt.store.content import EMBEDDING, content_faults, finite_halves, form_faults
+from vaprompt.store.feature_store import FeatureStore
+from vaprompt.store.index import INDEX_FILE, MOST_INDEX, index_bytes, parse_index
+from vaprompt.store.layout import (
+    FAILED,
+    GROUP_FILE,
+    TEXT,
+    checked_name,
+    joined,
+    read_attributes,
+)
+from vaprompt.store.reading import CHECKSUM_BYTES, MOST_CHUNK, arrays_of, read_array
+from vaprompt.store.storage import Storage, open_storage
+from vaprompt.store.streams import kind_of
+
+THREADS = max(2, min(8, os.cpu_count() or 2))
+"""Digests are computed without Python's lock."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is not as it was written."""
+
+    stream: str
+    """Top-level group, such as `image`; empty for the root."""
+    video: str
+    """Empty where it is about no single video."""
+    key: str
+    """The file or array below the group."""
+    fault: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found."""
+
+    videos: int
+    """Videos that have at least one stream."""
+    bytes: int
+    """Bytes that the markers list; all of them were read with `deep`."""
+    faults: list[Fault] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is as it was written."""
+        return not self.faults
+
+
+def verify(location: Path | str, *, deep: bool = False, progress: Progress = SILENT) -> Verification:
+    """Return everything in a store that is not as it was written.
+
+    Args:
+        location: the store.
+        deep: read every byte and compare it with its digest, and look at the values.
+        progress: told after each video's stream.
+
+    Raises:
+        StoreError: there is no store, or one of another format.
+    """
+    storage = open_storage(location)
+    if storage is None or (storage.size(GROUP_FILE) is None and not storage.folders("")):
+        FeatureStore.open(location)  # says what is there instead
+    assert storage is not None
+    faults = list(_group_faults(storage, ""))
+    if not faults:
+        FeatureStore.open(location)  # refuses other formats
+    groups: list[tuple[str, str]] = []
+    for stream in storage.folders(""):
+        faults += _group_faults(storage, stream)
+        groups += [(stream, "")] if kind_of(stream) == TEXT else [(stream, video) for video in storage.folders(stream)]
+    markers: dict[tuple[str, str], dict[str, Any]] = {}
+    with (
+        progress.task("verifying", total=len(groups), unit="groups") as task,
+        ThreadPoolExecutor(THREADS) as pool,
+    ):
+        for (stream, video), (marker, found) in zip(
+            groups, pool.map(lambda group: _video(storage, *group, deep=deep), groups), strict=True
+        ):
+            faults += found
+            if marker is not None and kind_of(stream) not in (TEXT, FAILED):
+                markers[stream, video] = marker
+            task.advance(1, f"{stream} {video}".strip())
+    faults += _across(storage, markers)
+    faults += _index_faults(storage)
+    videos = {video for stream, video in groups if kind_of(stream) not in (TEXT, FAILED)}
+    return Verification(len(videos), sum(_listed(marker) for marker in markers.values()), faults)
+
+
+def repair(location: Path | str, faults: list[Fault]) -> list[Fault]:
+    """Remove what is broken, so that the next extraction makes it again; return the faults that this cannot mend.
+
+    Raises:
+        StoreError: the store cannot be opened, is not in a folder, or is being written.
+        TargetError: it cannot be written.
+    """
+    if any(not fault.stream and fault.key == GROUP_FILE for fault in faults):
+        return faults
+    store = FeatureStore.open(location)
+    left: list[Fault] = []
+    with store.writing():
+        for fault in faults:
+            if fault.key == INDEX_FILE:
+                store.remove_index()
+            elif kind_of(fault.stream) == TEXT or fault.video:
+                store.remove(fault.stream, fault.video)
+            else:
+                left.append(fault)
+    return left
+
+
+def _group_faults(storage: Storage, stream: str) -> Iterator[Fault]:
+    """Yield what is wrong with the attributes of the root or of a stream."""
+    try:
+        attributes = read_attributes(storage, stream)
+    except StoreError as error:
+        yield Fault(stream, "", GROUP_FILE, error.fault)
+        return
+    if attributes is None:
+        yield Fault(stream, "", GROUP_FILE, "is missing")
+
+
+def _video(storage: Storage, stream: str, video: str, *, deep: bool) -> tuple[dict[str, Any] | None, list[Fault]]:
+    """Return a video's marker, if it has one, and what is wrong with its group."""
+    group = joined(stream, video)
+    faults: list[Fault] = []
+
+    def note(key: str, fault: str) -> None:
+        faults.append(Fault(stream, video, key, fault))
+
+    try:
+        if video:
+            checked_name(video, storage.location)
+        marker = read_attributes(storage, group)
+    except StoreError as error:
+        note(GROUP_FILE, error.fault)
+        return None, faults
+    if kind_of(stream) == FAILED:
+        if marker is None:
+            note(GROUP_FILE, "is missing")
+        return None, faults
+    if marker is None or marker.get("status") != "done":
+        note(GROUP_FILE, "is missing" if marker is None else "does not say that the group is done")
+        return None, faults
+    for fault in marker_faults(stream, marker):
+        note(GROUP_FILE, fault)
+    if faults:
+        return None, faults
+    if _files(storage, group, marker, note, deep=deep):
+        _arrays(storage, stream, group, marker, note, deep=deep)
+    return marker, faults
+
+
+def _files(
+    storage: Storage, group: str, marker: Mapping[str, Any], note: Callable[[str, str], None], *, deep: bool
+) -> bool:
+    """Note files that are missing, surplus, of another length, or (deep, and metadata always) of other content.
+
+    Returns whether all that the marker lists is there as it was written.
+    """
+    try:
+        there = storage.files(group)
+    except StoreError as error:
+        note("", f"{error.where}: {error.fault}")
+        return False
+    listed, whole = marker["files"], True
+    for key in sorted(there.keys() - listed.keys() - {GROUP_FILE}):
+        note(key, "is not in the marker")
+    for key, facts in sorted(listed.items()):
+        content, fault = None, None
+        if key not in there:
+            fault = "is missing"
+        elif there[key] != facts["bytes"]:
+            fault = f"has {there[key]} bytes instead of {facts['bytes']}"
+        elif deep or key.endswith(GROUP_FILE):
+            content, fault = _digested(storage, joined(group, key), facts["sha256"])
+        if fault is not None:
+            note(key, fault)
+            whole = False
+        elif content is not None and _is_halves(group, key) and not finite_halves(content[:-CHECKSUM_BYTES]):
+            # Chunk by chunk, as it is at hand: an hour of sound is too large to be held whole.
+            note(key, "holds values that are not finite")
+    return whole
+
+
+def _digested(storage: Storage, key: str, sha256: str) -> tuple[bytes | None, str | None]:
+    """Return a file's content, or what is wrong with it."""
+    try:
+        content = storage.read(key, MOST_CHUNK)
+    except FileNotFoundError:
+        return None, "is missing"
+    except StoreError as error:
+        return None, error.fault
+    if hashlib.sha256(content).hexdigest() != sha256:
+        return None, "does not have its digest: its content has changed"
+    return content, None
+
+
+def _is_halves(group: str, key: str) -> bool:
+    return kind_of(group) != TEXT and key.startswith(f"{EMBEDDING}/c/")
+
+
+def _arrays(
+    storage: Storage,
+    stream: str,
+    group: str,
+    marker: Mapping[str, Any],
+    note: Callable[[str, str], None],
+    *,
+    deep: bool,
+) -> None:
+    """Note arrays whose form or (deep) values are not what the stream holds."""
+    for key, fault in form_faults(storage, stream, group, marker):
+        note(key, fault)
+    if deep:
+        try:
+            arrays: dict[str, np.ndarray] = {
+                name: read_array(storage, group, name, marker)
+                for name in arrays_of(marker)
+                if name != EMBEDDING or kind_of(stream) == TEXT
+            }
+        except StoreError as error:
+            note("", error.fault)
+            return
+        for key, fault in content_faults(stream, marker, arrays):
+            note(key, fault)
+
+
+def _across(storage: Storage, markers: Mapping[tuple[str, str], Mapping[str, Any]]) -> Iterator[Fault]:
+    """Yield streams that lack a video that others have, and videos whose streams do not fit each other."""
+    streams = [stream for stream in storage.folders("") if kind_of(stream) not in (TEXT, FAILED)]
+    failed = {video for folder in storage.folders("") if kind_of(folder) == FAILED for video in storage.folders(folder)}
+    folders = {stream: set(storage.folders(stream)) for stream in streams}
+    for video in sorted({video for _, video in markers}):
+        own = {stream: markers[stream, video] for stream in streams if (stream, video) in markers}
+        for stream in streams:
+            if video not in folders[stream] and video not in failed:
+                yield Fault(stream, video, GROUP_FILE, f"is missing, though {next(iter(own))} of the video is there")
+        splits = {stream: marker.get("split") for stream, marker in own.items()}
+        if len(set(splits.values())) > 1:
+            told = ", ".join(f"{stream}: {split}" for stream, split in splits.items())
+            yield Fault(next(iter(own)), video, GROUP_FILE, f"is of different splits ({told})")
+        for stream, marker in own.items():
+            frames, rows = marker["counts"].get("frames"), own.get("labels", marker)["counts"].get("frames", 0)
+            if kind_of(stream) == "image" and rows > frames:
+                yield Fault("labels", video, "value", f"has {rows} rows, but the video has {frames} frames")
+
+
+def _index_faults(storage: Storage) -> Iterator[Fault]:
+    try:
+        content = storage.read(INDEX_FILE, MOST_INDEX)
+    except FileNotFoundError:
+        return
+    except StoreError as error:
+        yield Fault("", "", INDEX_FILE, error.fault)
+        return
+    index = parse_index(content)
+    if index is None or content != index_bytes(index):
+        yield Fault("", "", INDEX_FILE, "is not what was written")
+
+
+def _listed(marker: Mapping[str, Any]) -> int:
+    return sum(facts["bytes"] for facts in marker["files"].values())
