@@ -28,7 +28,9 @@ import numpy as np
 
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
-from vaprompt.store.transfer import Transfer, pull, push
+from vaprompt.store.pull import pull
+from vaprompt.store.push import push
+from vaprompt.store.transfer import Transfer
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 CHANNELS, STEPS, AUDIO, HOP, RATE = 512, 20, 192, 3.0, 30.0

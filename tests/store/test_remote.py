@@ -12,9 +12,9 @@ from vaprompt.errors import StoreError, UnreachableError
 from vaprompt.store import FeatureStore, network
 from vaprompt.store.index import INDEX_FILE
 from vaprompt.store.layout import GROUP_FILE
+from vaprompt.store.push import push
 from vaprompt.store.remote import Remote
 from vaprompt.store.storage import open_storage
-from vaprompt.store.transfer import push
 from vaprompt.store.urls import scheme_of, shown
 
 VIDEOS = {"a": "train", "b": "validation", "c": "test"}

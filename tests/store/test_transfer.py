@@ -21,9 +21,10 @@ from vaprompt.store.groups import digests, fresh_index
 from vaprompt.store.index import INDEX_FILE
 from vaprompt.store.layout import GROUP_FILE, write_attributes
 from vaprompt.store.network import connect
+from vaprompt.store.pull import pull
+from vaprompt.store.push import push
 from vaprompt.store.remote import PUSH_NOTE
 from vaprompt.store.storage import Folder
-from vaprompt.store.transfer import pull, push
 
 VIDEOS = {"a": "train", "b": "validation"}
 
@@ -141,7 +142,6 @@ def test_a_failure_that_was_mended_is_forgotten_there_too(s3, store, url, tmp_pa
     assert FeatureStore.open(url).failed() == {"broken": "cannot be decoded"}
     store.clear_failure("broken")
     add(store, "broken")
-    store.record_failure("broken", "cannot be decoded")
     push(store.path, url)
     pull(url, tmp_path / "p.zarr")
     assert FeatureStore.open(url).failed() == FeatureStore.open(tmp_path / "p.zarr").failed() == {}
@@ -254,6 +254,15 @@ def test_what_is_missing_or_changed_on_arrival_is_named(s3, store, url, tmp_path
     with pytest.raises(StoreError, match=rf"{chunk}: is missing"):
         pull(url, tmp_path / "p.zarr")
     assert "a" not in FeatureStore.open(tmp_path / "p.zarr").done("image")
+
+
+def test_a_pull_mends_a_damaged_marker(store, tmp_path):
+    with web_server(store.path) as front:
+        pull(front.url, tmp_path / "p.zarr")
+        marker = tmp_path / "p.zarr" / "image" / "a" / GROUP_FILE
+        marker.write_bytes(marker.read_bytes()[:-9])
+        assert pull(front.url, tmp_path / "p.zarr").groups == 1
+    assert content(tmp_path / "p.zarr") == content(store.path)
 
 
 def test_a_damaged_local_file_is_not_pushed(s3, store, url):

@@ -25,7 +25,7 @@ def push(
     Example: vaprompt store push affwild2.zarr s3://bucket/affwild2.zarr
     """
     from vaprompt.cli.progress import progress
-    from vaprompt.store.transfer import push as run_push
+    from vaprompt.store.push import push as run_push
     from vaprompt.store.urls import shown
 
     _tell(run_push(store, url, progress=progress()), shown(url), as_json=as_json)
@@ -44,7 +44,7 @@ def pull(
     Example: vaprompt store pull s3://bucket/affwild2.zarr affwild2.zarr
     """
     from vaprompt.cli.progress import progress
-    from vaprompt.store.transfer import pull as run_pull
+    from vaprompt.store.pull import pull as run_pull
 
     _tell(run_pull(url, store, progress=progress()), str(store), as_json=as_json)
 

@@ -19,9 +19,10 @@ from vaprompt.files import make_folder, write_json
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.groups import content_digest, digests, known_index
+from vaprompt.store.pull import index_of, pull, pull_into
+from vaprompt.store.push import push, require_pushable
 from vaprompt.store.remote import Remote
 from vaprompt.store.storage import Folder
-from vaprompt.store.transfer import index_of, pull, pull_into, push, require_pushable
 from vaprompt.store.urls import local_path, shown
 
 VARIABLE = "VAPROMPT_CACHE"

@@ -1,0 +1,167 @@
+"""Bringing a store into a local folder: groups are checked on arrival, written aside, put in place by one rename."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from vaprompt.errors import StoreError
+from vaprompt.progress import SILENT, Progress
+from vaprompt.store.feature_store import FeatureStore
+from vaprompt.store.groups import Group, digests, fresh_index, is_failures, read_file, read_group
+from vaprompt.store.index import INDEX_FILE, Index
+from vaprompt.store.layout import GROUP_FILE, joined, writable, write_file
+from vaprompt.store.leases import Leases
+from vaprompt.store.remote import AT_ONCE, Remote
+from vaprompt.store.storage import Folder, Storage
+from vaprompt.store.transfer import MB, Count, Transfer, all_at_once, arrived
+from vaprompt.store.writing import GroupWriter
+
+
+def pull(url: Path | str, target: Path, *, progress: Progress = SILENT) -> Transfer:
+    """Bring a store into a local folder, begun if there is none; what is there and differs is replaced.
+
+    Raises:
+        StoreError: there is no store, it is half there or damaged, or the local one is being written.
+        FingerprintError: the local store was made of another data set, or otherwise.
+        TargetError: the folder cannot be written.
+        UnreachableError: the server does not answer.
+    """
+    source = FeatureStore.open(url)
+    return pull_into(target, source, index_of(source), progress=progress)
+
+
+def index_of(store: FeatureStore) -> Index:
+    """Return what a store holds, with names that can be trusted.
+
+    Raises:
+        StoreError: a group is damaged or has a name that is none of a store's.
+    """
+    storage = store.storage
+    if not isinstance(storage, Remote):
+        return fresh_index(storage)
+    index = storage.index() or storage.survey()
+    digests(index, storage.location)
+    return index
+
+
+def pull_into(
+    target: Path,
+    source: FeatureStore,
+    index: Index,
+    *,
+    lenders: Sequence[Path] = (),
+    progress: Progress = SILENT,
+) -> Transfer:
+    """Bring into the folder `target` all that `index` says of `source`.
+
+    Args:
+        target: the folder of a store, begun if there is none.
+        source: the store to read.
+        index: what it holds.
+        lenders: folders of stores on the same disk that are never changed, from which files are linked and not fetched.
+        progress: told the megabytes that have arrived.
+
+    Raises:
+        StoreError: what arrives is not what the index says, or `target` is being written by another process.
+        FingerprintError: `target` was made of another data set, or otherwise.
+        TargetError: it cannot be written.
+    """
+    started, count = time.monotonic(), Count()
+    storage = source.storage
+    theirs = digests(index, str(source.location))
+    local = FeatureStore.create(target, dataset=source.dataset, recipe=source.recipe)
+    folder = Folder(target)
+    with local.writing() as leases:
+        todo = [key for key in theirs if _digest_in(folder, key) != theirs[key]]
+        if todo:  # a marker that is replaced in place changes no folder's stamp, by which an index is known to be old
+            with writable(target):
+                (target / INDEX_FILE).unlink(missing_ok=True)
+        bare = [key for key in todo if key in index.groups]
+        lent = {key: _lender(lenders, key, theirs[key]) for key in todo}
+        groups = {key: arrived(lent[key] or storage, key) for key in bare}
+        for key, group in groups.items():
+            if key and "fingerprint" in group.attributes:
+                local.require(key, group.attributes["fingerprint"])
+        for key in sorted(bare, key=lambda key: key.count("/")):
+            if not groups[key].files:
+                with writable(target):
+                    (target / key).mkdir(exist_ok=True)
+                write_file(target / key / GROUP_FILE, groups[key].metadata)
+        held = [key for key in todo if key not in groups or groups[key].files]
+        total = sum(_bytes(index, key) for key in held) + sum(group.bytes for group in groups.values())
+        with (
+            progress.task("pulling", total=total / MB, unit="MB") as task,
+            ThreadPoolExecutor(AT_ONCE) as files,
+        ):
+
+            def bring(key: str) -> None:
+                group = groups.get(key) or arrived(lent[key] or storage, key)
+                came, skipped = (partial(tell, task=task, note=key) for tell in (count.add, count.skip))
+                _pull_group(target, storage, group, leases, lent[key], files, came, skipped)
+
+            all_at_once(held, bring)
+        _forget_failures(local, folder, theirs)
+        local.write_index()
+    return count.result(len(todo), len(theirs) - len(todo), started)
+
+
+def _pull_group(
+    target: Path,
+    storage: Storage,
+    group: Group,
+    leases: Leases,
+    lender: Folder | None,
+    files: ThreadPoolExecutor,
+    came: Callable[[int], None],
+    there_already: Callable[[int], None],
+) -> None:
+    try:
+        there = read_group(Folder(target), group.key)
+    except StoreError:  # damaged: it is replaced
+        there = None
+    if there is not None and there.files == group.files:
+        write_file(target / group.key / GROUP_FILE, group.metadata)
+        there_already(group.bytes)
+        return
+    with GroupWriter(target, group.key, leases) as writer:
+
+        def bring(file: str) -> int:
+            if lender is None or not writer.link(file, lender.location / group.key / file):
+                writer.copy(file, read_file(storage, group, file))
+            return int(group.files[file]["bytes"])
+
+        for size in files.map(bring, group.files):
+            came(size)
+        writer.publish_copy(group.metadata)
+
+
+def _lender(lenders: Sequence[Path], key: str, wanted: str) -> Folder | None:
+    """Return the first of the folders that has the same group."""
+    return next((folder for folder in map(Folder, lenders) if _digest_in(folder, key) == wanted), None)
+
+
+def _digest_in(folder: Folder, key: str) -> str | None:
+    try:
+        return hashlib.sha256(folder.read(joined(key, GROUP_FILE))).hexdigest()
+    except FileNotFoundError:
+        return None
+
+
+def _bytes(index: Index, key: str) -> int:
+    stream, _, video = key.partition("/")
+    size = index.markers.get(stream, {}).get(video, {}).get("bytes", 0)
+    return size if isinstance(size, int) else 0
+
+
+def _forget_failures(local: FeatureStore, folder: Folder, theirs: Mapping[str, str]) -> None:
+    """Remove what is said of failures of videos that have arrived."""
+    arrived = {key.partition("/")[2] for key in theirs if not is_failures(key)}
+    for top in folder.folders(""):
+        for video in folder.folders(top) if is_failures(top) else ():
+            if video in arrived and joined(top, video) not in theirs:
+                local.remove(top, video)
