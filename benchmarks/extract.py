@@ -389,19 +389,17 @@ def write_minute(target: Path) -> None:
 
 def repeat(minute: Path, target: Path, minutes: int) -> None:
     """Write a video's packets so many times, one after the other, without encoding them again."""
-    with av.open(str(target), "w") as out:
-        streams: dict[str, Any] = {}
+    with av.open(str(target), "w") as out, av.open(str(minute)) as first:
+        streams = {stream.type: out.add_stream_from_template(stream) for stream in first.streams}
         for turn in range(minutes):
             with av.open(str(minute)) as container:
                 for packet in container.demux():
                     if packet.dts is None or packet.pts is None:
                         continue
-                    kind = packet.stream.type
-                    if kind not in streams:
-                        streams[kind] = out.add_stream_from_template(packet.stream)
-                    shift = round(60 * turn / packet.time_base)
+                    # A second's gap: sound is a little longer than the picture, and time stamps must ascend.
+                    shift = round(61 * turn / packet.time_base)
                     packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                    packet.stream = streams[kind]
+                    packet.stream = streams[packet.stream.type]
                     out.mux(packet)
 
 

@@ -95,7 +95,10 @@ class OpenClipEncoder:
         # The weights are in the tower now; the text tower stays.
         if sight is not None:
             network.visual = torch.nn.Identity()
+        self._plain = sight is not None
         self._network, self._see = network, sight or network.encode_image
+        if recipe.compile and self._device.type != "cpu":
+            self._see = torch.compile(self._see, dynamic=False)
         self._run = InPieces(self._from_bytes, self._device, piece=self._piece(), compiled=recipe.compile)
 
     def encode(self, image_BHWC: UInt8[np.ndarray, "B H W 3"]) -> Float32[Tensor, "B D"]:
@@ -121,12 +124,11 @@ class OpenClipEncoder:
 
     def _piece(self) -> int:
         """Return how many pictures go through the network at once on the processor."""
-        plain = isinstance(self._see, _Sight)
         units = self._dtype != torch.float32 and packs(self._dtype, self._device)
-        if self._device.type != "cpu" or (plain and not units):
+        if self._device.type != "cpu" or (self._plain and not units):
             return 1
         size = self.fingerprint["size"]
-        count = PIECE_BF16 if plain else PIECE_OTHER
+        count = PIECE_BF16 if self._plain else PIECE_OTHER
         probe_BHWC = torch.randint(
             0, 256, (count, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
         )

@@ -29,11 +29,9 @@ class InPieces:
             network: takes a batch on the device.
             device: where it runs.
             piece: items it sees at once on the processor; of no meaning elsewhere.
-            compiled: let torch compile it for the size of batch that is met first; smaller ones are filled up.
+            compiled: it is compiled for one size of batch, so that smaller ones are filled up to the largest so far.
         """
         self._network, self._device, self._piece, self._compiled = network, device, piece, compiled
-        if compiled:
-            self._network = torch.compile(network, dynamic=False)
         self._largest = 0
 
     def __call__(self, input: Tensor) -> Tensor:  # noqa: A002

@@ -31,7 +31,7 @@ class ImageEncoderRecipe(Recipe):
     batch: Batch = "auto"
     """Pictures encoded at once, or `auto`: what is fastest here, measured at the start; changes speed alone."""
     compile: bool = False
-    """Let torch compile the network, which takes a minute or more at the start; changes speed, and rounding only."""
+    """Let torch compile the network on an accelerator, in a minute or more at the start; changes rounding only."""
 
     @model_validator(mode="after")
     def _miniature_is_whole(self) -> ImageEncoderRecipe:
@@ -53,7 +53,7 @@ class AudioEncoderRecipe(Recipe):
     batch: Batch = "auto"
     """Windows encoded at once, or `auto`: what is fastest here, measured at the start; changes speed alone."""
     compile: bool = False
-    """Let torch compile the network, which takes a minute or more at the start; changes speed, and rounding only."""
+    """Let torch compile the network on an accelerator, in a minute or more at the start; changes rounding only."""
     steps: int | None = Field(None, ge=1, le=4096)
     """Time steps kept of each window, by averaging; left out: as many as the encoder has (AST: 101)."""
     window: float = Field(10.0, gt=0, le=60)
