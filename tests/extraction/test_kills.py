@@ -178,7 +178,7 @@ def refreshed(smith, undisturbed, tmp_path_factory) -> Place:
         touch_later(file)
     place = Place(smith, folder / "data", folder / "undisturbed.zarr", {"refresh": True})
     assert place.extract() == 0
-    assert sorted(place.written(1)) == ["audio/v2", "image/v2", "image/v3", "labels/v1", "labels/v2"]
+    assert sorted(place.written(1)) == ["audio/v2", "image/v2", "labels/v1", "labels/v2"]
     return place
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from vaprompt.extraction.plan import Examiner, Job, Plan
 from vaprompt.progress import Task
 from vaprompt.store.layout import STREAMS
-from vaprompt.store.leases import POLL, Leases
+from vaprompt.store.leases import POLL, Leases, video_key
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Claims:
             held: list[Job] = []
             for job in waiting:
                 name = job.video.name
-                if not self.leases.acquire(_key(name)):
+                if not self.leases.acquire(video_key(name)):
                     held.append(job)
                     continue
                 store.forget(name)
@@ -89,7 +89,7 @@ class Claims:
 
     def _over(self, name: str) -> None:
         self._out.discard(name)
-        self.leases.release(_key(name))
+        self.leases.release(video_key(name))
         self.task.advance(1, note=name)
 
     def _move(self, job: Job) -> None:
@@ -98,7 +98,3 @@ class Claims:
         for stream in STREAMS:
             if stream not in job.streams and store.marker(stream, video.name).get("split") != video.split:
                 store.mark(stream, video.name, split=video.split)
-
-
-def _key(video: str) -> str:
-    return f"video {video}"

@@ -40,6 +40,11 @@ ROOT, PROMPTS = "root", "prompts"
 """Keys of what is no video: the store's own attributes, and the prompts."""
 
 
+def video_key(video: str) -> str:
+    """Return the key of a video's lease, which is on all its streams."""
+    return f"video {video}"
+
+
 class Leases:
     """One writer's presence in a store, and what it holds; threads may share it. `present` makes it."""
 

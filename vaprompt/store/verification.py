@@ -31,6 +31,7 @@ from vaprompt.store.layout import (
     joined,
     read_attributes,
 )
+from vaprompt.store.leases import PROMPTS, video_key
 from vaprompt.store.reading import CHECKSUM_BYTES, MOST_CHUNK, arrays_of, read_array
 from vaprompt.store.storage import Storage, open_storage
 from vaprompt.store.streams import kind_of
@@ -119,12 +120,14 @@ def repair(location: Path | str, faults: list[Fault]) -> list[Fault]:
         return faults
     store = FeatureStore.open(location)
     left: list[Fault] = []
-    with store.writing():
+    with store.writing() as leases:
         for fault in faults:
             if fault.key == INDEX_FILE:
                 store.remove_index()
             elif kind_of(fault.stream) == TEXT or fault.video:
-                store.remove(fault.stream, fault.video)
+                # Nobody else may be at it: an extraction could just be making it anew.
+                with leases.holding(video_key(fault.video) if fault.video else PROMPTS):
+                    store.remove(fault.stream, fault.video)
             else:
                 left.append(fault)
     return left
