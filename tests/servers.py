@@ -106,19 +106,24 @@ def moto() -> Iterator[str]:
 def in_front_of(upstream: str) -> Iterator[Front]:
     """Pass on what is asked to another server."""
     host, _, port = upstream.removeprefix("http://").partition(":")
-    upstreams = threading.local()
+    upstreams, opened = threading.local(), []
 
     class Handler(_Handler):
         def answer(self, method: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
             if not hasattr(upstreams, "one"):
                 upstreams.one = http.client.HTTPConnection(host, int(port), timeout=30)
+                opened.append(upstreams.one)
             headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
             upstreams.one.request(method, self.path, body=body, headers=headers)
             with upstreams.one.getresponse() as found:
                 return found.status, dict(found.getheaders()), found.read()
 
-    with _serving(Handler) as front:
-        yield front
+    try:
+        with _serving(Handler) as front:
+            yield front
+    finally:
+        for one in opened:
+            one.close()
 
 
 @contextmanager

@@ -109,6 +109,14 @@ def test_a_process_that_read_a_bucket_ends_and_says_no_more(s3, planted, url):
     assert json.loads(done.stdout)["store"] == url
 
 
+def test_store_info_needs_none_of_the_networks(planted):
+    """Whoever looks into a store does not wait for torch."""
+    program = "import sys; from vaprompt.cli.main import run; run(sys.argv[1:]); print('torch' in sys.modules)"
+    command = [sys.executable, "-c", program, "store", "info", str(planted)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_a_store_is_extracted_to_its_url(s3, cache, small_dataset, url, tmp_path, monkeypatch):
     small = ("extract/demo.toml", "--set", "image.weights=random:0", "--set", "audio.weights=random:0")
     first = call("extract", small_dataset, *small, "--store", url, "--limit", "1", "--device", "cpu", "--json")

@@ -24,7 +24,7 @@ def info(
     Example: vaprompt store info demo/store.zarr
     """
     from vaprompt.cli.output import print_json
-    from vaprompt.cli.tell import print_store
+    from vaprompt.cli.tell_store import print_store
     from vaprompt.store import FeatureStore
     from vaprompt.store.urls import shown
 

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-from vaprompt.cli.output import WIDTH, print_lines, print_table, score, size
+from vaprompt.cli.output import WIDTH, print_lines, print_table, score
 from vaprompt.datasets.base import Problem
 from vaprompt.extraction.pipeline import ExtractionReport
 from vaprompt.training.run import TrainResult
 
-DIGEST = "sha256:"
 PROBLEMS_SHOWN = 10
 
 
@@ -111,40 +110,3 @@ def _score_row(name: str, scores: Mapping[str, Any]) -> tuple[object, ...]:
 
 def _filter(smoothing: Mapping[str, Any]) -> str:
     return "not smoothed" if smoothing["kind"] == "none" else f"{smoothing['kind']} of {smoothing['seconds']:g} s"
-
-
-def print_store(store: str, content: Mapping[str, Any]) -> None:
-    """Print what `FeatureStore.info` found in `store`."""
-    dataset = content["dataset"]
-    described = ", ".join(f"{key} {dataset[key]}" for key in ("name", "layout", "faces") if key in dataset)
-    print_lines([f"store: {store}, format {content['format']}, {size(content['bytes'])}", f"data set: {described}"])
-    print_table(
-        ("split", "videos", "frames", "valid", "hours"),
-        [
-            (split, counts["videos"], counts["frames"], counts["valid"], f"{counts['hours']:.2f}")
-            for split, counts in content["splits"].items()
-        ],
-    )
-    print_table(
-        ("stream", "videos", "size", "made by"),
-        [
-            (stream, facts["videos"], size(facts["bytes"]), _made_by(facts["fingerprint"]))
-            for stream, facts in content["streams"].items()
-        ],
-    )
-    print_lines([f"prompts: {content['prompts']}"])
-    versions = ", ".join(f"{name} {version}" for name, version in content["made_by"].items())
-    print_lines([f"written by: {versions}"] if versions else [])
-    print_lines(f"failed: {video}: {reason}" for video, reason in content["failed"].items())
-
-
-def _made_by(fingerprint: Mapping[str, Any]) -> str:
-    """Return a fingerprint's fields in one text; digests are cut to what tells them apart."""
-    shown = []
-    for key, value in sorted(fingerprint.items()):
-        if isinstance(value, Mapping):
-            shown.append(f"{key} ({_made_by(value)})")
-        else:
-            text = str(value)
-            shown.append(f"{key} {text[: len(DIGEST) + 12]}" if text.startswith(DIGEST) else f"{key} {text}")
-    return ", ".join(shown)

@@ -103,7 +103,7 @@ class Bucket:
         """Connect when first asked; see `connect`."""
         self._url, self._scheme = url, scheme
         self._root = urlsplit(url)._replace(scheme="").geturl().strip("/")
-        self._files = attempted(url, lambda: _session(scheme, tuple(sorted(os.environ.items()))))
+        self._files = attempted(url, lambda: _session(scheme, READ, tuple(sorted(os.environ.items()))))
 
     def get(self, key: str, most: int) -> bytes:
         """Return a file's content; see `Objects`."""
@@ -158,7 +158,7 @@ class Bucket:
 
 
 @lru_cache(maxsize=4)
-def _session(scheme: str, environment: tuple[tuple[str, str], ...]) -> Any:
+def _session(scheme: str, read: float, environment: tuple[tuple[str, str], ...]) -> Any:
     """Return fsspec's file system; beginning one takes half a second, so one is kept while the environment stays."""
     import fsspec
 
@@ -166,10 +166,15 @@ def _session(scheme: str, environment: tuple[tuple[str, str], ...]) -> Any:
     if scheme == "s3":
         options["config_kwargs"] = {
             "connect_timeout": CONNECT,
-            "read_timeout": READ,
+            "read_timeout": read,
             "max_pool_connections": CONNECTIONS,
             "retries": {"total_max_attempts": 1},  # we try again ourselves, for a stated time
         }
+    elif scheme in WEB:
+        import aiohttp
+
+        waits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=read)
+        options["client_kwargs"] = {"timeout": waits, "trust_env": True}  # proxies, and ~/.netrc
     # Nothing is remembered of what is there: what was listed a minute ago can be another store's by now.
     files = fsspec.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False, **options)
     if scheme == "s3":
@@ -184,14 +189,10 @@ class Web:
 
     def __init__(self, url: str) -> None:
         """Connect when first asked; see `connect`."""
-        import aiohttp
         from fsspec.asyn import sync
-        from fsspec.implementations.http import HTTPFileSystem
 
         self._url, self._sync = url, sync
-        waits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=READ)
-        # trust_env: proxies and ~/.netrc.
-        self._files = HTTPFileSystem(skip_instance_cache=True, client_kwargs={"timeout": waits, "trust_env": True})
+        self._files = _session("http", READ, tuple(sorted(os.environ.items())))
 
     def get(self, key: str, most: int) -> bytes:
         """Return a file's content; see `Objects`."""
