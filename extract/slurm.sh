@@ -16,7 +16,7 @@
 
 set -euo pipefail
 
-: "${DATA:?set DATA to the data set's folder, or its description from data/}"
+: "${DATA:?set DATA to the folder of the data set, or its description from data/}"
 : "${STORE:?set STORE to the store on a disk that all tasks share}"
 
 # An array that does not begin at 1, or has gaps, would leave videos out.
