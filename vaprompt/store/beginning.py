@@ -99,7 +99,7 @@ def _lacking(
     return lacking
 
 
-def require_made_so(group: Path, attributes: Mapping[str, Any], fingerprint: Fingerprint) -> None:
+def require_made_so(group: Path | str, attributes: Mapping[str, Any], fingerprint: Fingerprint) -> None:
     """Check that a stream's group has this fingerprint.
 
     Raises:

@@ -20,6 +20,7 @@ from vaprompt.store.layout import (
     GROUP_FILE,
     TEXT,
     checked_name,
+    place,
     read_attributes,
     writable,
     write_attributes,
@@ -114,9 +115,10 @@ class FeatureStore(StoreReader):
         Raises:
             FingerprintError: it has another one; the fields that differ are listed.
         """
-        attributes = read_attributes(Folder(self._place(stream)))
+        group = self._group(stream)
+        attributes = read_attributes(self._storage, group)
         if attributes is not None:
-            require_made_so(self._place(stream), attributes, fingerprint)
+            require_made_so(place(self._storage, group), attributes, fingerprint)
 
     def writer(self, stream: str, video: str, fingerprint: Fingerprint) -> GroupWriter:
         """Return the writer of one video's stream; the stream itself is begun if it is not there.
