@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.evaluation.definition import lin
-from tests.planted import plant_store
+from tests.planted import plant_store, refingerprint
 from tests.training.test_run import recipe
 from vaprompt import FeatureStore, load_run
 from vaprompt.errors import FingerprintError, RunError, StoreError
@@ -156,9 +156,7 @@ def test_splits_without_labels_and_other_stores_are_refused(trained, tmp_path):
         evaluate(run, split="test", device="cpu")
     other = plant_store(tmp_path / "other.zarr", train=2, validation=1)
     source = FeatureStore.open(other)
-    (other / "audio" / "zarr.json").write_text(
-        (other / "audio" / "zarr.json").read_text().replace('"planted"', '"another"')
-    )
+    refingerprint(other, "audio", encoder="another")
     assert source.path == other
     with pytest.raises(FingerprintError, match=r"encoder: another here, planted asked for"):
         evaluate(run, store=other, device="cpu")

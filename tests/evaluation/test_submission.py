@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.evaluation.templates import HEADER, write_template
-from tests.planted import plant_store
+from tests.planted import plant_store, refingerprint
 from tests.training.test_run import recipe
 from vaprompt import FeatureStore, load_run
 from vaprompt.cli.main import run as command
@@ -110,8 +110,7 @@ def test_another_kind_of_features_is_refused(trained, tmp_path):
     store, run = trained
     other = tmp_path / "other.zarr"
     shutil.copytree(store, other)
-    marker = other / "image" / "zarr.json"
-    marker.write_text(marker.read_text().replace('"planted"', '"another"'))
+    refingerprint(other, "image", encoder="another")
     template = write_template(tmp_path / "t.txt", [("video5", 1)])
     with pytest.raises(FingerprintError):
         submit([run], store=other, template=template, out=tmp_path / "mine.txt", device="cpu")
