@@ -227,6 +227,7 @@ def four_writers(smith: Forge, tmp_path: Path, **options: Any) -> None:
     while len(shared.written(2)) < 2 or shared.written(2)[-1] in shared.finished():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    before = shared.finished()
     os.kill(pids[1], signal.SIGKILL)
     assert smith.end(pids[1]) == -signal.SIGKILL
     for pid in (pids[0], pids[2], pids[3]):
@@ -236,7 +237,8 @@ def four_writers(smith: Forge, tmp_path: Path, **options: Any) -> None:
     begun = Counter(group for run in range(1, 5) for group in shared.written(run))
     again = {group for group, times in begun.items() if times > 1}
     assert all(begun[group] == 2 for group in again)
-    assert again <= {shared.written(2)[-1]}
+    # An engine has several videos under way: what it had begun and not finished is lost, and nothing else.
+    assert again <= set(shared.written(2)) - before
     assert sum(bool(shared.written(run)) for run in range(1, 5)) == 4
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from vaprompt import __version__
 from vaprompt.datasets.base import Dataset
 from vaprompt.encoders.registry import audio_encoder, image_encoder
+from vaprompt.errors import TargetError
 from vaprompt.extraction.claims import Claims
 from vaprompt.extraction.engine import Engine, Told
 from vaprompt.extraction.fingerprints import stream_fingerprints
@@ -100,7 +102,8 @@ def extract(
     )
     examiner = Examiner(dataset, target, deep=deep, refresh=refresh)
     report = _Extraction(examiner, recipe, fingerprints, device, progress).run(limit, shard)
-    target.write_index()
+    with suppress(TargetError):  # a cache; a disk that takes no more is told of by what needs to be written
+        target.write_index()
     return report
 
 
