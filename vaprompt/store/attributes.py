@@ -35,12 +35,12 @@ def attribute_faults(group: str, attributes: Mapping[str, Any]) -> Iterator[str]
         for name in ("dataset", "recipe", "made_by", "streams"):
             if not isinstance(attributes.get(name, {}), dict):
                 yield f"gives no {name} but {shown(attributes[name])}"
-    elif stream == FAILED:
+    elif kind_of(stream) == FAILED:
         if video and not isinstance(attributes.get("reason"), str):
             yield "gives no reason"
     elif not video and not isinstance(attributes.get("fingerprint"), dict):
         yield "has no fingerprint"
-    if stream != FAILED and (video or kind_of(stream) == TEXT) and attributes.get("status") == "done":
+    if kind_of(stream) != FAILED and (video or kind_of(stream) == TEXT) and attributes.get("status") == "done":
         yield from marker_faults(stream, attributes, complete=False)
 
 

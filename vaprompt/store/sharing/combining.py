@@ -15,6 +15,7 @@ from vaprompt.store.layout import FAILED, SPLITS, TEXT, place
 from vaprompt.store.sharing.comparing import differing_parts, same_prompt, streams_of
 from vaprompt.store.sharing.contents import Group, contents, open_contents, root_attributes
 from vaprompt.store.sharing.folder import write_store
+from vaprompt.store.streams import kind_of
 
 Opened = tuple[FeatureStore, list[Group]]
 
@@ -127,9 +128,16 @@ def _united(opened: Sequence[Opened], *, preferred: bool) -> tuple[list[Group], 
             other=f"in {first.location}",
             remedy="merge stores of one data set only",
         )
+        require_equal(
+            root_attributes(store).get("streams", {}),
+            root_attributes(first).get("streams", {}),
+            where=f"{store.location} (streams under a name)",
+            other=f"in {first.location}",
+            remedy="merge stores that have the same named streams, or extract what one of them lacks",
+        )
         for group in groups:
             there = chosen.setdefault(group.key, group)
-            if there is group or group.stream in (FAILED, TEXT):
+            if there is group or kind_of(group.stream) == FAILED or group.stream == TEXT:
                 continue
             if group.video is None:
                 require_equal(
@@ -154,7 +162,7 @@ def _united(opened: Sequence[Opened], *, preferred: bool) -> tuple[list[Group], 
     kept = [
         group
         for group in chosen.values()
-        if group.stream != TEXT and not (group.stream == FAILED and group.video in whole)
+        if group.stream != TEXT and not (kind_of(group.stream) == FAILED and group.video in whole)
     ]
     return kept, shared
 

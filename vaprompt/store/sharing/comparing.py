@@ -13,6 +13,7 @@ from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.fingerprint import differing
 from vaprompt.store.layout import FAILED, TEXT
 from vaprompt.store.sharing.contents import Group, open_contents
+from vaprompt.store.streams import kind_of
 
 PROVENANCE = ("source", "notes")
 """What a marker says of where its content came from; two copies of one video may differ in it."""
@@ -40,7 +41,7 @@ def streams_of(groups: list[Group]) -> dict[str, dict[str, Group]]:
     """Return the groups of videos, by stream and video; failures are none."""
     found: dict[str, dict[str, Group]] = {}
     for group in groups:
-        if group.stream in (FAILED, TEXT):
+        if kind_of(group.stream) in (FAILED, TEXT):
             continue
         videos = found.setdefault(group.stream, {})
         if group.video is not None:
