@@ -127,6 +127,7 @@ def test_killed_at_a_named_moment(place, undisturbed, moment):
     assert_ends_like(place, undisturbed.store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(EVENLY))
 def test_killed_at_moments_all_along(place, undisturbed, part):
     moment = 1 + part * len(undisturbed.moments(1)) // EVENLY
@@ -182,6 +183,7 @@ def refreshed(smith, undisturbed, tmp_path_factory) -> Place:
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(16))
 def test_killed_while_something_older_is_replaced(smith, undisturbed, refreshed, tmp_path, part):
     place = Place(smith, refreshed.data, tmp_path / "killed.zarr", refreshed.options)

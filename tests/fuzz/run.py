@@ -17,6 +17,8 @@ SECONDS = 30.0
 ADDRESSES = 4 * 2**30
 """Bytes of addresses a worker may have: a safety net for this machine, far above what is asserted."""
 WORKERS = 2
+TIMES = int(os.environ.get("VAPROMPT_FUZZ", "1"))
+"""So many times the usual number of files are made, for a longer look."""
 
 
 @dataclass

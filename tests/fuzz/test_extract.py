@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from tests.cli.calling import call
 from tests.fuzz.mutate import boxes, mutants
-from tests.fuzz.run import ROOT
+from tests.fuzz.run import ROOT, TIMES
 from tests.media.clips import write_clip
 
 WHOLE, SEED = 3, 77
@@ -90,12 +89,7 @@ def _go(root: Path, count: int) -> None:
 
 
 def test_an_extraction_of_damaged_videos_lists_them_and_takes_the_rest(tmp_path):
-    _go(tmp_path, 16)
-
-
-@pytest.mark.slow
-def test_an_extraction_of_many_damaged_videos(tmp_path):
-    _go(tmp_path, 200)
+    _go(tmp_path, 16 * TIMES)
 
 
 def test_a_video_whose_decoder_hangs_fails_alone_and_the_program_ends(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.fuzz.mutate import Mutation, boxes, chunks, elements, flip_bits_in_head, mutants, segments
-from tests.fuzz.run import run
+from tests.fuzz.run import TIMES, run
 from tests.media.clips import write_clip
 
 MEMORY = 2**29
@@ -85,10 +85,4 @@ def _check(tmp_path: Path, kind: str, times: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_media_end_in_a_result_or_one_line(tmp_path, kind):
-    _check(tmp_path, kind, 1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_ten_times_as_many(tmp_path, kind):
-    _check(tmp_path, kind, 10)
+    _check(tmp_path, kind, TIMES)

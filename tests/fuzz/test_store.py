@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.fuzz.mutate import BLIND, mutants
-from tests.fuzz.run import run
+from tests.fuzz.run import TIMES, run
 from tests.fuzz.structure import changed
 from tests.store.stores import filled
 from vaprompt.store.index import INDEX_FILE
@@ -131,19 +131,11 @@ def _damage(store: Path, rng: np.random.Generator) -> None:
     (_blind if rng.random() < 0.5 else _forge)(store, rng)
 
 
+@pytest.mark.slow
 def test_damaged_stores_end_in_a_result_or_one_line(tmp_path):
-    _check(tmp_path, 200)
+    _check(tmp_path, 200 * TIMES)
 
 
 @pytest.mark.slow
-def test_ten_times_as_many(tmp_path):
-    _check(tmp_path, 2000)
-
-
 def test_damaged_archives_end_in_a_result_or_one_line(tmp_path):
-    _check_archives(tmp_path, 60)
-
-
-@pytest.mark.slow
-def test_many_damaged_archives(tmp_path):
-    _check_archives(tmp_path, 2000)
+    _check_archives(tmp_path, 60 * TIMES)

@@ -299,6 +299,7 @@ def mutated(raw: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.slow
 def test_mutated_files_end_in_one_line_or_in_the_same_store(tmp_path, exported, monkeypatch):
     chance = random.Random(4)
     wanted = content(exported.with_name("s.zarr"))

@@ -278,6 +278,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, form):
     assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]
 
 
+@pytest.mark.slow
 def test_mutated_zip_files_end_in_one_line_or_in_the_same_store(tmp_path):
     store = filled(tmp_path / "s.zarr")
     pack(store.path, tmp_path / "s.zip")
