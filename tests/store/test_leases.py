@@ -164,7 +164,7 @@ def test_nothing_is_cleared_away_through_a_symbolic_link(tmp_path, hidden):
 def test_of_many_that_find_a_holder_dead_one_takes_over(tmp_path):
     for _ in range(20):
         leave_dead_holder(tmp_path)
-        start, got = threading.Barrier(6), []
+        start, got = threading.Barrier(6, timeout=60), []
 
         def take(start=start, got=got) -> None:
             with present(tmp_path) as mine:

@@ -57,14 +57,21 @@ def clear_away(store: Path, writer: str) -> None:
     if folder.is_symlink() or folder.is_file():
         folder.unlink(missing_ok=True)
         return
-    for work in folder.glob("*"):
-        if not work.is_symlink() and any(work.glob(f"{REPLACED}*")):
+    for work in _matching(folder, "*"):
+        if not work.is_symlink() and _matching(work, f"{REPLACED}*"):
             group = _group_in(work)
             with suppress(OSError):  # somebody else was quicker
                 if group is not None and not (store / group.relative_to(work)).exists():
                     group.rename(store / group.relative_to(work))
                     sync_folder((store / group.relative_to(work)).parent)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    """Return what is in a folder; nothing where another writer is just clearing it away."""
+    with suppress(FileNotFoundError):
+        return list(folder.glob(pattern))
+    return []
 
 
 def _new_folder(parent: Path, prefix: str = "") -> Path:
@@ -76,8 +83,8 @@ def _new_folder(parent: Path, prefix: str = "") -> Path:
 
 def _group_in(work: Path) -> Path | None:
     """Return the finished group in a workplace: `text` or `image/<video>` below it."""
-    for stream in work.glob("[!.]*"):
-        for group in (stream, *stream.glob("[!.]*")):
+    for stream in _matching(work, "[!.]*"):
+        for group in (stream, *_matching(stream, "[!.]*")):
             if (group / GROUP_FILE).is_file():
                 with suppress(StoreError):  # an array's metadata is not a group's
                     if (read_attributes(Folder(group)) or {}).get("status") == "done":
