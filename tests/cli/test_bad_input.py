@@ -119,7 +119,7 @@ def test_a_failed_video_leaves_nothing_half_written(damaged: Damaged):
     store = FeatureStore.open(damaged.store)
     for stream in store.streams:
         assert {path.name for path in (damaged.store / stream).iterdir() if path.is_dir()} == store.done(stream)
-    assert not [path for path in damaged.store.iterdir() if path.name.startswith(".")]
+    assert [path.name for path in damaged.store.iterdir() if path.name.startswith(".")] == [".index.json"]
 
 
 def test_a_file_that_changed_since_is_told_with_exit_code_3_and_made_again_when_asked(damaged: Damaged, tmp_path: Path):
