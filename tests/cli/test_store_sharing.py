@@ -78,8 +78,8 @@ def test_conflicts_and_mistakes_are_one_line(tmp_path: Path):
     assert call("store", "diff", two.path, tmp_path / "c.zarr").code == 0
     told = call("store", "diff", one.path, two.path).out.splitlines()
     assert told == [
-        "audio of a: embedding",
-        "image of a: embedding, frame, time",
+        "audio of a: counts, embedding",
+        "image of a: counts, embedding, frame, time",
         "labels of a: counts, time, valid, value",
     ]
     for arguments, fault in (
