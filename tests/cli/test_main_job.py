@@ -42,7 +42,13 @@ def test_the_demo_ends_with_scores_and_predictions(first_demo: tuple[Path, Call]
     target, outcome = first_demo
     assert outcome.code == 0
     result = outcome.json
-    assert sorted(path.name for path in target.iterdir()) == ["data", "predictions", "run", "store.log.jsonl", "store.zarr"]
+    assert sorted(path.name for path in target.iterdir()) == [
+        "data",
+        "predictions",
+        "run",
+        "store.log.jsonl",
+        "store.zarr",
+    ]
     evaluation = json.loads((target / "run" / "evaluation.json").read_text())
     assert result["evaluation"] == evaluation
     assert set(evaluation["official"]) == {"valence", "arousal", "mean", "frames"}

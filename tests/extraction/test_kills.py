@@ -150,6 +150,7 @@ def test_killed_at_random_times(place, undisturbed):
     assert_ends_like(place, undisturbed.store)
 
 
+@pytest.mark.slow
 def test_three_at_once_killed_at_random_times(place, undisturbed):
     chance = random.Random(11)
     for _ in range(6):
