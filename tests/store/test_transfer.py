@@ -216,9 +216,7 @@ def kill_at(command: tuple[str | Path, ...], front: Front, request: int) -> None
         assert process.wait() == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(
-    "request_number", [18, *(pytest.param(number, marks=pytest.mark.slow) for number in (6, 10, 14, 22))]
-)
+@pytest.mark.parametrize("request_number", [18, 22])
 def test_a_killed_push_or_pull_goes_on_to_the_same_end(request_number, s3, store, url, tmp_path):
     kill_at(("store", "push", store.path, url), s3, request_number)
     with pytest.raises(StoreError, match="push is under way"):
