@@ -48,9 +48,10 @@ train: $(INSTALLED)
 	@test -n "$(STORE)" -a -n "$(RUN)" || { echo 'usage: make train STORE=name.zarr RUN=folder' >&2; exit 2; }
 	$(BIN)/vaprompt train "$(STORE)" "$(RECIPE)" --run "$(RUN)" $(ARGS)
 
-# The coverage figures come before pytest's closing line, so that the log ends with the verdict.
+# As many processes as there are cores, each of which computes with one thread (tests/conftest.py). The coverage figures
+# come before pytest's closing line, so that the log ends with the verdict.
 test: $(INSTALLED)
-	$(PYTEST) -m 'not slow' --cov=vaprompt --cov-report=term:skip-covered $(ARGS)
+	$(PYTEST) -m 'not slow' -n auto --dist worksteal --cov=vaprompt --cov-report=term:skip-covered $(ARGS)
 
 test-slow: $(INSTALLED)
 	$(PYTEST) -m slow $(ARGS)
