@@ -7,11 +7,11 @@ import torch
 
 from vaprompt.encoders import clip
 from vaprompt.encoders.clip import OpenClipEncoder
-from vaprompt.encoders.lanes import Lanes, start_threads
 from vaprompt.encoders.pieces import InPieces, piece_size
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
 from vaprompt.encoders.registry import audio_encoder, image_encoder
 from vaprompt.encoders.tower import packs
+from vaprompt.lanes import Lanes, start_threads
 
 SMALL = {
     "embed_dim": 32,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vaprompt.encoders.lanes import lanes
+from vaprompt.lanes import lanes
 
 
 class InPieces:

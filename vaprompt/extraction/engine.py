@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from vaprompt.datasets.base import Dataset
-from vaprompt.encoders.lanes import start_threads
 from vaprompt.errors import AnnotationError, DatasetError, MediaError
 from vaprompt.extraction.batch_size import IN_FLIGHT
 from vaprompt.extraction.batches import Batch, Batcher, Stopped
@@ -30,6 +29,7 @@ from vaprompt.extraction.publishing import Publisher
 from vaprompt.extraction.reading import Reader
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.extraction.stages import ENCODE, WAIT, WRITE, Meter, RunLog
+from vaprompt.lanes import start_threads
 from vaprompt.progress import Task
 from vaprompt.store.feature_store import FeatureStore
 
