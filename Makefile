@@ -11,10 +11,15 @@ STORE ?=
 RUN ?=
 ARGS ?=
 
+# The chart library that pages carry: npm's package, of which two files and the licence are kept in the repository.
+ASSETS := vaprompt/report/pages/assets
+UPLOT := 1.6.32
+UPLOT_SHA512 := 2883159c6ebccefbb95d751b0b82d010f9e1c0ec41b8bc96d401eda66e882935c89a46cb824332fa369b8cb8122cc6ac36e186cd09bf7a9ded3a4c93c6989023
+
 PYTEST := $(BIN)/python -m pytest
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo extract train test test-slow check format bench encoders clean
+.PHONY: help setup demo extract train test test-slow check format bench encoders assets clean
 
 help:
 	@echo 'make setup      make the environment .venv'
@@ -25,6 +30,7 @@ help:
 	@echo 'make check      ruff and mypy (make format: let ruff mend what it can)'
 	@echo 'make bench      measure again what the README and benchmarks/ state'
 	@echo 'make encoders   train the embedded encoders again (an hour on two cores)'
+	@echo 'make assets     fetch the chart library of the pages again (npm; what is committed suffices otherwise)'
 	@echo 'make clean      remove caches and build products; keeps .venv, stores and runs'
 
 setup: $(INSTALLED)
@@ -72,6 +78,16 @@ bench: $(INSTALLED)
 
 encoders: $(INSTALLED)
 	$(BIN)/python benchmarks/train_embedded_encoders.py $(ARGS)
+
+assets:
+	@set -e; from=$$(mktemp -d); trap 'rm -rf "$$from"' EXIT; \
+	npm pack --silent --pack-destination "$$from" uplot@$(UPLOT) >/dev/null; \
+	echo "$(UPLOT_SHA512)  $$from/uplot-$(UPLOT).tgz" | sha512sum --check --quiet; \
+	tar -xzf "$$from/uplot-$(UPLOT).tgz" -C "$$from"; \
+	mkdir -p $(ASSETS)/uplot; \
+	cp "$$from/package/dist/uPlot.iife.min.js" "$$from/package/dist/uPlot.min.css" "$$from/package/LICENSE" $(ASSETS)/uplot/; \
+	chmod 644 $(ASSETS)/uplot/*; \
+	echo "uPlot $(UPLOT): $(ASSETS)/uplot"
 
 clean:
 	rm -rf build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

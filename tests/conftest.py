@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from selenium.webdriver import Chrome
 
+from tests.browsing import Tab, chromium, pictures_folder
 from tests.servers import S3_VARIABLES, Front, in_front_of, moto
 
 # Before torch is imported: the tests' networks are too small for the threads to pay.
@@ -107,3 +109,20 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Come back sooner than one would to a server far away."""
     monkeypatch.setattr("vaprompt.store.network.PAUSES", (0.01,) * 5)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Return a Chromium that stays open all session long; skip without one."""
+    with chromium(tmp_path_factory.mktemp("chromium")) as chrome:
+        yield chrome
+
+
+@pytest.fixture
+def tab(browser: Chrome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    """Return a browser's tab; the test fails if a page complained in it or asked for anything that is not its own."""
+    opened = Tab(browser, pictures_folder(tmp_path_factory))
+    yield opened
+    faults = opened.faults()
+    browser.get("about:blank")
+    assert not faults, faults

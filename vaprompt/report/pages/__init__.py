@@ -1,0 +1,1 @@
+"""Pages that are one file each and ask nobody for anything: templates, styles, scripts and data put together."""

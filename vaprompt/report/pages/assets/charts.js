@@ -1,0 +1,453 @@
+/* Line charts on uPlot that can be reached by mouse, finger and keyboard, are read out, and zoom together.
+
+uPlot draws the least and the greatest value of each pixel column where points are denser than pixels, so that whole
+series are handed over and no peak is lost. */
+"use strict";
+
+const Charts = (() => {
+  const KEYS =
+    "Left and right arrow keys move the cursor, plus and minus zoom, 0 shows everything, Enter chooses the moment.";
+  const LEAST = 0.5;
+  const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 36000];
+  const FONT = "12px system-ui, sans-serif";
+  let made = 0;
+
+  function element(tag, className, text) {
+    const made = document.createElement(tag);
+    if (className) made.className = className;
+    if (text !== undefined) made.textContent = text;
+    return made;
+  }
+
+  /** Seconds as minutes and seconds, such as 1:05 or 1:05.3. */
+  function clock(seconds, digits = 0) {
+    const sign = seconds < 0 ? "-" : "";
+    const whole = Math.abs(seconds);
+    const minutes = Math.floor(whole / 60);
+    const rest = (whole - 60 * minutes).toFixed(digits);
+    return `${sign}${minutes}:${rest.padStart(digits ? digits + 3 : 2, "0")}`;
+  }
+
+  /** What part of a common time axis several charts show. */
+  function group(from, to) {
+    const listeners = new Set();
+    const key = `group-${++made}`;
+    let view = [from, to];
+
+    function set(low, high) {
+      const span = Math.min(Math.max(high - low, Math.min(LEAST, to - from)), to - from);
+      const start = Math.min(Math.max(low + (high - low - span) / 2, from), to - span);
+      if (start === view[0] && start + span === view[1]) return;
+      view = [start, start + span];
+      for (const listener of listeners) listener(view);
+    }
+
+    return {
+      key,
+      from,
+      to,
+      set,
+      view: () => view,
+      reset: () => set(from, to),
+      /** Show `factor` times as long a stretch, `centre` staying where it is. */
+      zoom: (factor, centre = (view[0] + view[1]) / 2) =>
+        set(centre - (centre - view[0]) * factor, centre + (view[1] - centre) * factor),
+      pan: (seconds) => {
+        const moved = Math.min(Math.max(seconds, from - view[0]), to - view[1]);
+        set(view[0] + moved, view[1] + moved);
+      },
+      /** Call `listener` with the view whenever it changes; returns what ends that. */
+      changed: (listener) => {
+        listeners.add(listener);
+        return () => listeners.delete(listener);
+      },
+    };
+  }
+
+  function axis(extra) {
+    return {
+      stroke: () => Theme.colour("--ink-soft"),
+      grid: { stroke: () => Theme.colour("--grid"), width: 1 },
+      ticks: { stroke: () => Theme.colour("--grid"), width: 1, size: 4 },
+      font: FONT,
+      labelFont: FONT,
+      labelSize: 18,
+      gap: 4,
+      ...extra,
+    };
+  }
+
+  function sample(series) {
+    const line = element("i", "sample");
+    line.style.setProperty("--line", `var(${series.colour})`);
+    line.style.setProperty("--thick", `${series.width || 1.5}px`);
+    line.style.setProperty("--kind", series.dash ? "dashed" : "solid");
+    return line;
+  }
+
+  /** The buttons that name each series, show its value at the cursor, and hide it. */
+  function legend(host, chart, all, format) {
+    return all.map((series, index) => {
+      const button = element("button", "series");
+      button.type = "button";
+      const value = element("b", "value", "");
+      button.append(sample(series), element("span", "", series.label), value);
+      const show = (shown) => {
+        button.setAttribute("aria-pressed", String(shown));
+        chart().setSeries(index + 1, { show: shown });
+      };
+      button.setAttribute("aria-pressed", String(series.shown !== false));
+      button.addEventListener("click", () => show(button.getAttribute("aria-pressed") !== "true"));
+      host.append(button);
+      return { show, tell: (number) => (value.textContent = number == null ? "" : format(number)) };
+    });
+  }
+
+  /** Paint stretches of time behind the lines: {from, to} in seconds, a colour, and stripes where asked for. */
+  function paintSpans(plot, spans) {
+    const { ctx, bbox } = plot;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+    ctx.clip();
+    for (const { ranges, colour, striped } of spans) {
+      ctx.fillStyle = ctx.strokeStyle = Theme.colour(colour);
+      for (const [from, to] of ranges) {
+        const left = plot.valToPos(from, "x", true);
+        const width = Math.max(plot.valToPos(to, "x", true) - left, 1);
+        if (left > bbox.left + bbox.width || left + width < bbox.left) continue;
+        if (!striped) {
+          ctx.fillRect(left, bbox.top, width, bbox.height);
+          continue;
+        }
+        ctx.save();
+        ctx.beginPath();
+        ctx.rect(left, bbox.top, width, bbox.height);
+        ctx.clip();
+        ctx.beginPath();
+        const first = Math.max(left, bbox.left) - bbox.height;
+        const last = Math.min(left + width, bbox.left + bbox.width);
+        for (let x = first - (first % 8); x < last; x += 8) {
+          ctx.moveTo(x, bbox.top + bbox.height);
+          ctx.lineTo(x + bbox.height, bbox.top);
+        }
+        ctx.stroke();
+        ctx.restore();
+      }
+    }
+    ctx.restore();
+  }
+
+  /** Zoom and move by wheel (with a key held, so that the page still scrolls), finger and drag; choose by click. */
+  function gestures(plot, view, pick) {
+    const over = plot.over;
+    const fingers = new Map();
+    let pressed = null;
+    const seconds = (event) => plot.posToVal(event.clientX - over.getBoundingClientRect().left, "x");
+    const perPixel = () => (view.view()[1] - view.view()[0]) / over.clientWidth;
+
+    over.addEventListener(
+      "wheel",
+      (event) => {
+        if (event.ctrlKey || event.metaKey) {
+          event.preventDefault();
+          view.zoom(Math.exp(Math.max(-60, Math.min(60, event.deltaY)) / 120), seconds(event));
+        } else if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
+          event.preventDefault();
+          view.pan((event.deltaX || event.deltaY) * perPixel());
+        }
+      },
+      { passive: false },
+    );
+    over.addEventListener("dblclick", () => view.reset());
+    over.addEventListener("pointerdown", (event) => {
+      pressed = { x: event.clientX, y: event.clientY };
+      if (event.pointerType === "touch") fingers.set(event.pointerId, event);
+    });
+    over.addEventListener("pointermove", (event) => {
+      const before = fingers.get(event.pointerId);
+      if (before === undefined) return;
+      if (fingers.size === 1) {
+        view.pan((before.clientX - event.clientX) * perPixel());
+      } else if (fingers.size === 2) {
+        const [other] = [...fingers.values()].filter((finger) => finger.pointerId !== event.pointerId);
+        const apart = (finger) => Math.max(Math.abs(finger.clientX - other.clientX), 10);
+        view.zoom(apart(before) / apart(event), (seconds(event) + seconds(other)) / 2);
+      }
+      fingers.set(event.pointerId, event);
+    });
+    for (const name of ["pointerup", "pointercancel", "pointerleave"]) {
+      over.addEventListener(name, (event) => fingers.delete(event.pointerId));
+    }
+    over.addEventListener("click", (event) => {
+      const still = pressed && Math.abs(event.clientX - pressed.x) < 4 && Math.abs(event.clientY - pressed.y) < 4;
+      if (still && pick) pick(seconds(event));
+    });
+  }
+
+  function keyboard(area, plot, view, pick, tell) {
+    let at = null;
+    area.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      const [from, to] = view.view();
+      at = Math.min(Math.max(at ?? (from + to) / 2, from), to);
+      const step = ((to - from) / 100) * (event.shiftKey ? 10 : 1);
+      const moves = { ArrowLeft: at - step, ArrowRight: at + step, Home: view.from, End: view.to };
+      if (event.key in moves) {
+        at = Math.min(Math.max(moves[event.key], view.from), view.to);
+        if (at < from) view.pan(at - from);
+        if (at > to) view.pan(at - to);
+      } else if (event.key === "+" || event.key === "=") view.zoom(1 / 2, at);
+      else if (event.key === "-") view.zoom(2, at);
+      else if (event.key === "0" || event.key === "Escape") view.reset();
+      else if ((event.key === "Enter" || event.key === " ") && pick) pick(at);
+      else return;
+      event.preventDefault();
+      plot.setCursor({ left: plot.valToPos(at, "x"), top: plot.over.clientHeight / 2 });
+      tell();
+    });
+  }
+
+  /** A chart over time.
+
+  options: label; time (seconds); series [{label, values, colour, width, dash, shown}]; view (a group); range [low,
+  high]; height; unit; spans [{label, ranges, colour, striped}]; pick(seconds); format(number); ticks (of the values). */
+  function timeline(host, options) {
+    const view = options.view || group(options.time[0], options.time[options.time.length - 1]);
+    const format = options.format || ((number) => number.toFixed(2));
+    const { area, head, spoken } = frame(host, options, KEYS);
+    let values = [];
+    const plot = new uPlot(
+      {
+        width: Math.max(area.clientWidth, 120),
+        height: options.height || 160,
+        legend: { show: false },
+        padding: [8, 12, 0, 0],
+        scales: {
+          x: { time: false, range: (_, low, high) => [low, high] },
+          y: { range: () => options.range },
+        },
+        axes: [
+          axis({ incrs: STEPS, values: (_, splits, __, ___, gap) => splits.map((at) => clock(at, gap < 1 ? 1 : 0)), size: 28 }),
+          axis({ size: 46, ...(options.ticks ? { splits: () => options.ticks } : {}), label: options.unit }),
+        ],
+        series: [
+          {},
+          ...options.series.map((series) => ({
+            label: series.label,
+            stroke: () => Theme.colour(series.colour),
+            width: series.width || 1.5,
+            dash: series.dash,
+            show: series.shown !== false,
+            pxAlign: 0,
+            points: { show: false },
+          })),
+        ],
+        cursor: {
+          sync: { key: view.key, scales: ["x", null], setSeries: false },
+          drag: { x: true, y: false, setScale: false },
+          y: false,
+          points: { size: 7 },
+          bind: { dblclick: () => () => null },
+        },
+        hooks: {
+          drawClear: [(drawn) => paintSpans(drawn, options.spans || [])],
+          setSelect: [
+            (drawn) => {
+              if (drawn.select.width < 4) return;
+              view.set(drawn.posToVal(drawn.select.left, "x"), drawn.posToVal(drawn.select.left + drawn.select.width, "x"));
+              drawn.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+            },
+          ],
+          setCursor: [
+            (drawn) => {
+              const index = drawn.cursor.idx;
+              values.forEach((entry, row) => entry.tell(index == null ? null : drawn.data[row + 1][index]));
+            },
+          ],
+        },
+      },
+      [options.time, ...options.series.map((series) => Data.gapped(series.values))],
+      area,
+    );
+    values = legend(head, () => plot, options.series, format);
+    for (const span of options.spans || []) if (span.ranges.length) head.append(key(span));
+    const said = () => {
+      const index = plot.cursor.idx;
+      if (index == null) return;
+      const shown = options.series.filter((_, row) => plot.series[row + 1].show);
+      const parts = shown.map((series) => {
+        const number = series.values[index];
+        return `${series.label} ${Number.isNaN(number) ? "none" : format(number)}`;
+      });
+      spoken.textContent = `${clock(options.time[index], 1)}: ${parts.join(", ")}`;
+    };
+    gestures(plot, view, options.pick);
+    keyboard(area, plot, view, options.pick, said);
+    const marks = marker(plot);
+    const show = ([low, high]) => plot.setScale("x", { min: low, max: high });
+    show(view.view());
+    const ends = [view.changed(show), Theme.changed(() => plot.redraw(false)), fitted(area, plot)];
+    return {
+      plot,
+      view,
+      mark: marks.point,
+      band: marks.band,
+      show: (row, shown) => values[row].show(shown),
+      destroy: () => {
+        for (const end of ends) end();
+        plot.destroy();
+        host.replaceChildren();
+      },
+    };
+  }
+
+  /** What stands above a chart, the area that takes keys, and what is read out. */
+  function frame(host, options, keys) {
+    host.classList.add("chart");
+    host.setAttribute("role", "group");
+    host.setAttribute("aria-label", options.label);
+    const head = element("div", "chart-head");
+    const title = element("span", "chart-title", options.title || options.label);
+    const area = element("div", "chart-area");
+    const help = element("span", "sr-only", keys);
+    const spoken = element("output", "sr-only");
+    help.id = `chart-keys-${++made}`;
+    spoken.setAttribute("aria-live", "polite");
+    area.tabIndex = 0;
+    area.setAttribute("role", "application");
+    area.setAttribute("aria-label", options.label);
+    area.setAttribute("aria-describedby", help.id);
+    head.append(title);
+    host.replaceChildren(head, area, help, spoken);
+    return { head, area, spoken };
+  }
+
+  function key(span) {
+    const entry = element("span", "span-key");
+    const swatch = element("i", span.striped ? "swatch striped" : "swatch");
+    swatch.style.setProperty("--fill", `var(${span.colour})`);
+    entry.append(swatch, element("span", "", span.label));
+    return entry;
+  }
+
+  /** A line and a band over the chart that move without it being drawn again. */
+  function marker(plot) {
+    const line = element("div", "chart-mark");
+    const stretch = element("div", "chart-band");
+    let point = null;
+    let range = null;
+    line.hidden = stretch.hidden = true;
+    plot.over.append(stretch, line);
+    const place = () => {
+      const width = plot.over.clientWidth;
+      if (point !== null) {
+        const left = plot.valToPos(point, "x");
+        line.hidden = left < -1 || left > width + 1;
+        line.style.transform = `translateX(${left}px)`;
+      } else line.hidden = true;
+      if (range !== null) {
+        const left = Math.max(plot.valToPos(range[0], "x"), 0);
+        const right = Math.min(plot.valToPos(range[1], "x"), width);
+        stretch.hidden = right <= left;
+        stretch.style.transform = `translateX(${left}px)`;
+        stretch.style.width = `${Math.max(right - left, 0)}px`;
+      } else stretch.hidden = true;
+    };
+    plot.hooks.setScale = [...(plot.hooks.setScale || []), place];
+    plot.hooks.setSize = [...(plot.hooks.setSize || []), place];
+    return {
+      point: (seconds) => ((point = seconds), place()),
+      band: (from, to) => ((range = from == null ? null : [from, to]), place()),
+    };
+  }
+
+  /** Keep a chart as wide as what it stands in; returns what ends that. */
+  function fitted(area, plot) {
+    const observer = new ResizeObserver(() => {
+      const width = Math.max(area.clientWidth, 120);
+      if (width !== plot.width) plot.setSize({ width, height: plot.height });
+    });
+    observer.observe(area);
+    return () => observer.disconnect();
+  }
+
+  /** A chart over whole numbers, such as epochs: label, x, xLabel, series, range (null: from the values), height. */
+  function curves(host, options) {
+    const format = options.format || ((number) => number.toFixed(3));
+    const { area, head, spoken } = frame(host, options, "Left and right arrow keys move the cursor.");
+    let values = [];
+    const plot = new uPlot(
+      {
+        width: Math.max(area.clientWidth, 120),
+        height: options.height || 220,
+        legend: { show: false },
+        padding: [10, 14, 0, 0],
+        scales: {
+          x: { time: false, range: (_, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) },
+          y: options.range ? { range: () => options.range } : {},
+        },
+        axes: [
+          axis({ size: 30, label: options.xLabel, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] }),
+          axis({ size: 50 }),
+        ],
+        series: [
+          {},
+          ...options.series.map((series) => ({
+            label: series.label,
+            stroke: () => Theme.colour(series.colour),
+            width: series.width || 2,
+            dash: series.dash,
+            show: series.shown !== false,
+            pxAlign: 0,
+            spanGaps: true,
+            points: { show: options.x.length <= 60, size: 5 },
+          })),
+        ],
+        cursor: { drag: { x: false, y: false }, y: false },
+        hooks: {
+          setCursor: [
+            (drawn) => {
+              const index = drawn.cursor.idx;
+              values.forEach((entry, row) => entry.tell(index == null ? null : drawn.data[row + 1][index]));
+            },
+          ],
+          draw: options.mark == null ? [] : [(drawn) => dashedLine(drawn, options.mark)],
+        },
+      },
+      [options.x, ...options.series.map((series) => series.values)],
+      area,
+    );
+    values = legend(head, () => plot, options.series, format);
+    let at = 0;
+    area.addEventListener("keydown", (event) => {
+      const moves = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: options.x.length - 1 };
+      if (!(event.key in moves)) return;
+      event.preventDefault();
+      at = Math.min(Math.max(moves[event.key], 0), options.x.length - 1);
+      plot.setCursor({ left: plot.valToPos(options.x[at], "x"), top: 10 });
+      const parts = options.series.map((series) => {
+        const number = series.values[at];
+        return `${series.label} ${number == null ? "undefined" : format(number)}`;
+      });
+      spoken.textContent = `${options.xLabel} ${options.x[at]}: ${parts.join(", ")}`;
+    });
+    const ends = [Theme.changed(() => plot.redraw(false)), fitted(area, plot)];
+    return { plot, destroy: () => (ends.forEach((end) => end()), plot.destroy(), host.replaceChildren()) };
+  }
+
+  function dashedLine(plot, x) {
+    const { ctx, bbox } = plot;
+    const left = plot.valToPos(x, "x", true);
+    ctx.save();
+    ctx.strokeStyle = Theme.colour("--ink-soft");
+    ctx.setLineDash([4, 4]);
+    ctx.beginPath();
+    ctx.moveTo(left, bbox.top);
+    ctx.lineTo(left, bbox.top + bbox.height);
+    ctx.stroke();
+    ctx.restore();
+  }
+
+  return { timeline, curves, group, clock, element };
+})();

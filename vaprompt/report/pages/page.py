@@ -1,0 +1,125 @@
+"""One self-contained file: a template, the styles and scripts that it needs, and its data, none of which can run.
+
+Whatever comes from a user (names, phrases, notes) is text: templates escape it, data lies in blocks that no browser
+executes, scripts write it with `textContent`, and the page's own policy lets only the scripts run that are named by
+their digest, and nothing be asked for from anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+import vaprompt
+from vaprompt.files import published
+
+ASSETS = Path(__file__).parent / "assets"
+TEMPLATES = Path(__file__).parent / "templates"
+CHART_SCRIPTS = ("uplot/uPlot.iife.min.js", "data.js", "theme.js", "charts.js")
+CHART_STYLES = ("uplot/uPlot.min.css", "page.css", "charts.css")
+POLICY = {
+    "default-src": "'none'",
+    "style-src": "'unsafe-inline'",
+    "img-src": "data:",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+}
+"""What a page may do; a script's digest is added for each of its own."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page is made of."""
+
+    template: str
+    """Name of the template in `templates/`."""
+    title: str
+    context: Mapping[str, Any] = field(default_factory=dict)
+    """What the template shows."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-ready values that scripts read, each in a block of its own that is parsed when it is asked for."""
+    scripts: Sequence[str] = CHART_SCRIPTS
+    """Files in `assets/`, in the order in which they run."""
+    styles: Sequence[str] = CHART_STYLES
+    """Files in `assets/`."""
+    policy: Mapping[str, str] = field(default_factory=dict)
+    """Directives of the content security policy beyond `POLICY`, such as `media-src` for a page with a video."""
+
+
+def render(page: Page) -> str:
+    """Return the page as HTML."""
+    scripts = [Markup(_closed(asset(name))) for name in page.scripts]  # noqa: S704  ours, and not the user's
+    styles = [Markup(asset(name)) for name in page.styles]  # noqa: S704
+    return (
+        environment()
+        .get_template(page.template)
+        .render(
+            **page.context,
+            page_title=page.title,
+            page_policy=_policy(page, scripts),
+            page_styles=styles,
+            page_scripts=scripts,
+            page_data={name: embedded(value) for name, value in page.data.items()},
+            program=f"vaprompt {vaprompt.__version__}",
+        )
+    )
+
+
+def write_page(page: Page, target: Path) -> int:
+    """Publish the page at `target`; return its size in bytes.
+
+    Raises:
+        TargetError: the file cannot be written.
+    """
+    # A file's name need not be Unicode: what is not is shown by its code.
+    encoded = render(page).encode("utf-8", "backslashreplace")
+    with published(target) as aside:
+        aside.write_bytes(encoded)
+    return len(encoded)
+
+
+def embedded(value: Any) -> Markup:
+    """Return a JSON-ready value as the content of a script block, which nothing in it can close."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704  no markup is left in it
+
+
+@cache
+def asset(name: str) -> str:
+    """Return a file of `assets/`."""
+    return (ASSETS / name).read_text(encoding="utf-8").strip()
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Return what finds templates; everything that they show is escaped, and a name that is missing is an error."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _policy(page: Page, scripts: Sequence[str]) -> str:
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    directives = {**POLICY, "script-src": " ".join(f"'sha256-{digest}'" for digest in digests), **page.policy}
+    return "; ".join(f"{name} {value}" for name, value in directives.items())
+
+
+def _closed(script: str) -> str:
+    if "</script" in script or "<!--" in script:
+        raise ValueError("a script that holds </script or <!-- cannot stand in a page")
+    return script
