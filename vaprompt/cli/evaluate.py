@@ -38,23 +38,23 @@ def evaluate(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder for evaluation.json and traces.png; default: RUN, if there is one."),
+        typer.Option(metavar="DIR", help="Folder for what is written; default: RUN, if there is one."),
     ] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Score a run: CCC on every valid frame (official) and on the paper's frames, beside ridge regression.
 
-    Each score comes with a 95 % bootstrap interval over videos. Writes evaluation.json, with the scores of each
-    video, worst first, and traces.png, predicted against true, into RUN.
+    Each score comes with a 95 % bootstrap interval over videos. Writes into RUN: evaluation.json, with the scores of
+    each video, worst first; predictions.safetensors, every frame's prediction; traces.png, predicted against true.
 
     Example: vaprompt evaluate runs/first --every 1 --tune-smoothing
     """
     from vaprompt.cli.output import print_json, print_lines
     from vaprompt.cli.progress import progress
     from vaprompt.cli.tell import print_scores, print_worst
-    from vaprompt.evaluation.evaluate import RESULT
     from vaprompt.evaluation.evaluate import evaluate as run_evaluation
+    from vaprompt.evaluation.kept import RESULT
     from vaprompt.report.figures import plot_evaluation
 
     evaluation = run_evaluation(

@@ -14,7 +14,8 @@ from vaprompt.datasets.description import DatasetRecipe, open_dataset
 from vaprompt.datasets.synthetic.recipe import SyntheticRecipe
 from vaprompt.datasets.synthetic.writer import write_synthetic
 from vaprompt.devices import pick_device
-from vaprompt.evaluation.evaluate import Evaluation, evaluate
+from vaprompt.evaluation.evaluate import evaluate
+from vaprompt.evaluation.kept import Evaluation
 from vaprompt.extraction.pipeline import ExtractionReport, extract
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.prediction.predict import PredictionReport, predict

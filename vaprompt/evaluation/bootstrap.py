@@ -17,6 +17,7 @@ from jaxtyping import Float, Float64, Int64
 LEVEL = 0.95
 RESAMPLES = 2000
 SIDES = ("_left", "_right")
+DIMENSIONS = ("valence", "arousal", "mean")
 
 
 class Interval(TypedDict):
@@ -55,25 +56,56 @@ def interval(
         resamples: how often as many source videos as there are, are drawn with replacement.
         seed: of the drawing; the same gives the same interval.
     """
+    resampled, videos = resampled_scores(series, resamples=resamples, seed=seed)
+    ends = {dimension: percentiles(ccc_R, level) for dimension, ccc_R in resampled.items()}
+    return Interval(
+        valence=ends["valence"],
+        arousal=ends["arousal"],
+        mean=ends["mean"],
+        level=level,
+        resamples=resamples,
+        videos=videos,
+    )
+
+
+def resampled_scores(
+    series: Sequence[tuple[str, Float[np.ndarray, "_ 2"], Float[np.ndarray, "_ 2"]]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[dict[str, Float64[np.ndarray, "R"]], int]:
+    """Return the pooled CCC of each resample, nan where undefined, and how many source videos were drawn from.
+
+    The same names, numbers of frames and seed draw the same videos, so that two models' resamples can be compared one
+    by one. With fewer than two source videos all is nan.
+
+    Args:
+        series: name, predictions and labels of each video's scored frames; a name may have no frames.
+        resamples: how often as many source videos as there are, are drawn with replacement.
+        seed: of the drawing.
+    """
     kept = [(name, prediction_F2, truth_F2) for name, prediction_F2, truth_F2 in series if len(truth_F2)]
     sources = sorted({source_video(name) for name, _, _ in kept})
-    empty = Interval(valence=None, arousal=None, mean=None, level=level, resamples=resamples, videos=len(sources))
     if len(sources) < 2:
-        return empty
+        return {dimension: np.full(resamples, np.nan) for dimension in DIMENSIONS}, len(sources)
     row = {source: index for index, source in enumerate(sources)}
     drawn_RG = np.random.default_rng(seed).multinomial(len(row), np.full(len(row), 1 / len(row)), size=resamples)
     found = {}
-    for axis, dimension in enumerate(("valence", "arousal")):
+    for axis, dimension in enumerate(DIMENSIONS[:2]):
         pairs = [(row[source_video(name)], x[:, axis], y[:, axis]) for name, x, y in kept]
         found[dimension] = _resampled_ccc(drawn_RG, *_moments(pairs, len(row)))
     found["mean"] = (found["valence"] + found["arousal"]) / 2
+    return found, len(sources)
+
+
+def percentiles(value_R: Float64[np.ndarray, "R"], level: float) -> list[float] | None:
+    """Return between which values the middle `level` of the defined resamples lies; None where none is defined."""
+    defined = value_R[np.isfinite(value_R)]
+    if not len(defined):
+        return None
     tail = (1 - level) / 2
-    for dimension, ccc_R in found.items():
-        defined = ccc_R[np.isfinite(ccc_R)]
-        if len(defined):
-            low, high = np.quantile(defined, (tail, 1 - tail)).tolist()
-            empty[dimension] = [low, high]  # type: ignore[literal-required]
-    return empty
+    low, high = np.quantile(defined, (tail, 1 - tail)).tolist()
+    return [low, high]
 
 
 def _moments(

@@ -6,7 +6,6 @@ Axes: W windows; the last axis 2 is valence, arousal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from vaprompt.errors import RunError, StoreError
 from vaprompt.evaluation.baseline import RidgeBaseline
 from vaprompt.evaluation.bootstrap import interval
 from vaprompt.evaluation.ensemble import Member, averaged, load_members, require_unseen
+from vaprompt.evaluation.kept import Evaluation, write_evaluation
 from vaprompt.evaluation.protocols import (
     Judged,
     judge,
@@ -28,28 +28,13 @@ from vaprompt.evaluation.protocols import (
     subset_series,
 )
 from vaprompt.evaluation.smoothing import Smoothing, candidates, smoothed, tune
-from vaprompt.files import write_json
 from vaprompt.metrics import Scores, scores
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
 from vaprompt.windows import describe_ends
 
-RESULT = "evaluation.json"
 LABELLED = ("train", "validation")
 NO_SCORES = Scores(valence=None, arousal=None, mean=None, frames=0)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation found."""
-
-    result: dict[str, Any]
-    """The content of evaluation.json: the model's `official` and `paper_subset` scores, the same of `ridge`, their
-    `interval`, those of each of `videos` (worst first) and of each of `splits`, `smoothing`, `notes`, `made_by`."""
-    videos: list[Judged]
-    """Every video's predicted and true traces, for pictures; not smoothed."""
-    folder: Path | None
-    """Where evaluation.json was written; None where it was not."""
 
 
 def evaluate(
@@ -63,7 +48,7 @@ def evaluate(
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> Evaluation:
-    """Score a run on a split, or the mean prediction of several runs, and write evaluation.json.
+    """Score a run on a split, or the mean prediction of several runs, and write the scores and the predictions.
 
     Args:
         run: folder of a complete run, or of each run whose predictions are to be averaged.
@@ -72,7 +57,7 @@ def evaluate(
             test split has no labels.
         every: end a window at every frame (1) or every nth; by default at every stride of the run's recipe.
         tune_smoothing: choose a filter on the training split, and add the scores that it reaches on `split`.
-        out: folder for evaluation.json; by default the run's where there is one run, and none where there are more.
+        out: folder for them (see kept.py); by default the run's where there is one run, none where there are more.
         device: `auto`, `cpu`, `cuda`, ...
         progress: who is told how far it is.
 
@@ -126,9 +111,7 @@ def evaluate(
         },
     }
     folder = out if out is not None else runs[0] if len(runs) == 1 else None
-    if folder is not None:
-        write_json(folder / RESULT, result)
-    return Evaluation(result, videos, folder)
+    return Evaluation(result, videos, None) if folder is None else write_evaluation(folder, result, videos)
 
 
 def labelled(members: Sequence[Member], split: str) -> list[str]:

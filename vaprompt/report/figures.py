@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaprompt.evaluation.evaluate import Evaluation
+from vaprompt.evaluation.kept import Evaluation
 from vaprompt.prediction.predict import PredictedVideo
 from vaprompt.report.plots import Trace, plot_traces
 
