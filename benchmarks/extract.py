@@ -43,7 +43,7 @@ from vaprompt.datasets.base import Dataset, Video
 from vaprompt.encoders.pooling import patches_over_time
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
 from vaprompt.encoders.registry import audio_encoder, image_encoder
-from vaprompt.extraction import pipeline
+from vaprompt.extraction import local, pipeline
 from vaprompt.extraction.batch_size import IN_FLIGHT, fastest, sizes
 from vaprompt.extraction.recipe import ExtractRecipe, PromptRecipe
 from vaprompt.extraction.stages import log_file
@@ -127,8 +127,8 @@ class Bench:
 
     def measure(self) -> dict[str, Any]:
         """Return every row, and the ratios."""
-        pipeline.image_encoder = lambda recipe, device: self.seeing[recipe.precision]
-        pipeline.audio_encoder = lambda recipe, device: self.hearing[recipe.precision]
+        local.image_encoder = lambda recipe, device: self.seeing[recipe.precision]
+        local.audio_encoder = lambda recipe, device: self.hearing[recipe.precision]
         say("batch sizes")
         image_sweep, image_batch = self.sweep("image")
         audio_sweep, audio_batch = self.sweep("audio")
@@ -222,9 +222,9 @@ class Bench:
                 prompts=PromptRecipe(phrases=("happy",), templates=("a {} face",)),
             )
             if items == "images":
-                pipeline.audio_encoder = audio_encoder
+                local.audio_encoder = audio_encoder
             pipeline.extract(self.dataset, recipe, store)
-            pipeline.audio_encoder = lambda recipe, device: self.hearing[recipe.precision]
+            local.audio_encoder = lambda recipe, device: self.hearing[recipe.precision]
             lines = [json.loads(line) for line in log_file(store).read_text().splitlines()]
             return float(next(line["per_second"][items] for line in lines if line["event"] == "stages"))
 
@@ -345,7 +345,7 @@ def memory_of(media: Path) -> dict[str, float]:
     audio.encode(torch.zeros(1, round(WINDOW * RATE)))
     image.encode_text(["a happy face"])
     own = peak()
-    pipeline.image_encoder, pipeline.audio_encoder = (lambda *_: image), (lambda *_: audio)
+    local.image_encoder, local.audio_encoder = (lambda *_: image), (lambda *_: audio)
     recipe = ExtractRecipe(
         image=image_recipe("fp32").model_copy(update={"batch": 16}),
         # Every frame is decoded; few are encoded, as the networks' time is not the question here.

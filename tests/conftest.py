@@ -21,6 +21,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 SMALL_SEED = 5
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is remembered from one run of the tests to the next, and the user's own memory, out of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAPROMPT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def draw_dataset(root: Path, *, videos: int, seconds: float) -> None:
     """Write a synthetic data set in a process of its own.
 

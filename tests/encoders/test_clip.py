@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from tests.encoders.pictures import pictures
 from vaprompt.encoders import embedded
 from vaprompt.encoders.clip import OpenClipEncoder
+from vaprompt.encoders.clip_form import image_fingerprint
 from vaprompt.encoders.recipes import ImageEncoderRecipe
-from vaprompt.encoders.registry import image_encoder, image_fingerprint
+from vaprompt.encoders.registry import image_encoder
 from vaprompt.errors import RecipeError, WeightsError
 
 TINY = ImageEncoderRecipe(model="embedded", weights="random:0")

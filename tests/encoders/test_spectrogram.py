@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 from transformers import ASTConfig, ASTForAudioClassification, ASTModel
 
 from vaprompt.encoders import embedded
+from vaprompt.encoders.ast_form import audio_fingerprint
 from vaprompt.encoders.pooling import patches_over_time, pooled
 from vaprompt.encoders.recipes import AudioEncoderRecipe
-from vaprompt.encoders.registry import audio_encoder, audio_fingerprint
+from vaprompt.encoders.registry import audio_encoder
 from vaprompt.errors import RecipeError, WeightsError
 from vaprompt.media.logmel import LogMelRecipe, log_mel
 

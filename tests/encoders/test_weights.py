@@ -8,9 +8,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
 from vaprompt.encoders import fetch as fetching
+from vaprompt.encoders.clip_form import image_fingerprint
 from vaprompt.encoders.fetch import fetch
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
-from vaprompt.encoders.registry import audio_encoder, image_encoder, image_fingerprint
+from vaprompt.encoders.registry import audio_encoder, image_encoder
 from vaprompt.encoders.weights import available, tensor_digest
 from vaprompt.errors import RecipeError, TargetError, WeightsError
 from vaprompt.recipes import validated

@@ -97,7 +97,7 @@ class FakeSounds:
 
 def extract_as_told(order: Mapping[str, Any]) -> None:
     """Do one order in this process: extract, log what is written, and die when it is time to."""
-    from vaprompt.extraction import pipeline
+    from vaprompt.extraction import local, pipeline
     from vaprompt.extraction.plan import Shard
     from vaprompt.extraction.recipe import ExtractRecipe
     from vaprompt.recipes import read_recipe
@@ -108,8 +108,8 @@ def extract_as_told(order: Mapping[str, Any]) -> None:
         seem_elsewhere(order["machine"], order["skew"])
     if "largest" in order:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest"], resource.RLIM_INFINITY))
-    pipeline.image_encoder = lambda *_: FakeImages(order.get("delay", 0.0))
-    pipeline.audio_encoder = lambda *_: FakeSounds()
+    local.image_encoder = lambda *_: FakeImages(order.get("delay", 0.0))
+    local.audio_encoder = lambda *_: FakeSounds()
     with Path(os.devnull if "largest" in order else order["log"]).open("a", buffering=1) as log:
         count_moments(order.get("kill"), log.write)
         begin = writing.GroupWriter.__init__
@@ -214,11 +214,12 @@ def forge() -> Iterator[Forge]:
 def main() -> None:
     """Do the orders that come on stdin."""
     from vaprompt.errors import VapromptError
+    from vaprompt.extraction import local, pipeline  # noqa: F401 - what takes long is imported once, for all
     from vaprompt.extraction.fingerprints import stream_fingerprints
     from vaprompt.extraction.recipe import ExtractRecipe
     from vaprompt.recipes import read_recipe
 
-    stream_fingerprints(read_recipe(ExtractRecipe, None, TINY), "frames")  # what takes long is imported once, for all
+    stream_fingerprints(read_recipe(ExtractRecipe, None, TINY), "frames")
     for line in sys.stdin:
         order = json.loads(line)
         if "wait" in order:

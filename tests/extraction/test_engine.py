@@ -10,7 +10,7 @@ import pytest
 from tests.extraction.conftest import TINY, by_name, files_below
 from vaprompt.encoders.registry import audio_encoder, image_encoder
 from vaprompt.errors import TargetError
-from vaprompt.extraction import pipeline
+from vaprompt.extraction import local
 from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.extraction.stages import log_file
@@ -38,8 +38,8 @@ def counted(monkeypatch):
 
         return loaded
 
-    monkeypatch.setattr(pipeline, "image_encoder", load("image", image_encoder))
-    monkeypatch.setattr(pipeline, "audio_encoder", load("audio", audio_encoder))
+    monkeypatch.setattr(local, "image_encoder", load("image", image_encoder))
+    monkeypatch.setattr(local, "audio_encoder", load("audio", audio_encoder))
     return batches, devices
 
 

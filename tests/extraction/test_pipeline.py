@@ -16,7 +16,7 @@ from tests.extraction.conftest import TINY, by_name, files_below, labelled, touc
 from vaprompt.datasets.annotation import read_annotation
 from vaprompt.encoders.registry import audio_encoder, image_encoder
 from vaprompt.errors import FingerprintError, StoreError, TargetError, VapromptError, WeightsError
-from vaprompt.extraction import pipeline
+from vaprompt.extraction import local
 from vaprompt.extraction.encode_media import NO_SOUND, encode_media
 from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.recipe import ExtractRecipe
@@ -33,8 +33,8 @@ def no_encoders(monkeypatch):
     def refuse(*_):
         raise AssertionError("an encoder was loaded")
 
-    monkeypatch.setattr(pipeline, "image_encoder", refuse)
-    monkeypatch.setattr(pipeline, "audio_encoder", refuse)
+    monkeypatch.setattr(local, "image_encoder", refuse)
+    monkeypatch.setattr(local, "audio_encoder", refuse)
 
 
 @pytest.fixture
@@ -122,8 +122,24 @@ def test_a_second_run_loads_nothing_and_writes_nothing(dataset, recipe, begun, n
     assert {file: file.stat().st_mtime_ns for file in begun.rglob("*") if file.is_file()} == before
 
 
+LOOKED = """
+import sys
+from vaprompt.cli.main import run
+code = run(sys.argv[1:])
+print(code, [name for name in ("torch", "open_clip", "transformers") if name in sys.modules], file=sys.stderr)
+"""
+
+
+def test_a_command_with_nothing_to_do_does_not_wait_for_torch(dataset, begun):
+    changes = [part for change in TINY for part in ("--set", change)]
+    command = [sys.executable, "-c", LOOKED, "extract", str(dataset.root), "--store", str(begun), *changes]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ})
+    assert f"{len(dataset.videos)} were there before" in done.stdout
+    assert done.stderr.splitlines()[-1] == "0 []"
+
+
 def test_only_what_is_missing_is_made_again(dataset, recipe, begun, store, no_encoders, monkeypatch):
-    monkeypatch.setattr(pipeline, "audio_encoder", audio_encoder)
+    monkeypatch.setattr(local, "audio_encoder", audio_encoder)
     name = dataset.videos[1].name
     shutil.rmtree(begun / "audio" / name)
     shutil.rmtree(begun / "labels" / dataset.videos[2].name)
@@ -144,7 +160,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from vaprompt.datasets.description import open_dataset
-from vaprompt.extraction import pipeline
+from vaprompt.extraction import local, pipeline
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.recipes import read_recipe
 from vaprompt.store.writing import GroupWriter

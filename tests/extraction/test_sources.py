@@ -14,7 +14,7 @@ from tests.extraction.forge import FakeImages, FakeSounds, tiny_dataset, write_t
 from tests.extraction.test_streams import recipe
 from vaprompt.datasets.base import Dataset
 from vaprompt.errors import RecipeError
-from vaprompt.extraction import pipeline
+from vaprompt.extraction import local
 from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.plan import Shard
 from vaprompt.store import FeatureStore
@@ -22,8 +22,8 @@ from vaprompt.store import FeatureStore
 
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch):
-    monkeypatch.setattr(pipeline, "image_encoder", lambda *_: FakeImages(0.0))
-    monkeypatch.setattr(pipeline, "audio_encoder", lambda *_: FakeSounds())
+    monkeypatch.setattr(local, "image_encoder", lambda *_: FakeImages(0.0))
+    monkeypatch.setattr(local, "audio_encoder", lambda *_: FakeSounds())
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ def test_a_crop_that_is_overwritten_in_place_is_found_by_digest(data, tmp_path):
 
 
 def test_only_what_is_made_of_the_changed_file_is_made_again(data, store, monkeypatch):
-    monkeypatch.setattr(pipeline, "image_encoder", None)
-    monkeypatch.setattr(pipeline, "audio_encoder", None)
+    monkeypatch.setattr(local, "image_encoder", None)
+    monkeypatch.setattr(local, "audio_encoder", None)
     annotation = data.root / "v2.txt"
     annotation.write_text(annotation.read_text().replace("0.2", "0.7"))
     touch_later(annotation)
@@ -110,8 +110,8 @@ def test_only_what_is_made_of_the_changed_file_is_made_again(data, store, monkey
 
 
 def test_another_split_is_told_and_costs_no_encoding(data, store, monkeypatch):
-    monkeypatch.setattr(pipeline, "image_encoder", None)
-    monkeypatch.setattr(pipeline, "audio_encoder", None)
+    monkeypatch.setattr(local, "image_encoder", None)
+    monkeypatch.setattr(local, "audio_encoder", None)
     assert FeatureStore.open(store).split("v2") == "train"
     moved = replace(data, videos=tuple(replace(video, split="validation") for video in data.videos[:2]))
     assert extract(moved, recipe(), store).changed == {"v2": "it is of the validation split, and was of train"}

@@ -11,7 +11,7 @@ from tests.extraction.forge import FRAMES, FakeImages, FakeSounds, tiny_dataset,
 from vaprompt.errors import FingerprintError, RunError, StoreError
 from vaprompt.evaluation.crossvalidation import FoldedStore
 from vaprompt.evaluation.evaluate import evaluate
-from vaprompt.extraction import pipeline
+from vaprompt.extraction import local
 from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.prediction import predict
@@ -44,9 +44,9 @@ class OtherImages(FakeImages):
 def fakes(monkeypatch):
     """Let the weights' name choose between two fakes."""
     monkeypatch.setattr(
-        pipeline, "image_encoder", lambda asked, _: (OtherImages if asked.weights == "random:1" else FakeImages)(0.0)
+        local, "image_encoder", lambda asked, _: (OtherImages if asked.weights == "random:1" else FakeImages)(0.0)
     )
-    monkeypatch.setattr(pipeline, "audio_encoder", lambda *_: FakeSounds())
+    monkeypatch.setattr(local, "audio_encoder", lambda *_: FakeSounds())
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_what_is_the_same_is_shared_and_not_made_again(store):
 
 
 def test_a_second_run_of_each_does_nothing(data, store, monkeypatch):
-    monkeypatch.setattr(pipeline, "image_encoder", None)
+    monkeypatch.setattr(local, "image_encoder", None)
     whole = replace(data, videos=data.videos[:4])
     before = files_below(store)
     assert extract(whole, recipe(), store).skipped == ["v1", "v2", "v3", "v4"]
@@ -165,7 +165,7 @@ def test_a_run_on_the_second_stream_knows_it(store, tmp_path):
 
 
 def test_another_grid_of_sound_shares_the_pictures(data, store, monkeypatch):
-    monkeypatch.setattr(pipeline, "image_encoder", None)
+    monkeypatch.setattr(local, "image_encoder", None)
     data = replace(data, videos=data.videos[:4])
     report = extract(data, recipe("audio.hop=0.1"), store, stream="dense")
     assert report.done == ["v1", "v2", "v3", "v4"]

@@ -10,10 +10,11 @@ import pytest
 
 from tests.servers import Front, web_server
 from tests.store.stores import add, filled
+from vaprompt.caching import cache_folder
 from vaprompt.errors import StoreError, UnreachableError
 from vaprompt.progress import Silent
 from vaprompt.store import FeatureStore
-from vaprompt.store.cache import cache_folder, open_store
+from vaprompt.store.cache import open_store
 from vaprompt.store.index import INDEX_FILE
 from vaprompt.store.layout import write_attributes
 

@@ -28,7 +28,8 @@ def demo(
     """
     from vaprompt.cli.output import print_json, print_lines
     from vaprompt.cli.progress import progress
-    from vaprompt.cli.tell import extraction_lines, print_scores, training_lines
+    from vaprompt.cli.tell import print_scores, training_lines
+    from vaprompt.cli.tell_extraction import extraction_lines
     from vaprompt.cli.whole_job import do_whole_job
     from vaprompt.training.run import summary
 

@@ -48,9 +48,8 @@ def extract(
     """
     from vaprompt.cli.output import print_json, print_lines
     from vaprompt.cli.progress import progress
-    from vaprompt.cli.tell import extraction_lines, problem_lines
+    from vaprompt.cli.tell_extraction import extraction_lines, problem_lines
     from vaprompt.datasets.description import open_dataset
-    from vaprompt.devices import pick_devices
     from vaprompt.extraction.pipeline import extract as run_extraction
     from vaprompt.extraction.plan import Shard
     from vaprompt.extraction.recipe import ExtractRecipe
@@ -69,7 +68,7 @@ def extract(
             dataset,
             wanted,
             folder,
-            device=pick_devices(device),
+            device=device,
             limit=limit,
             shard=part,
             stream=stream,

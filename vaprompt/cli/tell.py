@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from textwrap import wrap
 from typing import Any
 
 from vaprompt.cli.output import WIDTH, print_lines, print_table, score
-from vaprompt.datasets.base import Problem
-from vaprompt.extraction.pipeline import ExtractionReport
 from vaprompt.training.run import TrainResult
-
-PROBLEMS_SHOWN = 10
-
-
-def problem_lines(problems: Sequence[Problem]) -> list[str]:
-    """Return what does not fit together in a data set, the first few of it."""
-    lines = [f"{problem.video}: {problem.kind}: {problem.detail}" for problem in problems[:PROBLEMS_SHOWN]]
-    if len(problems) > PROBLEMS_SHOWN:
-        lines.append(f"and {len(problems) - PROBLEMS_SHOWN} more of the kind; --json lists them all")
-    return lines
-
-
-def extraction_lines(report: ExtractionReport) -> list[str]:
-    """Return the counts of an extraction, and why videos failed or are not what would be made now."""
-    counts = [
-        f"{len(report.done)} videos encoded",
-        *([f"{len(report.elsewhere)} by others meanwhile"] if report.elsewhere else []),
-        f"{len(report.skipped)} were there before",
-        f"{len(report.failed)} failed",
-    ]
-    lines = [", ".join(counts), *(f"  {video}: {reason}" for video, reason in report.failed.items())]
-    if report.changed:
-        lines.append(f"{len(report.changed)} made of what has changed since; --refresh makes them again:")
-        lines += [f"  {video}: {reason}" for video, reason in report.changed.items()]
-    return lines
 
 
 def training_lines(result: TrainResult) -> list[str]:

@@ -15,63 +15,22 @@ import numpy as np
 import open_clip
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
+from vaprompt.encoders.clip_form import clip_config, image_fingerprint
 from vaprompt.encoders.pieces import InPieces, piece_size
 from vaprompt.encoders.recipes import EMBEDDED, ImageEncoderRecipe
 from vaprompt.encoders.tower import DTYPES, Linear, Norm, Tower, clip_parts, packs
-from vaprompt.encoders.weights import Weights, image_weights, offline, open_clip_config
-from vaprompt.errors import RecipeError, WeightsError
+from vaprompt.encoders.weights import Weights, image_weights, offline
+from vaprompt.errors import WeightsError
 from vaprompt.media.resize import fitted, preprocess
-
-SCHEMA = 1
-"""Raised whenever this module changes what an embedding is."""
 
 PIECE_BF16, PIECE_OTHER = 4, 8
 """Pictures that a processor's core encodes at once, where one alone would not keep its matrix units busy, and for
 networks other than plain vision transformers. A plain one in fp32 is as fast one by one. The bf16 figure has not been
 measured: a batch of 8 was fastest for two cores that shared the work on every picture."""
-
-
-def image_fingerprint(recipe: ImageEncoderRecipe, weights: Weights | None = None) -> dict[str, Any]:
-    """Return everything that determines an image embedding, without loading the network.
-
-    Raises:
-        WeightsError: the weights are not at hand, or do not belong to the model.
-        RecipeError: there is no such model, or it wants its pictures prepared in a way that is not known here.
-    """
-    weights = weights or image_weights(recipe)
-    config, preparation = _config(recipe), dict(weights.preprocessor or {})
-    if recipe.model == EMBEDDED:
-        preparation = dict(config.get("preprocess_cfg", {}))
-    resize, interpolation = preparation.get("resize_mode", "shortest"), preparation.get("interpolation", "bicubic")
-    size = config["model_cfg"]["vision_cfg"].get("image_size", 224)
-    if (
-        resize not in ("shortest", "squash")
-        or interpolation not in ("bicubic", "bilinear")
-        or not isinstance(size, int)
-    ):
-        raise RecipeError(
-            f"image.model = {recipe.model}",
-            fault=f"wants pictures of size {size}, resized by '{resize}' and '{interpolation}'",
-            remedy="choose a model with square pictures, 'shortest' or 'squash', 'bicubic' or 'bilinear'",
-        )
-    return {
-        "schema": SCHEMA,
-        "kind": recipe.kind,
-        "model": recipe.model,
-        "weights": weights.digest,
-        "output": "image embedding after the projection, not normalised",
-        "precision": recipe.precision,
-        "size": size,
-        "resize": resize,
-        "interpolation": f"{interpolation}, antialiased",
-        "mean": list(preparation.get("mean", OPENAI_DATASET_MEAN)),
-        "std": list(preparation.get("std", OPENAI_DATASET_STD)),
-    }
 
 
 class OpenClipEncoder:
@@ -90,7 +49,7 @@ class OpenClipEncoder:
         network = _load(recipe, weights, self._device).eval().requires_grad_(False)
         self._tokenize = _tokenizer(recipe)
         self._dtype = DTYPES[recipe.precision]
-        self.dim = int(_config(recipe)["model_cfg"]["embed_dim"])
+        self.dim = int(clip_config(recipe)["model_cfg"]["embed_dim"])
         sight = _Sight.of(network.visual, self._dtype)
         # The weights are in the tower now; the text tower stays.
         if sight is not None:
@@ -191,15 +150,6 @@ class _Sight:
         return F.linear(first_BD, self.projection_DE)
 
 
-def _config(recipe: ImageEncoderRecipe) -> dict[str, Any]:
-    """Return `model_cfg` and, for the miniature, `preprocess_cfg`, as open_clip's config files have them."""
-    if recipe.model == EMBEDDED:
-        from vaprompt.encoders import embedded
-
-        return dict(embedded.clip_config())
-    return {"model_cfg": open_clip_config(recipe.model)}
-
-
 def _tokenizer(recipe: ImageEncoderRecipe) -> Callable[[list[str]], Int64[Tensor, "P L"]]:
     if recipe.model == EMBEDDED:
         from vaprompt.encoders import embedded
@@ -219,7 +169,7 @@ def _load(recipe: ImageEncoderRecipe, weights: Weights, device: torch.device) ->
         torch.manual_seed(weights.seed or 0)
         try:
             if recipe.model == EMBEDDED:
-                return _miniature(_config(recipe)["model_cfg"], pretrained, recipe.precision, device)
+                return _miniature(clip_config(recipe)["model_cfg"], pretrained, recipe.precision, device)
             return open_clip.create_model(
                 recipe.model, pretrained, precision=recipe.precision, device=device, pretrained_text=False
             )

@@ -12,6 +12,7 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from vaprompt.encoders.open_clip_facts import open_clip_config, published
 from vaprompt.encoders.recipes import EMBEDDED, AudioEncoderRecipe, ImageEncoderRecipe
 from vaprompt.encoders.weights import (
     AST_CONFIG,
@@ -19,7 +20,6 @@ from vaprompt.encoders.weights import (
     AST_PREPROCESSOR,
     CLIP_CONFIG,
     CLIP_FILE,
-    open_clip_config,
     tag_source,
     tensor_digest,
 )
@@ -40,12 +40,11 @@ def fetch(
         TargetError: the folder cannot be written.
     """
     overrides: dict[str, str] = {}
-    import open_clip
-
     # A tag is a tag even where a folder happens to have its name, as in extraction.
-    if open_clip.is_pretrained_cfg(image.model, image.weights) or _is_remote(image.weights):
+    config = published(image.model, image.weights)
+    if config is not None or _is_remote(image.weights):
         repository, name = tag_source(image)
-        config = open_clip.get_pretrained_cfg(image.model, image.weights)
+        assert config is not None
         preprocess = {key: config[key] for key in ("mean", "std", "interpolation", "resize_mode")}
         folder = _folder(to / "image")
         with progress.task(f"fetching {repository}"):

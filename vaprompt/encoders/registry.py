@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from vaprompt.encoders.base import AudioEncoder, ImageEncoder
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
 
@@ -30,27 +28,3 @@ def audio_encoder(recipe: AudioEncoderRecipe, device: str = "cpu") -> AudioEncod
     from vaprompt.encoders.spectrogram import AstEncoder, LogMelPicture
 
     return AstEncoder(recipe, device) if recipe.kind == "ast" else LogMelPicture(recipe, device)
-
-
-def image_fingerprint(recipe: ImageEncoderRecipe) -> dict[str, Any]:
-    """Return what `image_encoder(recipe).fingerprint` would be, without loading the network.
-
-    Raises:
-        WeightsError: its weights are not at hand, or do not belong to the model.
-        RecipeError: there is no such model.
-    """
-    from vaprompt.encoders.clip import image_fingerprint
-
-    return image_fingerprint(recipe)
-
-
-def audio_fingerprint(recipe: AudioEncoderRecipe) -> dict[str, Any]:
-    """Return what `audio_encoder(recipe).fingerprint` would be, without loading the network.
-
-    Raises:
-        WeightsError: its weights are not at hand, or not an AST's.
-        RecipeError: more time steps are asked for than it has.
-    """
-    from vaprompt.encoders.spectrogram import audio_fingerprint
-
-    return audio_fingerprint(recipe)

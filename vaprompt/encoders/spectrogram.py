@@ -17,34 +17,17 @@ from torch import Tensor
 from transformers import ASTConfig, ASTModel
 from transformers.utils import logging as transformers_logging
 
+from vaprompt.encoders.ast_form import architecture, ast_form, audio_fingerprint, log_mel_recipe, refused
 from vaprompt.encoders.pieces import InPieces
 from vaprompt.encoders.pooling import patches_over_time, pooled
-from vaprompt.encoders.recipes import EMBEDDED, AudioEncoderRecipe
+from vaprompt.encoders.recipes import AudioEncoderRecipe
 from vaprompt.encoders.tower import DTYPES, Linear, Norm, Tower, ast_parts
 from vaprompt.encoders.weights import AST_PREFIX, Weights, audio_weights, offline
-from vaprompt.errors import RecipeError, WeightsError
+from vaprompt.errors import WeightsError
 from vaprompt.media.logmel import LogMelRecipe, log_mel
 
-SCHEMA = 1
-"""Raised whenever this module changes what an embedding is."""
-PAPER_MODEL = "MIT/ast-finetuned-audioset-10-10-0.4593"
-"""Its architecture and log-Mel are the defaults of transformers and of `LogMelRecipe`."""
 SPECIAL_TOKENS = 2
 """CLS and distillation token, in front of the patches."""
-
-
-def audio_fingerprint(recipe: AudioEncoderRecipe) -> dict[str, Any]:
-    """Return everything that determines the audio embeddings of a video, without loading the network.
-
-    Raises:
-        WeightsError: the weights are not at hand, or not an AST's.
-        RecipeError: more steps are asked for than the encoder has.
-    """
-    if recipe.kind == "logmel":
-        return _fingerprint(recipe, LogMelRecipe(), LogMelRecipe().frames, "none")
-    weights = audio_weights(recipe)
-    config = _ast_config(recipe, weights)
-    return _fingerprint(recipe, _log_mel_recipe(recipe, weights, config), _grid(config)[1], weights.digest)
 
 
 class AstEncoder:
@@ -58,10 +41,9 @@ class AstEncoder:
             RecipeError: more steps are asked for than the network has.
         """
         weights = audio_weights(recipe)
-        config = _ast_config(recipe, weights)
-        self._log_mel = _log_mel_recipe(recipe, weights, config)
-        self._bands, own_steps = _grid(config)
-        self.fingerprint = _fingerprint(recipe, self._log_mel, own_steps, weights.digest)
+        self.fingerprint = audio_fingerprint(recipe, weights)
+        config, self._log_mel = _config(recipe, weights), log_mel_recipe(recipe, weights)
+        self._bands, own_steps = ast_form(recipe, weights).grid()
         self.steps, self.dim, self.rate = recipe.steps or own_steps, int(config.hidden_size), self._log_mel.rate
         self._device = torch.device(device)
         dtype = DTYPES[recipe.precision]
@@ -136,7 +118,7 @@ class LogMelPicture:
             RecipeError: more steps are asked for than the picture has frames.
         """
         self._log_mel = LogMelRecipe()
-        self.fingerprint = _fingerprint(recipe, self._log_mel, self._log_mel.frames, "none")
+        self.fingerprint = audio_fingerprint(recipe)
         self.steps, self.dim, self.rate = recipe.steps or self._log_mel.frames, self._log_mel.bins, self._log_mel.rate
         self._run = InPieces(self._from_wave, torch.device(device), piece=1)
 
@@ -148,96 +130,12 @@ class LogMelPicture:
         return pooled(log_mel(wave_BL, self._log_mel), self.steps)
 
 
-def _fingerprint(recipe: AudioEncoderRecipe, mel: LogMelRecipe, own_steps: int, digest: str) -> dict[str, Any]:
-    if recipe.steps is not None and recipe.steps > own_steps:
-        raise RecipeError(
-            f"audio.steps = {recipe.steps}",
-            fault=f"is more than the {own_steps} time steps of the encoder",
-            remedy=f"set audio.steps to at most {own_steps}, or leave it out",
-        )
-    network = recipe.kind == "ast"
-    return {
-        "schema": SCHEMA,
-        "kind": recipe.kind,
-        "model": recipe.model if network else "none",
-        "weights": digest,
-        "output": "last layer's patches, mean over frequency bands" if network else "log-Mel",
-        "steps": recipe.steps or own_steps,
-        "precision": recipe.precision if network else "fp32",
-        "window": recipe.window,
-        "hop": recipe.hop,
-        "log_mel": mel.model_dump(mode="json"),
-    }
-
-
-def _ast_config(recipe: AudioEncoderRecipe, weights: Weights) -> ASTConfig:
-    if recipe.model == EMBEDDED:
-        from vaprompt.encoders import embedded
-
-        return ASTConfig(**embedded.ast_config())
-    if weights.config is None:
-        if recipe.model != PAPER_MODEL:
-            raise RecipeError(
-                f"audio.model = {recipe.model}",
-                fault="its architecture is not known without its config.json",
-                remedy=f'random weights go with "{PAPER_MODEL}" or "embedded"',
-            )
-        return ASTConfig()
-    if weights.config.get("model_type") != ASTConfig.model_type:
-        raise WeightsError(
-            weights.file,
-            fault=f"belongs to a '{weights.config.get('model_type')}'",
-            remedy="give the weights of an AST",
-        )
-    # The labels of the classifier that is left out are of no use, and need not be consistent.
-    known = {key: value for key, value in weights.config.items() if key in _ARCHITECTURE}
+def _config(recipe: AudioEncoderRecipe, weights: Weights) -> ASTConfig:
+    known = architecture(recipe, weights)
     try:
         return ASTConfig(**known)
     except (TypeError, ValueError) as error:
-        fault = f"has a configuration that transformers refuses ({error})"
-        raise WeightsError(weights.file, fault=fault, remedy="fetch the weights again") from None
-
-
-_ARCHITECTURE = frozenset(
-    (
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "intermediate_size",
-        "hidden_act",
-        "layer_norm_eps",
-        "patch_size",
-        "qkv_bias",
-        "frequency_stride",
-        "time_stride",
-        "max_length",
-        "num_mel_bins",
-    )
-)
-
-
-def _log_mel_recipe(recipe: AudioEncoderRecipe, weights: Weights, config: ASTConfig) -> LogMelRecipe:
-    if recipe.model == EMBEDDED:
-        from vaprompt.encoders import embedded
-
-        return embedded.log_mel_recipe()
-    said = weights.preprocessor or {}
-    defaults = LogMelRecipe()
-    return LogMelRecipe(
-        rate=int(said.get("sampling_rate", defaults.rate)),
-        bins=int(config.num_mel_bins),
-        frames=int(config.max_length),
-        mean=float(said.get("mean", defaults.mean)),
-        std=float(said.get("std", defaults.std)),
-    )
-
-
-def _grid(config: ASTConfig) -> tuple[int, int]:
-    """Return how many patches lie above each other (bands) and one after the other (time steps)."""
-    size = config.patch_size
-    high, wide = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-    bands = (config.num_mel_bins - high) // config.frequency_stride + 1
-    return bands, (config.max_length - wide) // config.time_stride + 1
+        raise refused(weights, error) from None
 
 
 def _load(weights: Weights, config: ASTConfig, model: str) -> Any:

@@ -20,6 +20,8 @@ from typing import Any
 
 from huggingface_hub import constants, try_to_load_from_cache
 
+from vaprompt.caching import remembered
+from vaprompt.encoders.open_clip_facts import open_clip_config, published, tags
 from vaprompt.encoders.recipes import EMBEDDED, AudioEncoderRecipe, ImageEncoderRecipe
 from vaprompt.errors import RecipeError, VapromptError, WeightsError
 
@@ -31,6 +33,8 @@ AST_PREFIX = "audio_spectrogram_transformer."
 """In front of the encoder's tensors in files that were saved with a classifier."""
 
 LARGEST_HEADER = 100 * 2**20
+QUICKLY_READ = 2**24
+"""Bytes of a file that is read again rather than remembered."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def image_weights(recipe: ImageEncoderRecipe) -> Weights:
     if config is not None:
         _require_same_gelu(recipe, config.get("model_cfg", {}).get("quick_gelu", False), where=file)
     preprocessor = config.get("preprocess_cfg") if config is not None else _tag_config(recipe)
-    return Weights(tensor_digest(file), file, None, config, preprocessor)
+    return Weights(_digest(file), file, None, config, preprocessor)
 
 
 def audio_weights(recipe: AudioEncoderRecipe) -> Weights:
@@ -114,7 +118,7 @@ def audio_weights(recipe: AudioEncoderRecipe) -> Weights:
     if folder and config is None:
         raise WeightsError(folder / AST_CONFIG, fault="is missing", remedy="give the whole folder of the AST")
     preprocessor = _json(folder / AST_PREPROCESSOR) if folder else None
-    return Weights(tensor_digest(file), file, None, config, preprocessor)
+    return Weights(_digest(file), file, None, config, preprocessor)
 
 
 def tensor_digest(file: Path) -> str:
@@ -167,40 +171,19 @@ def offline() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def open_clip_config(model: str) -> dict[str, Any]:
-    """Return open_clip's configuration of a model.
-
-    Raises:
-        RecipeError: it has no such model; the nearest names are given.
-    """
-    import difflib
-
-    import open_clip
-
-    config = open_clip.get_model_config(model)
-    if config is None:
-        near = difflib.get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.0)
-        raise RecipeError(
-            "image.model", fault=f"open_clip has no model '{model}'", remedy=f"the nearest are {', '.join(near)}"
-        )
-    return dict(config)
-
-
 def tag_source(recipe: ImageEncoderRecipe) -> tuple[str, str]:
     """Return the hub's repository and the name of the safetensors file of a tag of open_clip.
 
     Raises:
         WeightsError: the tag is unknown, its weights are published as a pickle only, or fit the other GELU.
     """
-    import open_clip
-
     config = _tag_config(recipe)
     if config is None:
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(recipe.model)) or "none"
+        known = ", ".join(tags(recipe.model)) or "none"
         raise WeightsError(
             f"image.weights = {recipe.weights}",
             fault=f"is neither a file here nor a tag that open_clip knows for {recipe.model}",
-            remedy=f"its tags are: {tags}",
+            remedy=f"its tags are: {known}",
         )
     _require_same_gelu(recipe, config.get("quick_gelu", False), where=f"image.weights = {recipe.weights}")
     repository, _, name = str(config.get("hf_hub", "")).rpartition("/")
@@ -211,6 +194,19 @@ def tag_source(recipe: ImageEncoderRecipe) -> tuple[str, str]:
             remedy="choose a tag that is on the Hugging Face hub",
         )
     return repository, f"{Path(name).stem}.safetensors" if name else CLIP_FILE
+
+
+def _digest(file: Path) -> str:
+    """Return a file's `tensor_digest`; of a large one remembered while size, place and times stay the same."""
+    try:
+        state = file.stat()
+    except OSError:
+        return tensor_digest(file)  # which says what is wrong
+    if state.st_size < QUICKLY_READ:
+        return tensor_digest(file)
+    about = {"what": "tensor_digest", "file": str(file.resolve()), "bytes": state.st_size, "inode": state.st_ino}
+    times = {"mtime_ns": state.st_mtime_ns, "ctime_ns": state.st_ctime_ns}
+    return str(remembered(about | times, lambda: tensor_digest(file)))
 
 
 def _image_source(recipe: ImageEncoderRecipe) -> tuple[Path | None, Path | None]:
@@ -295,9 +291,7 @@ def _cached(stream: str, repository: str, name: str) -> Path:
 
 
 def _tag_config(recipe: ImageEncoderRecipe) -> dict[str, Any] | None:
-    import open_clip
-
-    return open_clip.get_pretrained_cfg(recipe.model, recipe.weights) or None
+    return None if recipe.model == EMBEDDED else published(recipe.model, recipe.weights)
 
 
 def _require_same_gelu(recipe: ImageEncoderRecipe, trained_quick: bool, *, where: Path | str) -> None:

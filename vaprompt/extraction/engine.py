@@ -7,15 +7,17 @@ of videos (`vaprompt.encoders.pieces`), so that an engine may be stopped, and se
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import cycle
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
 from vaprompt.datasets.base import Dataset
 from vaprompt.errors import AnnotationError, DatasetError, MediaError
@@ -29,6 +31,7 @@ from vaprompt.extraction.publishing import Publisher
 from vaprompt.extraction.reading import Reader
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.extraction.stages import ENCODE, WAIT, WRITE, Meter, RunLog
+from vaprompt.extraction.work import Told
 from vaprompt.lanes import start_threads
 from vaprompt.progress import Task
 from vaprompt.store.feature_store import FeatureStore
@@ -52,17 +55,8 @@ _END = _End()
 NOTHING = np.empty(0, dtype=np.uint8)
 
 
-@dataclass(frozen=True)
-class Told:
-    """Whom an engine tells what became of each job; called in one thread of the engine."""
-
-    finished: Callable[[Job], None]
-    failed: Callable[[Job, str], None]
-    """Told the reason as well."""
-
-
-class Engine:
-    """Extracts the jobs that it is given into a store; it keeps its encoders from one run to the next."""
+class LocalEngine:
+    """Extracts on this machine's devices; it keeps its encoders from one run to the next."""
 
     def __init__(
         self,
@@ -77,29 +71,26 @@ class Engine:
         self._dataset, self._recipe, self._store = dataset, recipe, store
         self._fingerprints, self._encoders, self._log = fingerprints, encoders, log
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """Where it works, for the log."""
+        devices = list(self._encoders.devices)
+        return {"devices": devices, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+
+    def embed(self, texts: Sequence[str]) -> Float32[np.ndarray, "P D"]:
+        """Return the embeddings of prompts; see `vaprompt.extraction.work.Engine`."""
+        embedding_PD: np.ndarray = self._encoders.image().encode_text(texts).numpy()
+        return embedding_PD
+
     def run(self, jobs: Iterator[Job | None], told: Told, task: Task) -> None:
-        """Extract jobs, several at once; the next is asked for when there is room for it.
-
-        Doing a job twice, or by two engines, ends with the same bytes in the store (on the processor).
-
-        Args:
-            jobs: what is to be done; asked by one thread at a time. None: nothing now, ask again.
-            told: is told what became of each job. A job fails by its own files; anything else ends the run.
-            task: is told how far it is.
-
-        Raises:
-            WeightsError: an encoder's weights are not at hand, or its values do not fit the store.
-            DetectorError: faces are to be found, and the detector is not installed.
-            TargetError: the store cannot be written.
-            StoreError: the store is damaged.
-        """
+        """Extract jobs, several at once; see `vaprompt.extraction.work.Engine`."""
         _Run(self, jobs, told, task).run()
 
 
 class _Run:
     """One run: its threads, and what they share."""
 
-    def __init__(self, engine: Engine, jobs: Iterator[Job | None], told: Told, task: Task) -> None:
+    def __init__(self, engine: LocalEngine, jobs: Iterator[Job | None], told: Told, task: Task) -> None:
         self._jobs, self._told, self._task = jobs, told, task
         self._encoders, self._log, self._meter = engine._encoders, engine._log, Meter()
         devices = self._encoders.devices

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vaprompt.encoders.registry import audio_fingerprint, image_fingerprint
+from vaprompt.encoders.ast_form import audio_fingerprint
+from vaprompt.encoders.clip_form import image_fingerprint
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.faces.detector import detector_fingerprint
 

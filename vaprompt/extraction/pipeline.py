@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vaprompt import __version__
 from vaprompt.datasets.base import Dataset
-from vaprompt.encoders.registry import audio_encoder, image_encoder
 from vaprompt.errors import TargetError
 from vaprompt.extraction.claims import Claims
-from vaprompt.extraction.engine import Engine, Told
 from vaprompt.extraction.fingerprints import stream_fingerprints
-from vaprompt.extraction.loaded import Encoders
 from vaprompt.extraction.plan import Examiner, Job, Plan, Shard, plan
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.extraction.stages import RunLog
+from vaprompt.extraction.work import Engine, Told, Work
 from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.leases import PROMPTS, Leases
@@ -72,7 +68,7 @@ def extract(
         dataset: the videos.
         recipe: the encoders and how pictures and sound are sampled.
         store: the store's folder, begun if there is none.
-        device: where the networks run, such as `cpu` or `cuda:0`; of several, each gets its own networks.
+        device: where the networks run, such as `cpu`, `cuda:0` or `auto`; of several, each gets its own networks.
         limit: look at the data set's first so many videos only.
         shard: look at every n-th of them only.
         stream: keep the features under this name, beside those of other encoders.
@@ -83,6 +79,7 @@ def extract(
     Raises:
         WeightsError: an encoder's weights are not at hand, or do not belong to it.
         DetectorError: faces are to be found, and the detector is not installed.
+        DeviceError: a device was asked for that this machine does not have.
         FingerprintError: the store there was made by another recipe or of another data set.
         StoreError: the store is damaged, or another writer took this one for dead.
         TargetError: the store cannot be written.
@@ -101,7 +98,8 @@ def extract(
         fingerprints=fingerprints,
     )
     examiner = Examiner(dataset, target, deep=deep, refresh=refresh)
-    report = _Extraction(examiner, recipe, fingerprints, device, progress).run(limit, shard)
+    work = Work(dataset, recipe, target.path, stream, fingerprints, device)
+    report = _Extraction(examiner, work, progress).run(limit, shard)
     with suppress(TargetError):  # a cache; a disk that takes no more is told of by what needs to be written
         target.write_index()
     return report
@@ -110,25 +108,16 @@ def extract(
 class _Extraction:
     """One run: what all its videos share."""
 
-    def __init__(
-        self,
-        examiner: Examiner,
-        recipe: ExtractRecipe,
-        fingerprints: Mapping[str, Mapping[str, Any]],
-        device: str | Sequence[str],
-        progress: Progress,
-    ) -> None:
-        self._examiner, self._recipe, self._store = examiner, recipe, examiner.store
-        self._fingerprints, self._progress = fingerprints, progress
-        self._devices = [device] if isinstance(device, str) else list(device)
+    def __init__(self, examiner: Examiner, work: Work, progress: Progress) -> None:
+        self._examiner, self._work, self._store, self._progress = examiner, work, examiner.store, progress
         self._log = RunLog(self._store.path)
-        self._encoders = Encoders(
-            recipe,
-            self._devices,
-            lambda device: image_encoder(recipe.image, device),
-            lambda device: audio_encoder(recipe.audio, device),
-            self._log,
-        )
+
+    @cached_property
+    def _engine(self) -> Engine:
+        # Only where there is something to do: what it imports takes seconds.
+        from vaprompt.extraction.local import local_engine
+
+        return local_engine(self._work, self._store, self._log)
 
     def run(self, limit: int | None, shard: Shard | None) -> ExtractionReport:
         todo = plan(self._examiner, limit=limit, shard=shard)
@@ -174,15 +163,11 @@ class _Extraction:
             "begin",
             store=self._store.path.name,
             videos=len(todo.jobs),
-            devices=self._devices,
-            cores=os.cpu_count(),
-            threads=torch.get_num_threads(),
-            image=self._recipe.image.model_dump(mode="json"),
-            audio=self._recipe.audio.model_dump(mode="json"),
+            **self._engine.about,
+            image=self._work.recipe.image.model_dump(mode="json"),
+            audio=self._work.recipe.audio.model_dump(mode="json"),
         )
-        dataset = self._examiner.dataset
-        engine = Engine(dataset, self._recipe, self._store, self._fingerprints, self._encoders, self._log)
-        engine.run(iter(claims), Told(finished, failed), task)
+        self._engine.run(iter(claims), Told(finished, failed), task)
         self._log.write("end", done=len(report.done), failed=len(report.failed))
         report.elsewhere.extend(claims.elsewhere)
         report.failed.update(claims.failed_elsewhere)
@@ -192,10 +177,10 @@ class _Extraction:
 
     def _missing_prompts(self) -> list[str]:
         known = self._store.text()
-        return [text for text in self._recipe.prompts.texts() if text not in known]
+        return [text for text in self._work.recipe.prompts.texts() if text not in known]
 
     def _embed_prompts(self) -> None:
         missing = self._missing_prompts()
         if missing:
-            embedding_PD = self._encoders.image().encode_text(missing).numpy()
-            self._store.write_text(dict(zip(missing, embedding_PD, strict=True)), self._fingerprints["text"])
+            embedding_PD = self._engine.embed(missing)
+            self._store.write_text(dict(zip(missing, embedding_PD, strict=True)), self._work.fingerprints["text"])

@@ -13,30 +13,14 @@ from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Float32
-from pydantic import Field
 from torch import Tensor
 
-from vaprompt.recipes import Recipe
+from vaprompt.media.recipes import LogMelRecipe as LogMelRecipe
 
 FRAME_SECONDS = 0.025
 HOP_SECONDS = 0.010
 PRE_EMPHASIS = 0.97
 LOWEST_HZ = 20.0
-
-
-class LogMelRecipe(Recipe):
-    """How sound becomes a log-Mel picture; the defaults are those of AST's published weights."""
-
-    rate: int = Field(16000, ge=8000, le=192000)
-    """Samples a second of the sound that is given."""
-    bins: int = Field(128, ge=8, le=512)
-    """Mel bands between 20 Hz and half the sample rate."""
-    frames: int = Field(1024, ge=1)
-    """Length of the picture in frames of 10 ms; shorter sound is padded at its end, longer sound is cut."""
-    mean: float = -4.2677393
-    """Subtracted from the logarithms (the mean over AudioSet)."""
-    std: float = Field(4.5689974, gt=0)
-    """The result is divided by twice this value, so that it spreads over about +-0.5."""
 
 
 def log_mel(wave_BL: Float32[Tensor, "B L"], recipe: LogMelRecipe) -> Float32[Tensor, "B F M"]:

@@ -207,7 +207,7 @@ def _disk(where: Path) -> Finding:
 
 
 def _cache() -> Finding:
-    from vaprompt.store.cache import cache_folder
+    from vaprompt.caching import cache_folder
 
     folder = cache_folder()
     # Copies share what they have in common, so each file is counted once.

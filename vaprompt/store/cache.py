@@ -9,11 +9,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from vaprompt.caching import cache_folder
 from vaprompt.errors import StoreError, UnreachableError
 from vaprompt.files import make_folder, write_json
 from vaprompt.progress import SILENT, Progress
@@ -24,16 +24,6 @@ from vaprompt.store.push import push, require_pushable
 from vaprompt.store.remote import Remote
 from vaprompt.store.storage import Folder
 from vaprompt.store.urls import local_path, shown
-
-VARIABLE = "VAPROMPT_CACHE"
-
-
-def cache_folder() -> Path:
-    """Return where copies are kept: VAPROMPT_CACHE, or `vaprompt` in XDG_CACHE_HOME, which is ~/.cache by default."""
-    own = os.environ.get(VARIABLE)
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaprompt"
 
 
 def open_store(location: Path | str, progress: Progress = SILENT, stream: str | None = None) -> FeatureStore:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vaprompt.media.logmel import LogMelRecipe
+    from vaprompt.media.recipes import LogMelRecipe
 
 _FOLDER = Path(__file__).parent
 CLIP_WEIGHTS = _FOLDER / "clip.safetensors"
@@ -45,7 +45,7 @@ def tokenize(texts: Sequence[str]) -> Tensor:
 
 def log_mel_recipe() -> LogMelRecipe:
     """Return how sound becomes the log-Mel picture that the miniature AST reads: as for the full one."""
-    from vaprompt.media.logmel import LogMelRecipe
+    from vaprompt.media.recipes import LogMelRecipe
 
     return LogMelRecipe()
 

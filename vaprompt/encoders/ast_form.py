@@ -1,0 +1,162 @@
+"""What determines an embedding of sound, known before the network is loaded and without torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from vaprompt.encoders.recipes import EMBEDDED, AudioEncoderRecipe
+from vaprompt.encoders.weights import Weights, audio_weights
+from vaprompt.errors import RecipeError, WeightsError
+from vaprompt.media.recipes import LogMelRecipe
+from vaprompt.recipes import Recipe
+
+SCHEMA = 1
+"""Raised whenever spectrogram.py changes what an embedding is."""
+PAPER_MODEL = "MIT/ast-finetuned-audioset-10-10-0.4593"
+"""Its architecture and log-Mel are the defaults of transformers, of `AstForm` and of `LogMelRecipe`."""
+MODEL_TYPE = "audio-spectrogram-transformer"
+"""What transformers calls an AST in its config.json."""
+
+ARCHITECTURE = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "layer_norm_eps",
+    "patch_size",
+    "qkv_bias",
+    "frequency_stride",
+    "time_stride",
+    "max_length",
+    "num_mel_bins",
+)
+"""The fields of config.json that count; the labels of the classifier that is left out need not be consistent."""
+
+
+class AstForm(Recipe):
+    """The grid of patches that an AST reads, by the names of transformers' `ASTConfig` and with its defaults."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    patch_size: int | tuple[int, int] = 16
+    """Bands and frames that a patch covers."""
+    frequency_stride: int = Field(10, ge=1)
+    """Bands from one patch to the next above it."""
+    time_stride: int = Field(10, ge=1)
+    """Frames from one patch to the next after it."""
+    max_length: int = Field(1024, ge=1)
+    """Frames of the picture."""
+    num_mel_bins: int = Field(128, ge=1)
+    """Bands of the picture."""
+
+    def grid(self) -> tuple[int, int]:
+        """Return how many patches lie above each other (bands) and one after the other (time steps)."""
+        size = self.patch_size
+        high, wide = (size, size) if isinstance(size, int) else size
+        return (self.num_mel_bins - high) // self.frequency_stride + 1, (self.max_length - wide) // self.time_stride + 1
+
+
+def audio_fingerprint(recipe: AudioEncoderRecipe, weights: Weights | None = None) -> dict[str, Any]:
+    """Return everything that determines the audio embeddings of a video, without loading the network.
+
+    Raises:
+        WeightsError: the weights are not at hand, or not an AST's.
+        RecipeError: more steps are asked for than the encoder has.
+    """
+    if recipe.kind == "logmel":
+        return _fingerprint(recipe, LogMelRecipe(), LogMelRecipe().frames, "none")
+    weights = weights or audio_weights(recipe)
+    return _fingerprint(recipe, log_mel_recipe(recipe, weights), ast_form(recipe, weights).grid()[1], weights.digest)
+
+
+def architecture(recipe: AudioEncoderRecipe, weights: Weights) -> dict[str, Any]:
+    """Return the arguments of transformers' `ASTConfig`; what is left out has its default.
+
+    Raises:
+        RecipeError: nothing says how the network is built.
+        WeightsError: the weights are not an AST's.
+    """
+    if recipe.model == EMBEDDED:
+        from vaprompt.encoders import embedded
+
+        return dict(embedded.ast_config())
+    if weights.config is None:
+        if recipe.model != PAPER_MODEL:
+            raise RecipeError(
+                f"audio.model = {recipe.model}",
+                fault="its architecture is not known without its config.json",
+                remedy=f'random weights go with "{PAPER_MODEL}" or "embedded"',
+            )
+        return {}
+    if weights.config.get("model_type") != MODEL_TYPE:
+        raise WeightsError(
+            weights.file,
+            fault=f"belongs to a '{weights.config.get('model_type')}'",
+            remedy="give the weights of an AST",
+        )
+    return {key: value for key, value in weights.config.items() if key in ARCHITECTURE}
+
+
+def ast_form(recipe: AudioEncoderRecipe, weights: Weights) -> AstForm:
+    """Return the grid of patches of the network that the recipe names.
+
+    Raises:
+        RecipeError: nothing says how the network is built.
+        WeightsError: the weights are not an AST's, or say what no AST is.
+    """
+    try:
+        return AstForm.model_validate(architecture(recipe, weights))
+    except ValidationError as error:
+        raise refused(weights, error) from None
+
+
+def refused(weights: Weights, error: Exception) -> WeightsError:
+    """Return the error for a config.json that describes no network that can be built."""
+    fault = f"has a configuration that no AST has ({error})"
+    return WeightsError(weights.file, fault=fault, remedy="fetch the weights again")
+
+
+def log_mel_recipe(recipe: AudioEncoderRecipe, weights: Weights) -> LogMelRecipe:
+    """Return the picture of sound that the network reads.
+
+    Raises:
+        RecipeError: nothing says how the network is built.
+        WeightsError: the weights are not an AST's, or say what no AST is.
+    """
+    if recipe.model == EMBEDDED:
+        from vaprompt.encoders import embedded
+
+        return embedded.log_mel_recipe()
+    said, defaults, form = weights.preprocessor or {}, LogMelRecipe(), ast_form(recipe, weights)
+    return LogMelRecipe(
+        rate=int(said.get("sampling_rate", defaults.rate)),
+        bins=form.num_mel_bins,
+        frames=form.max_length,
+        mean=float(said.get("mean", defaults.mean)),
+        std=float(said.get("std", defaults.std)),
+    )
+
+
+def _fingerprint(recipe: AudioEncoderRecipe, mel: LogMelRecipe, own_steps: int, digest: str) -> dict[str, Any]:
+    if recipe.steps is not None and recipe.steps > own_steps:
+        raise RecipeError(
+            f"audio.steps = {recipe.steps}",
+            fault=f"is more than the {own_steps} time steps of the encoder",
+            remedy=f"set audio.steps to at most {own_steps}, or leave it out",
+        )
+    network = recipe.kind == "ast"
+    return {
+        "schema": SCHEMA,
+        "kind": recipe.kind,
+        "model": recipe.model if network else "none",
+        "weights": digest,
+        "output": "last layer's patches, mean over frequency bands" if network else "log-Mel",
+        "steps": recipe.steps or own_steps,
+        "precision": recipe.precision if network else "fp32",
+        "window": recipe.window,
+        "hop": recipe.hop,
+        "log_mel": mel.model_dump(mode="json"),
+    }

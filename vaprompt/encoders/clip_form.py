@@ -1,0 +1,64 @@
+"""What determines an image embedding, known before the network is loaded and without torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vaprompt.encoders.open_clip_facts import MEAN, STD, open_clip_config
+from vaprompt.encoders.recipes import EMBEDDED, ImageEncoderRecipe
+from vaprompt.encoders.weights import Weights, image_weights
+from vaprompt.errors import RecipeError
+
+SCHEMA = 1
+"""Raised whenever clip.py changes what an embedding is."""
+
+
+def image_fingerprint(recipe: ImageEncoderRecipe, weights: Weights | None = None) -> dict[str, Any]:
+    """Return everything that determines an image embedding, without loading the network.
+
+    Raises:
+        WeightsError: the weights are not at hand, or do not belong to the model.
+        RecipeError: there is no such model, or it wants its pictures prepared in a way that is not known here.
+    """
+    weights = weights or image_weights(recipe)
+    config, preparation = clip_config(recipe), dict(weights.preprocessor or {})
+    if recipe.model == EMBEDDED:
+        preparation = dict(config.get("preprocess_cfg", {}))
+    resize, interpolation = preparation.get("resize_mode", "shortest"), preparation.get("interpolation", "bicubic")
+    size = config["model_cfg"]["vision_cfg"].get("image_size", 224)
+    if (
+        resize not in ("shortest", "squash")
+        or interpolation not in ("bicubic", "bilinear")
+        or not isinstance(size, int)
+    ):
+        raise RecipeError(
+            f"image.model = {recipe.model}",
+            fault=f"wants pictures of size {size}, resized by '{resize}' and '{interpolation}'",
+            remedy="choose a model with square pictures, 'shortest' or 'squash', 'bicubic' or 'bilinear'",
+        )
+    return {
+        "schema": SCHEMA,
+        "kind": recipe.kind,
+        "model": recipe.model,
+        "weights": weights.digest,
+        "output": "image embedding after the projection, not normalised",
+        "precision": recipe.precision,
+        "size": size,
+        "resize": resize,
+        "interpolation": f"{interpolation}, antialiased",
+        "mean": list(preparation.get("mean", MEAN)),
+        "std": list(preparation.get("std", STD)),
+    }
+
+
+def clip_config(recipe: ImageEncoderRecipe) -> dict[str, Any]:
+    """Return `model_cfg` and, for the miniature, `preprocess_cfg`, as open_clip's config files have them.
+
+    Raises:
+        RecipeError: there is no such model.
+    """
+    if recipe.model == EMBEDDED:
+        from vaprompt.encoders import embedded
+
+        return dict(embedded.clip_config())
+    return {"model_cfg": open_clip_config(recipe.model)}

@@ -1,0 +1,79 @@
+"""What all engines have in common: what they are told of an extraction, what they are asked for, and what they tell.
+
+Axes: P prompts, D channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32
+
+from vaprompt.datasets.base import Dataset
+from vaprompt.extraction.plan import Job
+from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.progress import Task
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an engine has to know, wherever it runs."""
+
+    dataset: Dataset
+    recipe: ExtractRecipe
+    store: Path
+    stream: str | None
+    """The name that the features are kept under."""
+    fingerprints: Mapping[str, Mapping[str, Any]]
+    device: str | Sequence[str]
+    """Where the networks run: `auto`, a device of torch, or several."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """Whom an engine tells what became of each job; called in one thread of the engine."""
+
+    finished: Callable[[Job], None]
+    failed: Callable[[Job, str], None]
+    """Told the reason as well."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """What extracts jobs into a store."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Where it works, for the log."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Float32[np.ndarray, "P D"]:
+        """Return the embeddings of prompts.
+
+        Raises:
+            WeightsError: the encoder's weights are not at hand.
+        """
+        ...
+
+    def run(self, jobs: Iterator[Job | None], told: Told, task: Task) -> None:
+        """Extract jobs, several at once; the next is asked for when there is room for it.
+
+        Doing a job twice, or by two engines, ends with the same bytes in the store (on the processor).
+
+        Args:
+            jobs: what is to be done; asked by one thread at a time. None: nothing now, ask again.
+            told: is told what became of each job. A job fails by its own files; anything else ends the run.
+            task: is told how far it is.
+
+        Raises:
+            WeightsError: an encoder's weights are not at hand, or its values do not fit the store.
+            DetectorError: faces are to be found, and the detector is not installed.
+            DeviceError: a device was asked for that is not there.
+            TargetError: the store cannot be written.
+            StoreError: the store is damaged.
+        """
+        ...

@@ -1,0 +1,22 @@
+"""How sound becomes a picture: the recipe alone, free of torch."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from vaprompt.recipes import Recipe
+
+
+class LogMelRecipe(Recipe):
+    """How sound becomes a log-Mel picture; the defaults are those of AST's published weights."""
+
+    rate: int = Field(16000, ge=8000, le=192000)
+    """Samples a second of the sound that is given."""
+    bins: int = Field(128, ge=8, le=512)
+    """Mel bands between 20 Hz and half the sample rate."""
+    frames: int = Field(1024, ge=1)
+    """Length of the picture in frames of 10 ms; shorter sound is padded at its end, longer sound is cut."""
+    mean: float = -4.2677393
+    """Subtracted from the logarithms (the mean over AudioSet)."""
+    std: float = Field(4.5689974, gt=0)
+    """The result is divided by twice this value, so that it spreads over about +-0.5."""
