@@ -222,9 +222,11 @@ def number_of(place: Place, options: dict[str, Any], rename: int) -> int:
 def four_writers(smith: Forge, tmp_path: Path, **options: Any) -> None:
     """Let four extract at once, kill one in the middle of a video, and compare with one that was alone."""
     data = write_tiny(tmp_path / "data", videos=12)
-    alone = Place(smith, data, tmp_path / "alone.zarr", {"videos": 12})
+    # Small batches: an engine then has few videos under way, and leaves some to writers that come a little later.
+    wanted = {"videos": 12, "changes": ["image.batch=4"]}
+    alone = Place(smith, data, tmp_path / "alone.zarr", wanted)
     assert alone.extract() == 0
-    shared = Place(smith, data, tmp_path / "shared.zarr", {"videos": 12, "delay": 0.3})
+    shared = Place(smith, data, tmp_path / "shared.zarr", {**wanted, "delay": 0.2})
     pids = [shared.begin(**{name: values[number] for name, values in options.items()}) for number in range(4)]
     deadline = time.monotonic() + 60
     while len(shared.written(2)) < 2 or shared.written(2)[-1] in shared.finished():
