@@ -1,8 +1,8 @@
 """A frozen transformer, arranged for speed: the same sums as open_clip's and transformers' own modules.
 
-Queries, keys and values come from one product; attention is never written out; sums into the residual stream are
-made by the products themselves; on the processor the matrices are packed once for oneDNN. Where only the first token
-is wanted, the last layer computes no other.
+Queries, keys and values come from one product; activations and sums into the residual stream are made by the products
+themselves; on the processor the matrices are packed once for oneDNN. Where only the first token is wanted, the last
+layer computes no other.
 
 Axes: B items, T tokens, D channels, O outputs, I inputs; H heads.
 """
@@ -11,37 +11,52 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from vaprompt.encoders.attention import attention
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SLOPE = 1.702
 """QuickGELU is x * sigmoid(1.702 x), so SiLU of 1.702 x, divided by 1.702."""
+
+Activation = Literal["none", "silu", "gelu"]
+ACTIVATE: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "none": lambda output: output,
+    "silu": torch.ops.aten.silu_,
+    "gelu": torch.ops.aten.gelu_,
+}
+ONEDNN: dict[Activation, tuple[str, str]] = {"none": ("none", ""), "silu": ("swish", ""), "gelu": ("gelu", "none")}
+"""What oneDNN calls them: applied to a product's sums before they are rounded."""
 
 
 class Linear:
     """A frozen product with a matrix; on the processor packed for oneDNN, if it knows the number format."""
 
-    def __init__(self, weight_OI: Float[Tensor, "O I"], bias_O: Float[Tensor, "O"] | None) -> None:
+    def __init__(
+        self, weight_OI: Float[Tensor, "O I"], bias_O: Float[Tensor, "O"] | None, activation: Activation = "none"
+    ) -> None:
         """Take over the matrix, which is in its final number format and on its device."""
+        self._activation: Activation = activation
         self._bias_O = None if bias_O is None else bias_O.detach().contiguous()
         self._packed = packs(weight_OI.dtype, weight_OI.device)
         weight_OI = weight_OI.detach().contiguous()
         self._weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight_OI) if self._packed else weight_OI
 
     def __call__(self, input: Float[Tensor, "*rest I"]) -> Float[Tensor, "*rest O"]:  # noqa: A002
-        """Return the product, and the bias added."""
+        """Return the product with the bias added, activated."""
         if not self._packed:
-            return F.linear(input, self._weight, self._bias_O)
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(input, self._weight, self._bias_O, "none", [], "")
+            return ACTIVATE[self._activation](F.linear(input, self._weight, self._bias_O))
+        name, algorithm = ONEDNN[self._activation]
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(input, self._weight, self._bias_O, name, [], algorithm)
         return product
 
     def onto(self, input: Float[Tensor, "*rest I"], sum: Float[Tensor, "*rest O"]) -> Float[Tensor, "*rest O"]:  # noqa: A002
-        """Return the product, bias and another summand in one."""
+        """Return the product, bias and another summand in one, without activation."""
         if not self._packed:
             return F.linear(input, self._weight, self._bias_O).add_(sum)
         product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(input, sum, self._weight, self._bias_O, "add")
@@ -110,25 +125,24 @@ class Layer:
         self._qkv = Linear(qkv_OI[split:], None if qkv_O is None else qkv_O[split:])
         slope = SLOPE if parts.quick else 1.0
         self._out = _linear(parts.out, dtype)
-        self._up = _linear(parts.up, dtype, weight=slope, bias=slope)
+        self._up = _linear(parts.up, dtype, "silu" if parts.quick else "gelu", weight=slope, bias=slope)
         self._down = _linear(parts.down, dtype, weight=1 / slope)
-        self._activate: Callable[[Tensor], Tensor] = torch.ops.aten.silu_ if parts.quick else torch.ops.aten.gelu_
+        self._attend = attention(dtype, parts.out.weight.device)
 
     def __call__(self, token_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B t D"]:
         """Return the tokens after this layer: all of them, or the first alone."""
         normed_BTD = self._before(token_BTD)
         *others, key_BHTC, value_BHTC = self._split(self._qkv(normed_BTD))
         if self._query is None:
-            mixed_BHTC = F.scaled_dot_product_attention(others[0], key_BHTC, value_BHTC)
-            return self._rest(mixed_BHTC.transpose(1, 2).flatten(2), token_BTD)
+            return self._rest(self._attend(others[0], key_BHTC, value_BHTC), token_BTD)
         # On the processor, products of few rows are made item by item: their sums would depend on how many there are.
         step = 1 if token_BTD.device.type == "cpu" else max(1, len(token_BTD))
         rows = []
         for start in range(0, len(token_BTD), step):
             some = slice(start, start + step)
             (query_BH1C,) = self._split(self._query(normed_BTD[some, :1].contiguous()))
-            mixed_BHTC = F.scaled_dot_product_attention(query_BH1C, key_BHTC[some], value_BHTC[some])
-            rows.append(self._rest(mixed_BHTC.transpose(1, 2).flatten(2), token_BTD[some, :1].contiguous()))
+            mixed_B1D = self._attend(query_BH1C, key_BHTC[some], value_BHTC[some])
+            rows.append(self._rest(mixed_B1D, token_BTD[some, :1].contiguous()))
         return rows[0] if len(rows) == 1 else torch.cat(rows)
 
     def _split(self, token_BTO: Tensor) -> list[Tensor]:
@@ -140,7 +154,7 @@ class Layer:
 
     def _rest(self, mixed_BTD: Tensor, token_BTD: Tensor) -> Tensor:
         token_BTD = self._out.onto(mixed_BTD, token_BTD)
-        return self._down.onto(self._activate(self._up(self._after(token_BTD))), token_BTD)
+        return self._down.onto(self._up(self._after(token_BTD)), token_BTD)
 
 
 class Tower:
@@ -160,9 +174,16 @@ class Tower:
         return token_BTD
 
 
-def _linear(module: torch.nn.Linear, dtype: torch.dtype, *, weight: float = 1.0, bias: float = 1.0) -> Linear:
+def _linear(
+    module: torch.nn.Linear,
+    dtype: torch.dtype,
+    activation: Activation = "none",
+    *,
+    weight: float = 1.0,
+    bias: float = 1.0,
+) -> Linear:
     scaled = None if module.bias is None else (module.bias.float() * bias).to(dtype)
-    return Linear((module.weight.float() * weight).to(dtype), scaled)
+    return Linear((module.weight.float() * weight).to(dtype), scaled, activation)
 
 
 def clip_parts(block: Any) -> Parts | None:
