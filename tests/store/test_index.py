@@ -23,14 +23,34 @@ def reads(monkeypatch):
 def test_a_store_is_told_from_one_read(tmp_path, reads):
     store = filled(tmp_path / "s.zarr", {f"video{number}": "train" for number in range(5)})
     before = FeatureStore.open(store.path).info()
+    notes = store.notes("video0")
     store.write_index()
     reads.clear()
     again = FeatureStore.open(store.path)
     assert again.info() == before
     assert again.videos("train") == [f"video{number}" for number in range(5)]
-    assert again.notes("video0") == store.notes("video0")
+    assert again.notes("video0") == notes
     assert not [key for key in reads if key.count("/") == 2]
-    assert INDEX_FILE in reads
+    assert reads.count(INDEX_FILE) == 1
+
+
+def test_looking_at_every_video_of_a_store_with_an_old_index_reads_that_once(tmp_path, reads):
+    store = filled(tmp_path / "s.zarr", {f"video{number}": "train" for number in range(5)})
+    store.write_index()
+    add(store, "later", "test")
+    reads.clear()
+    opened = FeatureStore.open(store.path)
+    assert [opened.split(video) for video in opened.videos()] == ["test", *["train"] * 5]
+    assert [opened.notes(video) for video in opened.videos()]
+    assert reads.count(INDEX_FILE) == 1
+
+
+def test_no_more_markers_are_kept_than_a_few_thousand(tmp_path, monkeypatch):
+    monkeypatch.setattr("vaprompt.store.reader.MOST_MARKERS", 4)
+    store = filled(tmp_path / "s.zarr", {f"video{number}": "train" for number in range(5)})
+    for _ in range(2):
+        assert all(store.has(stream, video) for stream in store.streams for video in store.videos())
+        assert len(store._markers) <= 4
 
 
 def test_what_is_published_or_removed_later_is_seen(tmp_path):

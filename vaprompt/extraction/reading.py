@@ -6,6 +6,7 @@ Axes: F frames of the video, N frames that are encoded, W audio windows, L sampl
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -62,6 +63,10 @@ class Reader:
         self._found: tuple[Path, FoundFaces] | None = None
         self._finding, self._hearing = threading.Lock(), threading.Lock()
         self._heard: dict[Path, str] = {}
+        self._sharing: defaultdict[Path, list[str]] = defaultdict(list)
+        for video in dataset.videos:
+            if video.media is not None:
+                self._sharing[video.media].append(video.name)
         # An accelerator resizes faster than the processor feeds it; the processor itself encodes beside the readers.
         self._resizes = torch.device(encoders.devices[0]).type == "cpu"
 
@@ -185,14 +190,15 @@ class Reader:
 
     def _stored_sound(self, video: Video, source: Mapping[str, Any]) -> str | None:
         """Return whose sound in the store is of the same media file, as two people can share it."""
-        for other in self._dataset.videos:
-            if other.media == video.media and other.name != video.name:
+        assert video.media is not None
+        for other in self._sharing[video.media]:
+            if other != video.name:
                 try:
-                    kept = self._store.marker("audio", other.name)["source"]
+                    kept = self._store.marker("audio", other)["source"]
                 except StoreError:
                     continue
                 if kept.get("media", {}).get("sha256") == source["media"]["sha256"]:
-                    return other.name
+                    return other
         return None
 
     def _bring(self, item: Item) -> None:

@@ -134,7 +134,7 @@ class FeatureStore(StoreReader):
         if read_attributes(Folder(place)) is None:
             write_attributes(place, {"fingerprint": fingerprint})
         self._markers.pop((stream, video), None)
-        self._known = None
+        self._forget_index()
         return writer
 
     def write_text(self, embeddings: Mapping[str, Float32[np.ndarray, "D"]], fingerprint: Fingerprint) -> None:
@@ -211,13 +211,13 @@ class FeatureStore(StoreReader):
         with self.writing() as leases:
             remove(group, self._aside(leases))
         self._markers.clear()
-        self._known = None
+        self._forget_index()
 
     def remove_index(self) -> None:
         """Delete the index; it is made again by the next extraction."""
         with writable(self.path):
             (self.path / INDEX_FILE).unlink(missing_ok=True)
-        self._known = None
+        self._forget_index()
 
     def record_maker(self, versions: Mapping[str, str]) -> None:
         """Keep the versions of the programs that wrote last; they are not part of any fingerprint.
@@ -238,7 +238,6 @@ class FeatureStore(StoreReader):
             StoreError: a marker is damaged.
             TargetError: it cannot be written.
         """
-        self._known = None
         there = self._index()
         if there is None or there.groups != other_groups(self._storage):
             write_file(self.path / INDEX_FILE, index_bytes(build_index(self._storage)))

@@ -82,7 +82,8 @@ def read_attributes(storage: Storage, group: str = "") -> dict[str, Any] | None:
     if not group and attributes.get("format", FORMAT if found else None) != FORMAT:
         return attributes  # of another version or program: whoever asks says so
     try:
-        whole = found == digest_of(attributes) and raw == group_metadata(attributes)
+        digest = digest_of(attributes)
+        whole = found == digest and raw == _metadata(attributes, digest)
     except (ValueError, RecursionError):  # numbers that JSON does not have
         whole = False
     if not whole:
@@ -117,11 +118,11 @@ def group_metadata(attributes: Mapping[str, Any]) -> bytes:
 
     One content has one form, so that no changed byte is without effect, not even among the blanks.
     """
-    content = {
-        "zarr_format": 3,
-        "node_type": "group",
-        "attributes": {**attributes, DIGEST: digest_of(attributes)},
-    }
+    return _metadata(attributes, digest_of(attributes))
+
+
+def _metadata(attributes: Mapping[str, Any], digest: str) -> bytes:
+    content = {"zarr_format": 3, "node_type": "group", "attributes": {**attributes, DIGEST: digest}}
     return json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
 
 

@@ -33,6 +33,9 @@ from vaprompt.store.streams import folder_of, named_streams, require_stream
 
 _HOW_TO_GET_ONE = "check the path, or make one with: vaprompt extract DATA --store STORE"
 
+MOST_MARKERS = 4096
+"""Markers that are kept in memory, of some 10 kB each."""
+
 Reader = TypeVar("Reader", bound="StoreReader")
 
 
@@ -46,6 +49,7 @@ class StoreReader:
         self._storage, self._root, self._stream, self._copy_of = storage, dict(root), stream, copy_of
         self._markers: dict[tuple[str, str], dict[str, Any]] = {}
         self._known: Index | None = None
+        self._looked: dict[str, int | None] | None = None
 
     @classmethod
     def open(
@@ -171,9 +175,9 @@ class StoreReader:
             StoreError: the video's stream is not in the store, or its marker is damaged.
         """
         # Not looked at anew for every video: `done` does, and `forget` makes it be read again.
-        index = self._known or self._index()
-        if index is not None and video in index.markers.get(self._group(stream), {}):
-            return index.markers[self._group(stream)][video]
+        known = self._known_summary(stream, video)
+        if known is not None:
+            return known
         marker = self.marker(stream, video)
         return {key: value for key, value in marker.items() if key != "files"} | {
             "bytes": sum(facts["bytes"] for facts in marker["files"].values())
@@ -237,8 +241,10 @@ class StoreReader:
 
     def notes(self, video: str) -> list[str]:
         """Return what was remarked while the video was extracted, such as `no audio stream: silence`."""
-        there = [stream for stream in self.streams if video in self.done(stream)]
-        return list(dict.fromkeys(note for stream in there for note in self.summary(stream, video).get("notes", ())))
+        index = self._known or self._index()
+        known = self._known_summary if index is not None else self._marker_or_none
+        found = (known(stream, video) or {} for stream in STREAMS)
+        return list(dict.fromkeys(note for said in found for note in said.get("notes", ())))
 
     def failed(self) -> dict[str, str]:
         """Return the videos that could not be extracted, with the reason."""
@@ -254,6 +260,7 @@ class StoreReader:
         failed: dict[str, str] = {}
         for name in (None, *sorted(named_streams(self._root))):
             view = StoreReader(self._storage, self._root, name)
+            view._known, view._looked = self._index(), self._looked  # one index for all, as it can be large
             failed |= {video if name is None else f"{video}, {name}": why for video, why in view.failed().items()}
             for stream in view.streams:
                 if view._group(stream) not in streams:
@@ -264,8 +271,9 @@ class StoreReader:
                         "fingerprint": view.fingerprint(stream),
                     }
         splits: dict[str, Any] = {}
+        split_of = {video: self.split(video) for video in self.videos()}
         for split in SPLITS:
-            counts = [self.summary("labels", video).get("counts", {}) for video in self.videos(split)]
+            counts = [self.summary("labels", video).get("counts", {}) for video in split_of if split_of[video] == split]
             splits[split] = {
                 "videos": len(counts),
                 "frames": sum(count.get("frames", 0) for count in counts),
@@ -289,13 +297,22 @@ class StoreReader:
         """Read a video's markers anew when they are next asked for, as another writer may have made them."""
         for stream in STREAMS:
             self._markers.pop((stream, video), None)
-        self._known = None
+        self._forget_index()
 
     def _index(self) -> Index | None:
-        """Return the index if it tells of the present state."""
-        if self._known is None or not self._known.current(self._storage):
-            self._known = read_index(self._storage)
+        """Return the index if it tells of the present state; it is read again only where something has changed."""
+        folders = ("", *self._storage.folders("")) if self._storage.stamp("") else ()
+        state = {folder: self._storage.stamp(folder) for folder in folders}
+        if self._looked != state:
+            self._known, self._looked = read_index(self._storage), state
         return self._known
+
+    def _forget_index(self) -> None:
+        self._known = self._looked = None
+
+    def _known_summary(self, stream: str, video: str) -> Mapping[str, Any] | None:
+        index = self._known or self._index()
+        return None if index is None else index.markers.get(self._group(stream), {}).get(video)
 
     def _lacks(self, stream: str) -> StoreError:
         named = ", ".join(sorted(named_streams(self._root)))
@@ -317,6 +334,8 @@ class StoreReader:
             found = read_attributes(self._storage, joined(self._group(stream), video))
             if found is None or found.get("status") != "done":
                 return None
+            if len(self._markers) >= MOST_MARKERS:
+                self._markers.clear()
             self._markers[key] = found
         return self._markers[key]
 

@@ -1,0 +1,199 @@
+"""Measures what grows with the number of videos: the index, `store info`, and an extraction that has nothing to do.
+
+    python benchmarks/scaling.py [--markers 600 6000 60000 600000] [--out benchmarks/scaling.json]
+
+A store of Aff-Wild2's mean video is forged, marker by marker: three for each video, with the files that features of
+5,050 frames and 179 s would have, and none of these files. Beside it lies a data set of as many media files of a few
+bytes, of which the markers tell the truth, so that `extract` looks at everything and finds nothing to do. Commands are
+timed as a user calls them, start of Python included; all figures are of warm caches. 600,000 markers take 7 GB of disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaprompt.extraction.fingerprints import stream_fingerprints
+from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.recipes import read_recipe
+from vaprompt.store import FeatureStore
+from vaprompt.store.index import INDEX_FILE, read_index
+from vaprompt.store.layout import GROUP_FILE, group_metadata
+from vaprompt.store.storage import Folder
+
+FRAMES, WINDOWS, SECONDS = 5050, 60, 179.0
+FILES = {
+    # Chunks of a MiB, as store/writing.py makes them: 1,024 frames, or 6 windows of 101 x 768.
+    "image": {"embedding": 5, "frame": 1, "time": 1},
+    "audio": {"embedding": 10, "end": 1},
+    "labels": {"value": 1, "valid": 1, "time": 1},
+}
+COUNTS = {
+    "image": {"frames": FRAMES, "encoded": FRAMES, "seconds": SECONDS},
+    "audio": {"windows": WINDOWS, "seconds": SECONDS},
+    "labels": {"frames": FRAMES, "valid": FRAMES, "seconds": SECONDS},
+}
+MEDIA, ANNOTATION = b"a video\n", b"valence,arousal\n0.1,0.2\n"
+RECIPE = ("image.model=embedded", "image.weights=embedded", "audio.model=embedded", "audio.weights=embedded")
+
+COMMAND = """
+import json, re, sys
+from vaprompt.cli.main import run
+code = run(sys.argv[1:])
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+print(json.dumps({"MB": peak // 1000}), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def main() -> None:
+    """Measure, print, and write what was asked for."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--markers", type=int, nargs="+", default=[600, 6000, 60000, 600000])
+    options.add_argument("--out", type=Path)
+    options.add_argument("--alone", nargs=2, metavar=("ACTION", "STORE"), help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.alone is not None:
+        print(json.dumps(alone(given.alone[0], Path(given.alone[1]))))
+        return
+    rows = []
+    for markers in given.markers:
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(measure(Path(folder), markers // 3))
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    report = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {"python": platform.python_version(), "zarr": version("zarr")},
+        "video": {"frames": FRAMES, "windows of sound": WINDOWS, "seconds": SECONDS, "files": files_of_a_video()},
+        "rows": rows,
+    }
+    print(json.dumps(report, indent=2))
+    if given.out is not None:
+        given.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(folder: Path, videos: int) -> dict[str, Any]:
+    """Return seconds and memory of everything at one size."""
+    store, data = folder / "s.zarr", folder / "data"
+    forge(store, data, videos)
+    changes = [part for change in RECIPE for part in ("--set", change)]
+    extract = ["extract", str(data), "--store", str(store), *changes]
+    row: dict[str, Any] = {"videos": videos, "markers": 3 * videos}
+    row["index build"] = in_a_process("build", store)
+    row["index, bytes"] = (store / INDEX_FILE).stat().st_size
+    row["index read"] = in_a_process("read", store)
+    # Each twice: what is in no cache of the system's yet is not what is measured.
+    row["store info"] = min((command("store", "info", str(store)) for _ in range(2)), key=lambda took: took["seconds"])
+    row["extract, nothing to do"] = min((command(*extract) for _ in range(2)), key=lambda took: took["seconds"])
+    row["markers, bytes"] = sum((store / stream / "video0" / GROUP_FILE).stat().st_size for stream in FILES)
+    return row
+
+
+def in_a_process(action: str, store: Path) -> dict[str, float]:
+    """Return what one call in a fresh process takes, without its start."""
+    command = [sys.executable, __file__, "--alone", action, str(store)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def alone(action: str, store: Path) -> dict[str, float]:
+    """Do one thing, and return its seconds and what it added to the process's peak."""
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    if action == "build":
+        FeatureStore.open(store).write_index()
+    else:
+        assert read_index(Folder(store)) is not None
+    seconds = time.perf_counter() - start
+    added = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {"seconds": round(seconds, 3), "MB": added // 1000}
+
+
+def command(*arguments: str) -> dict[str, float]:
+    """Return what a command takes, in a process of its own."""
+    start = time.perf_counter()
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", COMMAND, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    seconds = time.perf_counter() - start
+    if done.returncode or (arguments[0] == "extract" and not re.match(r"0 videos encoded, \d+ were", done.stdout)):
+        raise SystemExit(f"{arguments}: {done.stdout}{done.stderr}")
+    return {"seconds": round(seconds, 2), "MB": json.loads(done.stderr.splitlines()[-1])["MB"]}
+
+
+def forge(store: Path, data: Path, videos: int) -> None:
+    """Write a data set of so many videos, and the markers of the store that it would give."""
+    recipe = read_recipe(ExtractRecipe, overrides=RECIPE)
+    fingerprints = stream_fingerprints(recipe, "frames")
+    dataset = {"name": data.name, "layout": "affwild2", "faces": "frames"}
+    os.fsync = lambda descriptor: None  # only here: the disk is not what is measured
+    target = FeatureStore.create(
+        store, dataset=dataset, recipe=recipe.model_dump(mode="json"), fingerprints=fingerprints
+    )
+    target.write_text(dict.fromkeys(recipe.prompts.texts(), np.ones(64, np.float32)), fingerprints["text"])
+    annotations, media = data / "annotations/Train_Set", data / "videos"
+    annotations.mkdir(parents=True)
+    media.mkdir()
+    for number in range(videos):
+        name = f"video{number}"
+        facts = {
+            "media": written(media / f"{name}.mp4", MEDIA),
+            "annotation": written(annotations / f"{name}.txt", ANNOTATION),
+        }
+        for stream in FILES:
+            source = facts if stream == "labels" else {"media": facts["media"]}
+            group = store / stream / name
+            group.mkdir()
+            (group / GROUP_FILE).write_bytes(group_metadata(marker(stream, number, source)))
+
+
+def marker(stream: str, number: int, source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of one video's stream, with digests unlike any other's."""
+    files = {
+        file: {"bytes": 1048580, "sha256": sha256(f"{stream} {number} {file}".encode()).hexdigest()}
+        for name, chunks in FILES[stream].items()
+        for file in (*(f"{name}/c/{chunk}/0" for chunk in range(chunks)), f"{name}/zarr.json")
+    }
+    return {
+        "status": "done",
+        "split": "train",
+        "counts": COUNTS[stream],
+        "notes": [],
+        "source": dict(source),
+        "files": files,
+    }
+
+
+def written(path: Path, content: bytes) -> dict[str, Any]:
+    """Write a source file, and return what an extraction would say of it."""
+    path.write_bytes(content)
+    state = path.stat()
+    digest = sha256(content).hexdigest()
+    return {"name": path.name, "bytes": state.st_size, "mtime_ns": state.st_mtime_ns, "sha256": digest}
+
+
+def files_of_a_video() -> int:
+    """Return how many files a video has in a store: chunks, an array's metadata for each, markers."""
+    return sum(sum(arrays.values()) + len(arrays) + 1 for arrays in FILES.values())
+
+
+if __name__ == "__main__":
+    main()
