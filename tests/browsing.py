@@ -26,6 +26,7 @@ HERE = ("data:", "blob:", "about:")
 WIDE = (1280, 900)
 PHONE = (390, 844)
 PATIENCE = 20
+TALLEST = 12_000
 
 FLAGS = (
     "--headless=new",
@@ -118,6 +119,11 @@ class Tab:
         ]
         self.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
+    def settle(self) -> None:
+        """Wait until what is to be drawn is drawn."""
+        for _ in range(3):
+            self.script("return new Promise((done) => requestAnimationFrame(() => setTimeout(done, 30)))")
+
     def script(self, source: str, *arguments: Any) -> Any:
         """Run JavaScript in the page and return what it returns."""
         return self.chrome.execute_script(source, *arguments)
@@ -139,12 +145,21 @@ class Tab:
         for key in keys:
             self.chrome.switch_to.active_element.send_keys(getattr(Keys, key.upper(), key))
 
-    def picture(self, name: str, *, whole: bool = True) -> Path:
-        """Keep a picture of the page (or of what the window shows of it) as NAME.png and return its path."""
-        view: dict[str, Any] = {"captureBeyondViewport": whole}
-        if whole:
+    def picture(self, name: str, of: str | None = None) -> Path:
+        """Keep a picture of the page, or of the first element of a selector, as NAME.png and return its path."""
+        if of is None:
             size = self.chrome.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
-            view["clip"] = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 12000), "scale": 1}
+            clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], TALLEST)}
+        else:
+            # What draws itself once it is seen has to be seen.
+            self.script("arguments[0].scrollIntoView({behavior: 'instant'})", self.one(of))
+            self.settle()
+            place = (
+                "const box = arguments[0].getBoundingClientRect();"
+                "return [box.x + scrollX, box.y + scrollY, box.width, box.height];"
+            )
+            clip = dict(zip(("x", "y", "width", "height"), self.script(place, self.one(of)), strict=True))
+        view = {"captureBeyondViewport": True, "clip": {**clip, "scale": 1}}
         taken = self.chrome.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", **view})
         target = self.pictures / f"{name}.png"
         target.write_bytes(base64.b64decode(taken["data"]))

@@ -23,6 +23,7 @@ from vaprompt.cli import (
     evaluate,
     extract,
     predict,
+    report,
     store,
     submit,
     synth,
@@ -52,6 +53,7 @@ app.command("train", short_help="Stage 2: a feature store to a run.")(train.trai
 app.command("evaluate", short_help="The scores of a run.")(evaluate.evaluate)
 app.command("crossvalidate", short_help="Scores over rotated folds of a store.")(crossvalidate.crossvalidate)
 app.command("submit", short_help="The challenge's file, written or checked.")(submit.submit)
+app.command("report", short_help="A page that explains a run, or compares runs.")(report.report)
 app.command("predict", short_help="Valence and arousal for any video.")(predict.predict)
 app.add_typer(weights.app, name="weights")
 app.command("doctor", short_help="What works here, and how to mend the rest.")(doctor.doctor)

@@ -68,6 +68,20 @@ def spans(flag_N: Bool[np.ndarray, "N"]) -> list[int]:
     return [int(index) for index in edge]
 
 
+def extremes(
+    value_N: Float[np.ndarray, "N"], columns: int
+) -> tuple[Float64[np.ndarray, "C"], Float64[np.ndarray, "C"]]:
+    """Return the least and the greatest value that fall on each of `columns` pixels (nan: none): no peak is lost."""
+    if not len(value_N):
+        return np.full(columns, np.nan), np.full(columns, np.nan)
+    column_N = np.arange(len(value_N)) * columns // len(value_N)
+    low_C, high_C = np.full(columns, np.inf), np.full(columns, -np.inf)
+    known_N = np.isfinite(value_N)
+    np.minimum.at(low_C, column_N[known_N], value_N[known_N])
+    np.maximum.at(high_C, column_N[known_N], value_N[known_N])
+    return np.where(np.isinf(low_C), np.nan, low_C), np.where(np.isinf(high_C), np.nan, high_C)
+
+
 def _packed(value: np.ndarray, scale: float, *, differences: bool = False) -> dict[str, Any]:
     """Return integers as JSON-ready values; differences of neighbours compress far better where a series is smooth."""
     if differences:

@@ -24,7 +24,7 @@ from vaprompt.files import published
 
 ASSETS = Path(__file__).parent / "assets"
 TEMPLATES = Path(__file__).parent / "templates"
-CHART_SCRIPTS = ("uplot/uPlot.iife.min.js", "data.js", "theme.js", "charts.js")
+CHART_SCRIPTS = ("uplot/uPlot.iife.min.js", "data.js", "theme.js", "zooming.js", "charts.js")
 CHART_STYLES = ("uplot/uPlot.min.css", "page.css", "charts.css")
 POLICY = {
     "default-src": "'none'",
@@ -104,13 +104,37 @@ def asset(name: str) -> str:
 @cache
 def environment() -> jinja2.Environment:
     """Return what finds templates; everything that they show is escaped, and a name that is missing is an error."""
-    return jinja2.Environment(
+    room = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    room.filters |= {"score": shown_score, "signed": shown_signed, "count": shown_count, "clock": shown_clock}
+    room.filters["tojson_text"] = lambda value: json.dumps(value, ensure_ascii=False)
+    return room
+
+
+def shown_score(value: float | None, digits: int = 3) -> str:
+    """Return a number to so many decimals with a true minus; a dash where there is none."""
+    return "–" if value is None else f"{value:z.{digits}f}".replace("-", "\u2212")  # noqa: RUF001
+
+
+def shown_signed(value: float | None, digits: int = 3) -> str:
+    """Return a difference with its sign; a dash where there is none."""
+    return "–" if value is None else f"{value:+z.{digits}f}".replace("-", "\u2212")  # noqa: RUF001
+
+
+def shown_count(value: int | None) -> str:
+    """Return a whole number with its thousands apart; a dash where there is none."""
+    return "–" if value is None else f"{value:,}"  # noqa: RUF001
+
+
+def shown_clock(seconds: float) -> str:
+    """Return a length of time, such as 0:42 or 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def _policy(page: Page, scripts: Sequence[str]) -> str:

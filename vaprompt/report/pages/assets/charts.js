@@ -7,7 +7,6 @@ series are handed over and no peak is lost. */
 const Charts = (() => {
   const KEYS =
     "Left and right arrow keys move the cursor, plus and minus zoom, 0 shows everything, Enter chooses the moment.";
-  const LEAST = 0.5;
   const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 36000];
   const FONT = "12px system-ui, sans-serif";
   let made = 0;
@@ -28,40 +27,13 @@ const Charts = (() => {
     return `${sign}${minutes}:${rest.padStart(digits ? digits + 3 : 2, "0")}`;
   }
 
-  /** What part of a common time axis several charts show. */
-  function group(from, to) {
-    const listeners = new Set();
-    const key = `group-${++made}`;
-    let view = [from, to];
-
-    function set(low, high) {
-      const span = Math.min(Math.max(high - low, Math.min(LEAST, to - from)), to - from);
-      const start = Math.min(Math.max(low + (high - low - span) / 2, from), to - span);
-      if (start === view[0] && start + span === view[1]) return;
-      view = [start, start + span];
-      for (const listener of listeners) listener(view);
+  /** Stretches of frames (first, behind the last, first, ...) as stretches of seconds. */
+  function ranges(spans, time) {
+    const found = [];
+    for (let index = 0; index < spans.length; index += 2) {
+      found.push([time[spans[index]], time[Math.min(spans[index + 1], time.length - 1)]]);
     }
-
-    return {
-      key,
-      from,
-      to,
-      set,
-      view: () => view,
-      reset: () => set(from, to),
-      /** Show `factor` times as long a stretch, `centre` staying where it is. */
-      zoom: (factor, centre = (view[0] + view[1]) / 2) =>
-        set(centre - (centre - view[0]) * factor, centre + (view[1] - centre) * factor),
-      pan: (seconds) => {
-        const moved = Math.min(Math.max(seconds, from - view[0]), to - view[1]);
-        set(view[0] + moved, view[1] + moved);
-      },
-      /** Call `listener` with the view whenever it changes; returns what ends that. */
-      changed: (listener) => {
-        listeners.add(listener);
-        return () => listeners.delete(listener);
-      },
-    };
+    return found;
   }
 
   function axis(extra) {
@@ -138,82 +110,12 @@ const Charts = (() => {
     ctx.restore();
   }
 
-  /** Zoom and move by wheel (with a key held, so that the page still scrolls), finger and drag; choose by click. */
-  function gestures(plot, view, pick) {
-    const over = plot.over;
-    const fingers = new Map();
-    let pressed = null;
-    const seconds = (event) => plot.posToVal(event.clientX - over.getBoundingClientRect().left, "x");
-    const perPixel = () => (view.view()[1] - view.view()[0]) / over.clientWidth;
-
-    over.addEventListener(
-      "wheel",
-      (event) => {
-        if (event.ctrlKey || event.metaKey) {
-          event.preventDefault();
-          view.zoom(Math.exp(Math.max(-60, Math.min(60, event.deltaY)) / 120), seconds(event));
-        } else if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
-          event.preventDefault();
-          view.pan((event.deltaX || event.deltaY) * perPixel());
-        }
-      },
-      { passive: false },
-    );
-    over.addEventListener("dblclick", () => view.reset());
-    over.addEventListener("pointerdown", (event) => {
-      pressed = { x: event.clientX, y: event.clientY };
-      if (event.pointerType === "touch") fingers.set(event.pointerId, event);
-    });
-    over.addEventListener("pointermove", (event) => {
-      const before = fingers.get(event.pointerId);
-      if (before === undefined) return;
-      if (fingers.size === 1) {
-        view.pan((before.clientX - event.clientX) * perPixel());
-      } else if (fingers.size === 2) {
-        const [other] = [...fingers.values()].filter((finger) => finger.pointerId !== event.pointerId);
-        const apart = (finger) => Math.max(Math.abs(finger.clientX - other.clientX), 10);
-        view.zoom(apart(before) / apart(event), (seconds(event) + seconds(other)) / 2);
-      }
-      fingers.set(event.pointerId, event);
-    });
-    for (const name of ["pointerup", "pointercancel", "pointerleave"]) {
-      over.addEventListener(name, (event) => fingers.delete(event.pointerId));
-    }
-    over.addEventListener("click", (event) => {
-      const still = pressed && Math.abs(event.clientX - pressed.x) < 4 && Math.abs(event.clientY - pressed.y) < 4;
-      if (still && pick) pick(seconds(event));
-    });
-  }
-
-  function keyboard(area, plot, view, pick, tell) {
-    let at = null;
-    area.addEventListener("keydown", (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey) return;
-      const [from, to] = view.view();
-      at = Math.min(Math.max(at ?? (from + to) / 2, from), to);
-      const step = ((to - from) / 100) * (event.shiftKey ? 10 : 1);
-      const moves = { ArrowLeft: at - step, ArrowRight: at + step, Home: view.from, End: view.to };
-      if (event.key in moves) {
-        at = Math.min(Math.max(moves[event.key], view.from), view.to);
-        if (at < from) view.pan(at - from);
-        if (at > to) view.pan(at - to);
-      } else if (event.key === "+" || event.key === "=") view.zoom(1 / 2, at);
-      else if (event.key === "-") view.zoom(2, at);
-      else if (event.key === "0" || event.key === "Escape") view.reset();
-      else if ((event.key === "Enter" || event.key === " ") && pick) pick(at);
-      else return;
-      event.preventDefault();
-      plot.setCursor({ left: plot.valToPos(at, "x"), top: plot.over.clientHeight / 2 });
-      tell();
-    });
-  }
-
   /** A chart over time.
 
   options: label; time (seconds); series [{label, values, colour, width, dash, shown}]; view (a group); range [low,
   high]; height; unit; spans [{label, ranges, colour, striped}]; pick(seconds); format(number); ticks (of the values). */
   function timeline(host, options) {
-    const view = options.view || group(options.time[0], options.time[options.time.length - 1]);
+    const view = options.view || Zooming.group(options.time[0], options.time[options.time.length - 1]);
     const format = options.format || ((number) => number.toFixed(2));
     const { area, head, spoken } = frame(host, options, KEYS);
     let values = [];
@@ -282,8 +184,8 @@ const Charts = (() => {
       });
       spoken.textContent = `${clock(options.time[index], 1)}: ${parts.join(", ")}`;
     };
-    gestures(plot, view, options.pick);
-    keyboard(area, plot, view, options.pick, said);
+    Zooming.gestures(plot, view, options.pick);
+    Zooming.keyboard(area, plot, view, options.pick, said);
     const marks = marker(plot);
     const show = ([low, high]) => plot.setScale("x", { min: low, max: high });
     show(view.view());
@@ -449,5 +351,5 @@ const Charts = (() => {
     ctx.restore();
   }
 
-  return { timeline, curves, group, clock, element };
+  return { timeline, curves, group: Zooming.group, ranges, clock, element };
 })();

@@ -1,0 +1,310 @@
+"""The report of a run as a person meets it in a browser: it explains, is searched, zoomed, and stays at home."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+
+from tests.browsing import PHONE, Tab
+from tests.report.runs import EVIL, LONG, hostile_run, make_run, planted
+from vaprompt.media.loudness import STEP, Loudness
+from vaprompt.report.evidence import Evidence, gather
+from vaprompt.report.pages.page import write_page
+from vaprompt.report.run_page import run_page
+from vaprompt.report.studying import Study, conditions, study
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    folder = tmp_path_factory.mktemp("reported")
+    return gather(make_run(planted(folder, validation=3), folder / "first", smooth=True))
+
+
+@pytest.fixture(scope="module")
+def studied(evidence: Evidence) -> Study:
+    """Return what is known of the run, with sound that is made up."""
+    found = study(evidence)
+    for index, video in enumerate(evidence.evaluation.videos):
+        count = int(video.time_F[-1] / STEP) + 1
+        level_G = np.linspace(-60, -20, count).astype(np.float32)
+        found.heard.loudness[video.name] = Loudness(level_G, np.arange(count) % 100 < 60, silent=index == 2)
+    return replace(found, conditions=conditions(evidence, found.explained, found.heard))
+
+
+@pytest.fixture(scope="module")
+def page(evidence: Evidence, studied: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("page") / "report.html"
+    write_page(run_page(evidence, studied), target)
+    return target
+
+
+@pytest.fixture
+def opened(tab: Tab, page: Path) -> Tab:
+    tab.open(page)
+    tab.one("#chart-regions canvas")
+    return tab
+
+
+def names(tab: Tab) -> list[str]:
+    return [element.get_attribute("textContent") for element in tab.all("#video-list .name")]
+
+
+def test_scores_stand_beside_ridge_and_the_paper_with_their_intervals(opened: Tab, evidence: Evidence):
+    shown = opened.one("#scores").text
+    official = evidence.evaluation.result["official"]
+    for score in (*(official[axis] for axis in ("valence", "arousal", "mean")), 0.4655, 0.6068, 0.5361):
+        assert f"{score:.3f}".replace("-", "\u2212") in shown
+    low, high = evidence.evaluation.result["interval"]["official"]["mean"]
+    assert f"{low:.3f} to {high:.3f}".replace("-", "\u2212") in shown
+    for text in ("ridge regression", "this run, smoothed", "every valid frame", "the paper's frames"):
+        assert text in shown
+    assert len(opened.all("#scores .whisker .ends")) == 4
+
+
+def test_what_differs_from_the_papers_recipe_is_marked(opened: Tab):
+    rows = {row.text for row in opened.all("#what tbody tr")}
+    assert "training: model.width 32 256" in rows
+    assert "training: window.seconds 4.0 10.0" in rows
+    assert not any("loss.kl" in row or "seed" in row for row in rows)
+    marked = [fact.text for fact in opened.all(".facts div") if "not the paper" in fact.text]
+    assert any(fact.startswith("window\n4 s") for fact in marked)
+    assert not any(fact.startswith(("seed", "store", "prompts", "modalities")) for fact in marked)
+
+
+def test_the_course_of_the_training_is_drawn(opened: Tab, evidence: Evidence):
+    assert len(opened.all("#training canvas")) == 2
+    opened.script("document.querySelector('#curve-score .chart-area').focus()")
+    opened.press("end")
+    mean = evidence.history[-1]["validation"]["mean"]
+    assert f"mean {mean:.3f}" in opened.script("return document.querySelector('#curve-score output').textContent")
+
+
+def test_videos_come_worst_first_and_are_searched_ordered_and_chosen(opened: Tab, evidence: Evidence):
+    worst_first = list(evidence.evaluation.result["videos"])
+    assert names(opened) == worst_first
+    assert opened.one("#video-name").text == worst_first[0]
+    opened.one("#video-search").send_keys(worst_first[1].upper())
+    assert names(opened) == [worst_first[1]]
+    assert opened.one("#video-count").text == "1 of 3 videos"
+    opened.one("#video-search").clear()
+    opened.one("#video-search").send_keys("nothing is called so")
+    assert names(opened) == []
+    opened.one("#video-search").clear()
+    opened.press("a", "backspace")
+    opened.script(
+        "const o = arguments[0]; o.value = 'name'; o.dispatchEvent(new Event('change'))", opened.one("#video-order")
+    )
+    assert names(opened) == sorted(worst_first)
+    opened.script("document.getElementById('video-list').focus()")
+    opened.press("home", "arrow_down")
+    opened.wait(lambda: opened.one("#video-name").text == sorted(worst_first)[1])
+    (selected,) = opened.all("#video-list [aria-selected=true]")
+    assert sorted(worst_first)[1] in selected.text
+    assert opened.one("#video-list").get_attribute("aria-activedescendant") == selected.get_attribute("id")
+
+
+def test_traces_are_those_that_were_predicted_and_zoom_together(opened: Tab, evidence: Evidence):
+    video = evidence.ranked[0]
+    opened.one("#zoom-in").click()
+    said = {}
+    for dimension in ("valence", "arousal"):
+        opened.script(f"document.querySelector('#chart-{dimension} .chart-area').focus()")
+        opened.press("end")
+        said[dimension] = opened.script(f"return document.querySelector('#chart-{dimension} output').textContent")
+    for axis, dimension in enumerate(("valence", "arousal")):
+        assert f"predicted {video.prediction_F2[-1, axis]:.2f}" in said[dimension]
+        assert f"annotated {video.truth_F2[-1, axis]:.2f}" in said[dimension]
+    ticks = (
+        "return document.querySelectorAll('#chart-valence .u-over, #chart-gate .u-over, #chart-sound .u-over').length"
+    )
+    assert opened.script(ticks) == 3
+    opened.one("#zoom-all").click()
+
+
+def test_the_smoothed_trace_is_switched_on(opened: Tab, evidence: Evidence):
+    button = opened.one("#smooth")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    pressed = [item.get_attribute("aria-pressed") for item in opened.all("#chart-valence .series")]
+    assert pressed == ["true", "false", "true"]
+    assert str(evidence.smoothing) in opened.one("#chart-valence").text
+    opened.script("document.querySelector('#chart-valence .chart-area').focus()")
+    opened.press("end")
+    said = opened.script("return document.querySelector('#chart-valence output').textContent")
+    smooth = evidence.smooth[evidence.ranked[0].name].prediction_F2[-1, 0]
+    assert f"{smooth:.2f}" in said
+    assert "predicted" not in said
+
+
+def test_a_click_chooses_the_window_that_is_explained(opened: Tab, evidence: Evidence, studied: Study):
+    found = studied.explained[evidence.ranked[0].name]
+    ActionChains(opened.chrome).move_to_element(opened.one("#chart-valence .u-over")).click().perform()
+    middle = (evidence.ranked[0].time_F[-1]) / 2
+    window = int(np.abs(found.end_W - middle).argmin())
+    title = opened.one("#window-title").text
+    assert f"0:{found.end_W[window]:04.1f}" in title
+    shown = [bar.text.splitlines()[-1] for bar in opened.all("#window-regions li")]
+    assert shown == [f"{round(100 * float(share))} %" for share in found.region_WK[window]]
+    slider = opened.one("#window-choice")
+    opened.script("arguments[0].focus()", slider)
+    opened.press("arrow_right")
+    assert opened.one("#window-title").text != title
+    assert slider.get_attribute("aria-valuetext") == opened.one("#window-title").text
+
+
+def test_the_plane_tells_how_many_frames_lie_where(opened: Tab, evidence: Evidence):
+    counts = opened.script(
+        "const {plane} = Data.block('report');"
+        "return Promise.all(['truth', 'prediction', 'error'].map((name) => Data.unpack(plane[name])))"
+        ".then((all) => all.map((one) => one.reduce((sum, count) => sum + count, 0)));"
+    )
+    assert counts == [evidence.evaluation.result["official"]["frames"]] * 3
+    canvas = opened.one("#plane-truth canvas")
+    opened.script("arguments[0].focus()", canvas)
+    opened.press("arrow_right")
+    told = opened.one("#plane-truth output").text
+    assert told.startswith("valence 0.03, arousal 0.00: ")
+    assert "frames" in told
+    assert len(opened.all("#plane canvas")) == 4
+
+
+def test_regions_are_a_table_that_needs_no_eyes(opened: Tab, evidence: Evidence):
+    rows = opened.all("#regions .mix tbody tr")
+    assert len(rows) == 10
+    for row, phrase in zip(rows, evidence.recipe.regions.phrases, strict=False):
+        assert phrase in row.text
+        shares = [int(cell.text.splitlines()[0]) for cell in row.find_elements("css selector", ".cell")]
+        assert 96 <= sum(shares) <= 104
+
+
+def test_errors_are_told_apart_by_voice_and_face(opened: Tab, studied: Study):
+    shown = [row.text for row in opened.all("#conditions tbody tr")]
+    named = ("all frames", "a voice is heard", "no voice is heard", "a face is seen", "no face is seen")
+    assert [row.name for row in studied.conditions] == list(named)
+    for row, name, found in zip(shown, named, studied.conditions, strict=True):
+        assert row.startswith(name)
+        assert found.rmse is not None
+        assert f"{found.rmse[0]:.3f}" in row
+        assert f"{found.rmse[1]:.3f}" in row
+
+
+def test_the_page_is_for_everybody(opened: Tab):
+    """Every control has a name, ids are unique, headings follow one another, images are described or hidden."""
+    faults = opened.script(
+        """
+        const faults = [], ids = new Set();
+        for (const one of document.querySelectorAll("[id]")) {
+          if (ids.has(one.id)) faults.push(`id ${one.id} twice`);
+          ids.add(one.id);
+        }
+        const named = (one) => one.getAttribute("aria-label") || one.labels?.length || one.textContent.trim()
+          || document.getElementById(one.getAttribute("aria-labelledby"));
+        for (const one of document.querySelectorAll("button, input, select, a, [tabindex='0'], [role=group]"))
+          if (!named(one)) faults.push(`${one.tagName} #${one.id} .${one.className} has no name`);
+        for (const one of document.querySelectorAll("[aria-describedby], [aria-labelledby], [aria-activedescendant]"))
+          for (const name of ["aria-describedby", "aria-labelledby", "aria-activedescendant"])
+            for (const id of (one.getAttribute(name) || "").split(" ").filter(Boolean))
+              if (!document.getElementById(id)) faults.push(`${name} ${id} is nowhere`);
+        for (const one of document.querySelectorAll("canvas"))
+          if (!one.closest("[aria-hidden=true], .uplot") && !one.getAttribute("aria-label")) faults.push("a canvas");
+        let level = 0;
+        for (const one of document.querySelectorAll("h1, h2, h3, h4")) {
+          const now = Number(one.tagName[1]);
+          if (now > level + 1) faults.push(`h${now} behind h${level}`);
+          level = now;
+        }
+        for (const one of document.querySelectorAll("th")) if (!one.scope) faults.push(`no scope: ${one.textContent}`);
+        if (!document.documentElement.lang) faults.push("no language");
+        return faults;
+        """
+    )
+    assert faults == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast_enough(opened: Tab, scheme: str):
+    opened.media(scheme=scheme)
+    opened.settle()
+    pale = opened.script(
+        """
+        const channels = (colour) => {
+          const context = Object.assign(document.createElement("canvas"), {width: 1, height: 1}).getContext("2d");
+          context.fillStyle = colour; context.fillRect(0, 0, 1, 1);
+          return [...context.getImageData(0, 0, 1, 1).data];
+        };
+        const linear = (c) => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+        const light = (rgb) => rgb.slice(0, 3).map((c) => linear(c / 255))
+          .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+        const behind = (one) => {
+          for (; one; one = one.parentElement) {
+            const colour = channels(getComputedStyle(one).backgroundColor);
+            if (colour[3] === 255) return colour;
+          }
+          return [255, 255, 255, 255];
+        };
+        const pale = new Set();
+        for (const one of document.querySelectorAll("main *, header *, nav *, footer *")) {
+          if (![...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim())) continue;
+          if (one.closest("option, .cell") || !one.checkVisibility()) continue;
+          const [a, b] = [light(channels(getComputedStyle(one).color)), light(behind(one))];
+          const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+          if (contrast < 4.5) pale.add(`${one.tagName}.${one.className} ${contrast}: ${one.textContent.slice(0, 30)}`);
+        }
+        return [...pale];
+        """
+    )
+    assert pale == []
+
+
+def test_pictures_of_the_report(opened: Tab):
+    opened.picture("report-light")
+    opened.picture("report-videos", of="#videos")
+    opened.media(scheme="dark")
+    opened.picture("report-dark")
+    opened.media()
+    opened.resize(*PHONE, density=2, touch=True)
+    opened.settle()
+    assert opened.overflow() == 0
+    opened.picture("report-phone")
+    opened.resize(320, 256, density=4)
+    opened.settle()
+    assert opened.overflow() == 0
+
+
+def test_whatever_stands_in_a_run_is_shown_as_text(tab: Tab, tmp_path: Path):
+    evidence = gather(hostile_run(tmp_path))
+    found = study(evidence)
+    write_page(run_page(evidence, found), tmp_path / "page.html")
+    tab.open(tmp_path / "page.html")
+    tab.one("#chart-regions canvas")
+    assert tab.script("return window.stolen") is None
+    assert len(tab.all("img")) == 0
+    shown = tab.script("return document.body.textContent")
+    assert shown.count(EVIL) > 15
+    assert LONG in shown
+    bars = tab.all("#window-regions .name")
+    assert bars[0].get_attribute("textContent") == f"{EVIL} 0"
+    assert bars[8].get_attribute("textContent") == LONG
+    assert tab.overflow() == 0
+    tab.picture("report-hostile")
+    tab.resize(*PHONE, density=1)
+    tab.settle()
+    assert tab.overflow() == 0
+
+
+def test_without_scripts_scores_and_tables_are_there(tab: Tab, page: Path):
+    tab.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        tab.open(page)
+        shown = tab.one("main").text
+    finally:
+        tab.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    for text in ("Charts need JavaScript", "ridge regression", "soft target against prediction", "a voice is heard"):
+        assert text in shown
+
+
+def test_the_same_run_gives_the_same_page(evidence: Evidence, studied: Study, page: Path, tmp_path: Path):
+    write_page(run_page(gather(evidence.run), studied), tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_bytes() == page.read_bytes()

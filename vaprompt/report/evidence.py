@@ -1,0 +1,164 @@
+"""What a run and its evaluation say of themselves on disk: all that a report or a plot starts from.
+
+Axes: F frames of a video; the last axis 2 is valence, arousal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vaprompt.errors import RunError
+from vaprompt.evaluation.kept import Evaluation, read_evaluation
+from vaprompt.evaluation.protocols import Judged, official_series
+from vaprompt.evaluation.smoothing import NONE, Smoothing, smoothed
+from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.recipes import read_recipe, shipped, without_none
+from vaprompt.store.fingerprint import differing
+from vaprompt.training.recipe import TrainRecipe
+from vaprompt.training.runs import METRICS, RECIPE, read_facts
+
+VIEWING = Smoothing("gaussian", 3.0)
+"""What traces are smoothed with where `evaluate` chose no filter; for the eye alone, no score is made of it."""
+SPEED_ALONE = ("image.batch", "image.compile", "audio.batch", "audio.compile")
+"""Fields of extraction that change no feature."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A field of a recipe that is not the paper's."""
+
+    field: str
+    value: Any
+    paper: Any
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One evaluated run."""
+
+    run: Path
+    facts: dict[str, Any]
+    """run.json."""
+    recipe: TrainRecipe
+    evaluation: Evaluation
+    history: list[dict[str, Any]]
+    """metrics.jsonl, an object an epoch."""
+    smoothing: Smoothing
+    """How the smoothed traces are made."""
+
+    @property
+    def name(self) -> str:
+        """What the run is called: its folder."""
+        return self.run.resolve().name
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name."""
+        return str(self.facts["store"]["dataset"].get("name", "unnamed"))
+
+    @cached_property
+    def ranked(self) -> list[Judged]:
+        """The videos, worst CCC first, those that have no score last."""
+        order = {name: index for index, name in enumerate(self.evaluation.result["videos"])}
+        return sorted(self.evaluation.videos, key=lambda video: order.get(video.name, len(order)))
+
+    @cached_property
+    def smooth(self) -> dict[str, Judged]:
+        """The same videos with smoothed predictions, by name."""
+        return {video.name: smoothed(video, self.smoothing) for video in self.evaluation.videos}
+
+    @cached_property
+    def scored(self) -> list[Any]:
+        """Name, predictions and labels of each video's valid frames."""
+        return official_series(self.evaluation.videos)
+
+    @property
+    def tuned(self) -> bool:
+        """Whether the filter was chosen by `evaluate --tune-smoothing`, so that its scores mean something."""
+        return self.evaluation.result["smoothing"] is not None
+
+
+def gather(run: Path, smoothing: Smoothing | None = None) -> Evidence:
+    """Return what a run's folder tells.
+
+    Args:
+        run: folder of a complete run that was evaluated.
+        smoothing: filter of the smoothed traces; by default the one that `evaluate` chose, else `VIEWING`.
+
+    Raises:
+        RunError: it is no complete run, has no predictions (the error says which command makes them), or is damaged.
+        RecipeError: its recipe is damaged.
+    """
+    facts = read_facts(run)
+    if facts.get("status") != "complete":
+        raise RunError(run, fault="is not finished", remedy="finish it with the same 'vaprompt train ... --resume'")
+    evaluation = read_evaluation(run)
+    chosen = evaluation.result["smoothing"]
+    if smoothing is None:
+        smoothing = VIEWING if chosen is None else Smoothing(chosen["kind"], chosen["seconds"])
+        smoothing = VIEWING if smoothing == NONE else smoothing
+    recipe = read_recipe(TrainRecipe, run / RECIPE)
+    return Evidence(run, facts, recipe, evaluation, _history(run / METRICS), smoothing)
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(path, fault=f"cannot be read ({error})", remedy="restore it, or train the run again") from None
+    if not all(isinstance(line, dict) and isinstance(line.get("epoch"), int) for line in lines):
+        raise RunError(path, fault="does not hold an epoch in every line", remedy="restore it, or train the run again")
+    return lines
+
+
+def from_paper(evidence: Evidence) -> tuple[list[Difference], list[Difference]]:
+    """Return the fields of the extraction and of the training recipe that are not the paper's.
+
+    What changes no feature, such as the size of batches in extraction, is left out, and so is the seed.
+    """
+    extraction = read_recipe(ExtractRecipe, shipped("extract", "paper")).model_dump(mode="json")
+    training = read_recipe(TrainRecipe, shipped("train", "paper")).model_dump(mode="json")
+    stage1 = _differences(evidence.facts.get("extraction", {}), without_none(extraction), SPEED_ALONE)
+    stage2 = _differences(without_none(evidence.recipe.model_dump(mode="json")), without_none(training), ("seed",))
+    return stage1, stage2
+
+
+def _differences(own: Mapping[str, Any], paper: Mapping[str, Any], apart: Sequence[str]) -> list[Difference]:
+    return [Difference(key, *both) for key, both in differing(own, paper).items() if key not in apart]
+
+
+def differing_fields(several: Sequence[Evidence]) -> dict[str, list[Any]]:
+    """Return the fields in which the runs' recipes, features or data sets are not all alike, with each run's value."""
+    described = [
+        {
+            "extraction": one.facts.get("extraction", {}),
+            "train": without_none(one.recipe.model_dump(mode="json")),
+            "features": one.facts["store"]["fingerprints"],
+            "dataset": one.facts["store"]["dataset"],
+            "scored": {"split": one.evaluation.result["split"], "every": one.evaluation.result.get("every")},
+        }
+        for one in several
+    ]
+    keys: set[str] = set()
+    for other in described[1:]:
+        keys |= differing(described[0], other).keys()
+    return {key: [_value(one, key.split(".")) for one in described] for key in sorted(keys)}
+
+
+def _value(described: Mapping[str, Any], path: Sequence[str]) -> Any:
+    found: Any = described
+    for index, part in enumerate(path):
+        if not isinstance(found, Mapping):
+            return "nothing"
+        rest = ".".join(path[index:])
+        if rest in found:  # a key may hold a dot itself
+            return found[rest]
+        found = found.get(part, "nothing")
+    return found
