@@ -13,13 +13,27 @@ from vaprompt.extraction.batch_size import ENOUGH, fastest, sizes
 from vaprompt.extraction.batches import Batcher, Stopped
 
 
+class Some(list):
+    """A stretch of numbers."""
+
+    def split(self, count):
+        assert 0 < count < len(self)
+        return Some(self[:count]), Some(self[count:])
+
+
+def numbers(batch):
+    return [number for stretch in batch.stretches for number in stretch]
+
+
 @settings(deadline=None, max_examples=30)
 @given(
-    items=st.lists(st.tuples(st.sampled_from(["image", "audio"]), st.integers(0, 1)), max_size=60),
+    stretches=st.lists(
+        st.tuples(st.sampled_from(["image", "audio"]), st.integers(0, 1), st.integers(1, 9)), max_size=40
+    ),
     size=st.integers(1, 7),
     encoders=st.integers(1, 3),
 )
-def test_every_item_comes_once_in_batches_of_its_stream_and_shape(items, size, encoders):
+def test_every_item_comes_once_in_batches_of_its_stream_and_shape(stretches, size, encoders):
     batcher = Batcher(room=3)
     taken, lock = [], threading.Lock()
 
@@ -32,41 +46,41 @@ def test_every_item_comes_once_in_batches_of_its_stream_and_shape(items, size, e
     threads = [threading.Thread(target=encode) for _ in range(encoders)]
     for thread in threads:
         thread.start()
-    for number, (stream, shape) in enumerate(items):
-        batcher.put(stream, (stream, shape, number), alike=shape, size=size)
+    number = 0
+    for stream, shape, count in stretches:
+        batcher.put(stream, Some((stream, shape, number + i) for i in range(count)), alike=shape, size=size)
+        number += count
     batcher.close()
     for thread in threads:
         thread.join()
-    assert Counter(item[2] for batch in taken for item in batch.items) == Counter(range(len(items)))
+    assert Counter(item[2] for batch in taken for item in numbers(batch)) == Counter(range(number))
     for batch in taken:
-        assert len(batch.items) <= size
-        assert len({item[1] for item in batch.items}) == 1
-        assert {item[0] for item in batch.items} == {batch.stream}
+        assert len(batch) == len(numbers(batch)) <= size
+        assert len({item[1] for item in numbers(batch)}) == 1
+        assert {item[0] for item in numbers(batch)} == {batch.stream}
 
 
 def test_batches_are_full_while_an_encoder_is_busy():
     batcher = Batcher(room=10)
-    for number in range(3):
-        batcher.put("image", number, alike=0, size=3)
-    assert batcher.take().items == [0, 1, 2]
-    for number in range(3, 8):
-        batcher.put("image", number, alike=0, size=3)
-    assert batcher.take().items == [3, 4, 5]
+    batcher.put("image", Some(range(3)), alike=0, size=3)
+    assert numbers(batcher.take()) == [0, 1, 2]
+    batcher.put("image", Some(range(3, 8)), alike=0, size=3)
+    assert numbers(batcher.take()) == [3, 4, 5]
     second = []
     waiting = threading.Thread(target=lambda: second.append(batcher.take()))
     waiting.start()
     time.sleep(0.6)
     assert second == []  # two items wait, and the encoders have something to do
-    batcher.put("image", 8, alike=0, size=3)
+    batcher.put("image", Some([8]), alike=0, size=3)
     waiting.join()
-    assert second[0].items == [6, 7, 8]
+    assert numbers(second[0]) == [6, 7, 8]
 
 
 def test_an_idle_encoder_takes_what_there_is():
     """Else an extraction whose other videos are held by another writer would wait for ever."""
     batcher = Batcher(room=10)
-    batcher.put("image", 1, alike=0, size=100)
-    assert batcher.take().items == [1]
+    batcher.put("image", Some([1]), alike=0, size=100)
+    assert numbers(batcher.take()) == [1]
 
 
 def test_who_brings_more_than_fits_waits_until_the_run_is_stopped():
@@ -76,7 +90,7 @@ def test_who_brings_more_than_fits_waits_until_the_run_is_stopped():
     def bring():
         try:
             for number in range(99):
-                batcher.put("image", number, alike=0, size=1)
+                batcher.put("image", Some([number]), alike=0, size=1)
                 brought.append(number)
         except Stopped:
             outcome.append("stopped")
@@ -91,6 +105,16 @@ def test_who_brings_more_than_fits_waits_until_the_run_is_stopped():
     assert outcome == ["stopped"]
     with pytest.raises(Stopped):
         batcher.take()
+
+
+def test_a_stretch_longer_than_all_room_goes_in_bit_by_bit():
+    batcher = Batcher(room=2)
+    thread = threading.Thread(target=lambda: batcher.put("image", Some(range(10)), alike=0, size=2))
+    thread.start()
+    for start in range(0, 10, 2):
+        assert numbers(batcher.take()) == [start, start + 1]
+        batcher.done()
+    thread.join()
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""From items that readers bring, of any video and in any order, to batches of a fixed size for the encoders."""
+"""From stretches that readers bring, of any video and in any order, to batches of a fixed size for the encoders."""
 
 from __future__ import annotations
 
@@ -7,9 +7,23 @@ import time
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-T = TypeVar("T")
+S = TypeVar("S")
+
+
+@runtime_checkable
+class Splits(Protocol):
+    """Some items that follow each other."""
+
+    def __len__(self) -> int: ...
+
+    def split(self: S, count: int) -> tuple[S, S]:
+        """Return the first `count` items, and those behind them; there are more than so many."""
+        ...
+
+
+T = TypeVar("T", bound=Splits)
 
 PATIENCE = 0.25
 """Seconds that an encoder with nothing to do waits for more before it takes a batch that is not full."""
@@ -17,10 +31,13 @@ PATIENCE = 0.25
 
 @dataclass(frozen=True)
 class Batch(Generic[T]):
-    """Items that are encoded together."""
+    """What is encoded together."""
 
     stream: str
-    items: list[T]
+    stretches: list[T]
+
+    def __len__(self) -> int:
+        return sum(len(stretch) for stretch in self.stretches)
 
 
 class Stopped(Exception):  # noqa: N818 (nothing is wrong)
@@ -28,7 +45,7 @@ class Stopped(Exception):  # noqa: N818 (nothing is wrong)
 
 
 class Batcher(Generic[T]):
-    """Collects items into batches, of which so many may wait: who brings more waits until there is room.
+    """Collects stretches into batches, of which so many may wait: who brings more waits until there is room.
 
     Batches cross videos. They are full but for two cases, the end and all encoders having nothing to do; so nothing
     ever waits for a video that does not come.
@@ -48,27 +65,33 @@ class Batcher(Generic[T]):
         """Share of the room that is taken."""
         return len(self._ready) / self._room
 
-    def put(self, stream: str, item: T, *, alike: Hashable, size: int) -> None:
-        """Add an item to the batch of its stream whose items have the same shape; wait while there is no room.
+    def put(self, stream: str, stretch: T, *, alike: Hashable, size: int) -> None:
+        """Add a stretch to the batch of its stream whose items have the same shape; wait while there is no room.
+
+        What a batch has no room for goes into the next one.
 
         Args:
-            stream: what the item is for.
-            item: the item.
+            stream: what the stretch is for.
+            stretch: the items.
             alike: only items for which this is the same can lie in one batch.
             size: items of a full batch.
 
         Raises:
             Stopped: the extraction is being ended.
         """
+        rest: T | None = stretch
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped or len(self._ready) < self._room)
-            if self._stopped:
-                raise Stopped
-            pending = self._pending.setdefault((stream, alike), [])
-            pending.append(item)
-            if len(pending) >= size:
-                self._release((stream, alike))
-            self._changed.notify_all()
+            while rest is not None:
+                self._changed.wait_for(lambda: self._stopped or len(self._ready) < self._room)
+                if self._stopped:
+                    raise Stopped
+                pending = self._pending.setdefault((stream, alike), [])
+                lacking = size - sum(len(some) for some in pending)
+                first, rest = rest.split(lacking) if len(rest) > lacking else (rest, None)
+                pending.append(first)
+                if len(first) == lacking:
+                    self._release((stream, alike))
+                self._changed.notify_all()
 
     def take(self) -> Batch[T] | None:
         """Return the next batch, of which `done` is to be told; None when there will be no more.
@@ -86,7 +109,7 @@ class Batcher(Generic[T]):
                     return batch
                 patient = not self._closed and (self._busy > 0 or time.monotonic() < until)
                 if self._pending and not patient:
-                    self._release(max(self._pending, key=lambda key: len(self._pending[key])))
+                    self._release(max(self._pending, key=lambda key: sum(map(len, self._pending[key]))))
                 elif self._closed:
                     return None
                 else:

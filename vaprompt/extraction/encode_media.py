@@ -23,7 +23,7 @@ from vaprompt.encoders.recipes import AudioEncoderRecipe
 from vaprompt.errors import WeightsError
 from vaprompt.extraction.batch_size import fixed
 from vaprompt.extraction.grid import audio_ends
-from vaprompt.extraction.pictures import Picture, crop_pictures, frame_pictures
+from vaprompt.extraction.pictures import Picture, crop_pictures, frame_pictures, together
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.media.ahead import ahead
 from vaprompt.media.audio import audio_windows, has_audio
@@ -144,13 +144,8 @@ def encode_pictures(
         MediaError: a picture cannot be decoded.
         WeightsError: the network's values do not fit float16.
     """
-    for batch in ahead(_alike(pictures, fixed(recipe.image.batch, "image"))):
-        embedding_BD = encoder.encode(np.stack([picture.rgb_HWC for picture in batch]))
-        yield ImageFeatures(
-            stored(embedding_BD, "image"),
-            np.array([picture.frame for picture in batch], dtype=np.int32),
-            np.array([picture.time for picture in batch], dtype=np.float64),
-        )
+    for batch in ahead(together(pictures, most=fixed(recipe.image.batch, "image"), most_bytes=BATCH_BYTES)):
+        yield ImageFeatures(stored(encoder.encode(batch.rgb_NHWC), "image"), batch.frame_N, batch.time_N)
 
 
 def audio_batches(
@@ -193,19 +188,6 @@ def joined_image(pieces: list[ImageFeatures]) -> ImageFeatures:
         np.concatenate([piece.frame_N for piece in pieces]),
         np.concatenate([piece.time_N for piece in pieces]),
     )
-
-
-def _alike(pictures: Iterator[Picture], most: int) -> Iterator[list[Picture]]:
-    """Yield runs of pictures of one size, as many as fit a batch."""
-    batch: list[Picture] = []
-    for picture in pictures:
-        full = len(batch) >= most or (len(batch) + 1) * picture.rgb_HWC.nbytes > BATCH_BYTES
-        if batch and (full or picture.rgb_HWC.shape != batch[0].rgb_HWC.shape):
-            yield batch
-            batch = []
-        batch.append(picture)
-    if batch:
-        yield batch
 
 
 Item = TypeVar("Item")

@@ -11,7 +11,6 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import cycle
 from typing import Any
 
@@ -25,7 +24,7 @@ from vaprompt.extraction.batch_size import IN_FLIGHT
 from vaprompt.extraction.batches import Batch, Batcher, Stopped
 from vaprompt.extraction.encode_media import stored
 from vaprompt.extraction.loaded import Encoders
-from vaprompt.extraction.parts import Encoded, Failed, Item, Message, Running
+from vaprompt.extraction.parts import Encoded, Failed, Message, Running, Stretch
 from vaprompt.extraction.plan import Job
 from vaprompt.extraction.publishing import Publisher
 from vaprompt.extraction.reading import Reader
@@ -52,7 +51,6 @@ class _End:
 
 
 _END = _End()
-NOTHING = np.empty(0, dtype=np.uint8)
 
 
 class LocalEngine:
@@ -94,7 +92,7 @@ class _Run:
         self._jobs, self._told, self._task = jobs, told, task
         self._encoders, self._log, self._meter = engine._encoders, engine._log, Meter()
         devices = self._encoders.devices
-        self._batcher: Batcher[Item] = Batcher(ROOM * len(devices))
+        self._batcher: Batcher[Stretch] = Batcher(ROOM * len(devices))
         self._messages: queue.Queue[Message | None] = queue.Queue(MESSAGES)
         self._reader = Reader(
             engine._dataset,
@@ -205,15 +203,15 @@ class _Run:
                 return
             self._meter.queue(self._batcher.fill)
             try:
-                with self._meter.stage(ENCODE, "images" if batch.stream == "image" else "clips", len(batch.items)):
+                with self._meter.stage(ENCODE, "images" if batch.stream == "image" else "clips", len(batch)):
                     embedding = self._embedding(batch, device)
             finally:
                 self._batcher.done()
-            # The pictures themselves are let go, however long the writer takes.
-            self._tell(Encoded([replace(item, value=NOTHING) for item in batch.items], embedding))
+            self._tell(Encoded([stretch.place for stretch in batch.stretches], embedding))
 
-    def _embedding(self, batch: Batch[Item], device: str) -> np.ndarray:
-        together = np.stack([item.value for item in batch.items])
+    def _embedding(self, batch: Batch[Stretch], device: str) -> np.ndarray:
+        values = [stretch.values for stretch in batch.stretches]
+        together = values[0] if len(values) == 1 else np.concatenate(values)
         if batch.stream == "image":
             return stored(self._encoders.image(device).encode(together), "image")
         return stored(self._encoders.audio(device).encode(torch.from_numpy(together)), "audio")
@@ -230,7 +228,7 @@ class _Run:
             with self._meter.stage(WRITE):
                 self._publisher.take(message)
             if isinstance(message, Encoded):
-                latest = message.items[-1].running.job.video.name
+                latest = message.places[-1].running.job.video.name
                 self._task.advance(0, note=f"{latest}; {self._meter.note()}")
                 self._log.progress(self._meter)
 

@@ -5,7 +5,7 @@ Axes: N rows of a stream, F frames of the video.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,23 +33,45 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Item:
-    """One picture, or one window of sound, with its place in its video."""
+class Place:
+    """Where embeddings that follow each other belong in a video."""
 
     running: Running
     stream: str
     index: int
-    """Row, from 0, in the stream of the video."""
-    value: np.ndarray
+    """Of the first one in the stream, from 0."""
+    count: int
+    """Embeddings. One can be written for many rows."""
     columns: dict[str, np.ndarray]
-    """What is written beside the embedding: arrays of as many rows as the embedding is written for."""
+    """What is written beside them: arrays of as many rows as they are written for."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Pictures, or windows of sound, that follow each other in a video."""
+
+    place: Place
+    values: np.ndarray
+    """As many as the place counts, of one shape."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def split(self, count: int) -> tuple[Stretch, Stretch]:
+        """Return the first `count`, and those behind them; there are more than so many."""
+        return self._part(slice(0, count)), self._part(slice(count, len(self)))
+
+    def _part(self, some: slice) -> Stretch:
+        columns = {name: rows[some] for name, rows in self.place.columns.items()}
+        index, count = self.place.index + some.start, some.stop - some.start
+        return Stretch(replace(self.place, index=index, count=count, columns=columns), self.values[some])
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A batch of items of one stream, and their embeddings in the store's number format, row by row."""
+    """Embeddings of one stream in the store's number format, and where they belong, place by place."""
 
-    items: list[Item]
+    places: list[Place]
     embedding: np.ndarray
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float64, Int32, Int64, UInt8
 
 from vaprompt.errors import MediaError
 from vaprompt.extraction.grid import frames_at_rate
@@ -30,6 +30,36 @@ class Picture:
     time: float
     """Seconds from the first frame."""
     rgb_HWC: UInt8[np.ndarray, "H W 3"]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of one size that follow each other."""
+
+    frame_N: Int32[np.ndarray, "N"]
+    time_N: Float64[np.ndarray, "N"]
+    rgb_NHWC: UInt8[np.ndarray, "N H W 3"]
+
+
+def together(pictures: Iterator[Picture], *, most: int, most_bytes: int) -> Iterator[Pictures]:
+    """Yield the pictures in stretches of one size, of at most so many pictures and, but for a single one, bytes."""
+    some: list[Picture] = []
+    for picture in pictures:
+        full = len(some) >= most or (len(some) + 1) * picture.rgb_HWC.nbytes > most_bytes
+        if some and (full or picture.rgb_HWC.shape != some[0].rgb_HWC.shape):
+            yield _stacked(some)
+            some = []
+        some.append(picture)
+    if some:
+        yield _stacked(some)
+
+
+def _stacked(some: list[Picture]) -> Pictures:
+    return Pictures(
+        np.array([picture.frame for picture in some], dtype=np.int32),
+        np.array([picture.time for picture in some], dtype=np.float64),
+        np.stack([picture.rgb_HWC for picture in some]),
+    )
 
 
 def frame_pictures(media: Path, rate: str | float, time_F: Float64[np.ndarray, "F"] | None) -> Iterator[Picture]:

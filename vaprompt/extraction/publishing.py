@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vaprompt.errors import StoreError
-from vaprompt.extraction.parts import Encoded, Failed, Item, LabelPart, Message, ReadEnd, Running, SoundOf, StreamEnd
+from vaprompt.extraction.parts import Encoded, Failed, LabelPart, Message, Place, ReadEnd, Running, SoundOf, StreamEnd
 from vaprompt.extraction.plan import Job
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.writing import GroupWriter
@@ -26,30 +26,29 @@ class _Stream:
 
     def __init__(self, writer: GroupWriter, close: ExitStack) -> None:
         self.writer, self.close = writer, close
-        self.waiting: dict[int, tuple[Item, np.ndarray]] = {}
+        self.waiting: dict[int, tuple[Place, np.ndarray]] = {}
         self.next = 0
         self.end: StreamEnd | None = None
 
     def write_in_order(self) -> None:
-        ready: list[tuple[Item, np.ndarray]] = []
+        ready: list[tuple[Place, np.ndarray]] = []
         while self.next in self.waiting:
             ready.append(self.waiting.pop(self.next))
-            self.next += 1
+            self.next += ready[-1][0].count
         if not ready:
             return
         columns: dict[str, np.ndarray] = {
-            name: np.concatenate([item.columns[name] for item, _ in ready]) for name in ready[0][0].columns
+            name: np.concatenate([place.columns[name] for place, _ in ready]) for name in ready[0][0].columns
         }
-        repeats = [len(next(iter(item.columns.values()))) for item, _ in ready]
-        if max(repeats) == 1:
-            self.writer.append(embedding=np.stack([embedding for _, embedding in ready]), **columns)
+        embedding = np.concatenate([embedding for _, embedding in ready])
+        rows = len(next(iter(columns.values())))
+        if rows == len(embedding):
+            self.writer.append(embedding=embedding, **columns)
             return
-        (item, embedding), rows = ready[0], repeats[0]
-        assert len(ready) == 1
+        assert len(embedding) == 1
         for start in range(0, rows, ROWS):
-            some = {name: values[start : start + ROWS] for name, values in item.columns.items()}
-            count = min(ROWS, rows - start)
-            self.writer.append(embedding=np.repeat(embedding[None], count, axis=0), **some)
+            some = {name: values[start : start + ROWS] for name, values in columns.items()}
+            self.writer.append(embedding=np.repeat(embedding, min(ROWS, rows - start), axis=0), **some)
 
 
 class Publisher:
@@ -111,11 +110,13 @@ class Publisher:
 
     def _rows(self, message: Encoded) -> None:
         touched: dict[tuple[Running, str], _Stream] = {}
-        for item, embedding in zip(message.items, message.embedding, strict=True):
-            stream = self._stream(item.running, item.stream)
+        start = 0
+        for place in message.places:
+            stream = self._stream(place.running, place.stream)
             if stream is not None:
-                stream.waiting[item.index] = item, embedding
-                touched[item.running, item.stream] = stream
+                stream.waiting[place.index] = place, message.embedding[start : start + place.count]
+                touched[place.running, place.stream] = stream
+            start += place.count
         for (running, name), stream in touched.items():
             stream.write_in_order()
             self._publish_if_whole(running, name)

@@ -23,8 +23,8 @@ from vaprompt.extraction.batches import Batcher
 from vaprompt.extraction.encode_media import BATCH_BYTES, given_pictures, known_times, sound_notes
 from vaprompt.extraction.grid import audio_ends
 from vaprompt.extraction.loaded import Encoders
-from vaprompt.extraction.parts import Item, LabelPart, Message, ReadEnd, Running, SoundOf, StreamEnd
-from vaprompt.extraction.pictures import Picture, face_pictures
+from vaprompt.extraction.parts import LabelPart, Message, Place, ReadEnd, Running, SoundOf, StreamEnd, Stretch
+from vaprompt.extraction.pictures import face_pictures, together
 from vaprompt.extraction.plan import sources
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.extraction.sources import facts
@@ -39,6 +39,8 @@ from vaprompt.store.feature_store import FeatureStore
 
 T = TypeVar("T")
 
+STRETCH, STRETCH_BYTES = 64, 2**22
+"""Pictures that are brought at once, or so many bytes of them: one by one, they would cost more than decoding does."""
 NO_LABEL = -5.0
 """Aff-Wild2's mark for frames that are not valid, here for all frames of videos without annotation."""
 
@@ -53,11 +55,11 @@ class Reader:
         store: FeatureStore,
         image: Mapping[str, Any],
         encoders: Encoders,
-        batcher: Batcher[Item],
+        batcher: Batcher[Stretch],
         tell: Callable[[Message], None],
         meter: Meter,
     ) -> None:
-        """Bring items to `batcher` and messages to `tell`; `image` is the fingerprint of the image stream."""
+        """Bring stretches to `batcher` and messages to `tell`; `image` is the fingerprint of the image stream."""
         self._dataset, self._recipe, self._store, self._fit = dataset, recipe, store, image
         self._encoders, self._batcher, self._tell, self._meter = encoders, batcher, tell, meter
         self._found: tuple[Path, FoundFaces] | None = None
@@ -142,27 +144,27 @@ class Reader:
         else:
             person = whose_face(video, self._dataset, found.people)
             pictures = face_pictures(media, self._recipe.image_rate, found.time_F, person, self._recipe.face)
-        times: list[float] = []
-        for index, picture in enumerate(self._metered(pictures)):
-            rgb_HWC = self._fitted(picture)
-            columns = {"frame": np.array([picture.frame], dtype=np.int32), "time": np.array([picture.time])}
-            self._bring(Item(running, "image", index, rgb_HWC, columns))
-            times.append(picture.time)
-        time_F = np.array(times, dtype=np.float64) if time_F is None else time_F
-        counts = {"frames": len(time_F), "encoded": len(times), "seconds": float(time_F[-1])}
+        times: list[Float64[np.ndarray, "_"]] = []
+        encoded = 0
+        for some in self._metered(together(pictures, most=STRETCH, most_bytes=STRETCH_BYTES)):
+            columns = {"frame": some.frame_N, "time": some.time_N}
+            place = Place(running, "image", encoded, len(some.frame_N), columns)
+            self._bring(Stretch(place, self._fitted(some.rgb_NHWC)))
+            times.append(some.time_N)
+            encoded += len(some.time_N)
+        time_F = np.concatenate(times) if time_F is None else time_F
+        counts = {"frames": len(time_F), "encoded": encoded, "seconds": float(time_F[-1])}
         marker: dict[str, Any] = {"split": video.split, "source": source, "counts": counts, "notes": []}
-        self._tell(StreamEnd(running, "image", len(times), marker))
+        self._tell(StreamEnd(running, "image", encoded, marker))
         return time_F
 
-    def _fitted(self, picture: Picture) -> UInt8[np.ndarray, "H W 3"]:
+    def _fitted(self, rgb_NHWC: UInt8[np.ndarray, "N H W 3"]) -> UInt8[np.ndarray, "N h w 3"]:
         if not self._resizes:
-            return picture.rgb_HWC
+            return rgb_NHWC
         with self._meter.stage(RESIZE):
             size, resize, interpolation = (self._fit[key] for key in ("size", "resize", "interpolation"))
-            image_1HWC = torch.from_numpy(np.stack([picture.rgb_HWC]))  # a copy: some arrays are read-only
-            return np.ascontiguousarray(
-                fitted(image_1HWC, size=size, resize=resize, interpolation=interpolation)[0].numpy()
-            )
+            resized = fitted(torch.from_numpy(rgb_NHWC), size=size, resize=resize, interpolation=interpolation)
+            return np.ascontiguousarray(resized.numpy())
 
     def _bring_sound(self, running: Running, media: Path, last: float) -> None:
         video, recipe = running.job.video, self._recipe.audio
@@ -179,13 +181,14 @@ class Reader:
         rate = self._encoders.audio().rate
         if not has_audio(media):
             # One silence is like another.
-            silence_L = np.zeros(round(recipe.window * rate), dtype=np.float32)
-            self._bring(Item(running, "audio", 0, silence_L, {"end": end_W}))
+            silence_1L = np.zeros((1, round(recipe.window * rate)), dtype=np.float32)
+            self._bring(Stretch(Place(running, "audio", 0, 1, {"end": end_W}), silence_1L))
             self._tell(StreamEnd(running, "audio", 1, marker))
             return
         windows = audio_windows(media, end_W, window=recipe.window, rate=rate)
         for index, wave_L in enumerate(self._metered(windows)):
-            self._bring(Item(running, "audio", index, wave_L, {"end": end_W[index : index + 1]}))
+            place = Place(running, "audio", index, 1, {"end": end_W[index : index + 1]})
+            self._bring(Stretch(place, wave_L[None]))
         self._tell(StreamEnd(running, "audio", len(end_W), marker))
 
     def _stored_sound(self, video: Video, source: Mapping[str, Any]) -> str | None:
@@ -201,11 +204,12 @@ class Reader:
                     return other
         return None
 
-    def _bring(self, item: Item) -> None:
-        size = self._encoders.batch(item.stream)
-        size = max(1, min(size, BATCH_BYTES // max(1, item.value.nbytes)))
+    def _bring(self, stretch: Stretch) -> None:
+        stream = stretch.place.stream
+        size = self._encoders.batch(stream)
+        size = max(1, min(size, BATCH_BYTES // max(1, stretch.values[0].nbytes)))
         with self._meter.stage(ROOM):
-            self._batcher.put(item.stream, item, alike=item.value.shape, size=size)
+            self._batcher.put(stream, stretch, alike=stretch.values.shape[1:], size=size)
 
     def _metered(self, items: Iterator[T]) -> Iterator[T]:
         while True:
