@@ -22,6 +22,7 @@ from vaprompt.cli import (
     doctor,
     evaluate,
     extract,
+    plot,
     predict,
     report,
     store,
@@ -54,6 +55,7 @@ app.command("evaluate", short_help="The scores of a run.")(evaluate.evaluate)
 app.command("crossvalidate", short_help="Scores over rotated folds of a store.")(crossvalidate.crossvalidate)
 app.command("submit", short_help="The challenge's file, written or checked.")(submit.submit)
 app.command("report", short_help="A page that explains a run, or compares runs.")(report.report)
+app.add_typer(plot.app, name="plot")
 app.command("predict", short_help="Valence and arousal for any video.")(predict.predict)
 app.add_typer(weights.app, name="weights")
 app.command("doctor", short_help="What works here, and how to mend the rest.")(doctor.doctor)

@@ -1,0 +1,132 @@
+"""Pictures for a paper: of its columns' widths, with text that is text, the same bytes each time."""
+
+import json
+import re
+import shutil
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.calling import call
+from tests.report.runs import EVIL, hostile_run, make_run, planted
+from vaprompt.errors import RunError
+from vaprompt.report.evidence import gather
+from vaprompt.report.prints import COLUMNS, print_curves, print_regions, print_traces, thinned
+from vaprompt.report.studying import Study
+
+KINDS = ("traces", "plane", "regions", "curves")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("printed")
+    return make_run(planted(folder, validation=4), folder / "run")
+
+
+def texts(svg: Path) -> str:
+    return " ".join(" ".join(text.split()) for text in ET.parse(svg).getroot().itertext())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_picture_has_a_columns_width_and_text_that_can_be_searched(made: Path, tmp_path: Path, kind: str):
+    for width, inches in (("single", 3.25), ("double", 6.875)):
+        out = tmp_path / f"{kind}-{width}.svg"
+        told = call("plot", kind, made, "--out", out, "--width", width, "--json")
+        assert told.code == 0
+        assert told.json["plot"] == str(out)
+        root = ET.parse(out).getroot()
+        assert root.get("width") == f"{72 * inches:g}pt"
+        assert len(list(root.iter("{http://www.w3.org/2000/svg}text"))) > 5
+    expected = {
+        "traces": ("valence", "arousal", "annotated", "predicted", "CCC"),
+        "plane": ("annotation", "prediction", "error in valence"),
+        "regions": ("neutral and emotionally ordinary", "predicted region (%)"),
+        "curves": ("training loss", "KL part", "CCC, validation", "epoch"),
+    }
+    for text in expected[kind]:
+        assert text in texts(out)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_run_gives_the_same_bytes(made: Path, tmp_path: Path, kind: str):
+    for suffix in (".svg", ".pdf"):
+        one, two = tmp_path / f"one{suffix}", tmp_path / f"two{suffix}"
+        assert call("plot", kind, made, "--out", one).code == call("plot", kind, made, "--out", two).code == 0
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_pdf_carries_its_fonts_and_a_png_is_fit_for_print(made: Path, tmp_path: Path):
+    assert call("plot", "curves", made, "--out", tmp_path / "a.pdf").code == 0
+    assert b"/FontFile2" in (tmp_path / "a.pdf").read_bytes()
+    assert call("plot", "curves", made, "--out", tmp_path / "a.png", "--width", "double").code == 0
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width == pytest.approx(6.875 * 300, abs=1)
+
+
+def test_videos_are_the_worst_the_middle_and_the_best_or_those_that_are_named(made: Path, tmp_path: Path):
+    ranked = list(json.loads((made / "evaluation.json").read_text())["videos"])
+    told = call("plot", "traces", made, "--out", tmp_path / "a.svg", "--json")
+    assert told.json["videos"] == [ranked[0], ranked[2], ranked[3]]
+    named = call(
+        "plot", "traces", made, "--out", tmp_path / "b.svg", "--video", ranked[1], "--smooth", "mean:2", "--json"
+    )
+    assert named.json["videos"] == [ranked[1]]
+    assert ranked[1] in texts(tmp_path / "b.svg")
+    assert ranked[0] not in texts(tmp_path / "b.svg")
+    wrong = call("plot", "traces", made, "--out", tmp_path / "c.svg", "--video", "vidoe7")
+    assert wrong.code == 2
+    assert "has no scores of a video 'vidoe7'; nearest is 'video7'" in wrong.fault
+    assert not (tmp_path / "c.svg").exists()
+
+
+def test_no_peak_of_a_long_trace_is_lost():
+    value_F = np.sin(np.arange(47_435) / 3000)
+    value_F[[17, 20_000, 47_434]] = (0.99, -0.98, 0.97)
+    value_F[30_000:31_000] = np.nan
+    time_P, value_P = thinned(np.arange(47_435) / 30, value_F)
+    assert len(time_P) == len(value_P) == 2 * COLUMNS
+    assert {0.99, -0.98, 0.97} <= set(value_P[np.isfinite(value_P)].round(6))
+    assert (np.diff(time_P) >= 0).all()
+    assert np.isnan(value_P).any()
+    for time, value in zip(time_P, value_P, strict=True):
+        if np.isfinite(value):
+            near = np.abs(np.arange(47_435) / 30 - time) < 47_435 / 30 / COLUMNS + 1e-9
+            assert np.isclose(value_F[near], value).any()
+
+
+def test_whatever_a_run_is_called_is_drawn_as_text(tmp_path: Path):
+    run = hostile_run(tmp_path)
+    text = (run / "evaluation.json").read_text()
+    for kind in KINDS:
+        told = call("plot", kind, run, "--out", tmp_path / f"{kind}.svg")
+        assert told.code == 0, told.err
+        assert not list(ET.parse(tmp_path / f"{kind}.svg").getroot().iter("{http://www.w3.org/2000/svg}script"))
+    shown = re.sub(r"\s+", " ", texts(tmp_path / "regions.svg"))
+    assert "<img src=x" in shown
+    assert "very very" in shown
+    assert EVIL in json.loads(text)["notes"]
+
+
+def test_what_cannot_be_drawn_is_refused_in_one_line(made: Path, tmp_path: Path):
+    for kind in KINDS:
+        told = call("plot", kind, made, "--out", tmp_path / "a.gif")
+        assert told.code == 2
+        assert "'.gif' is no format for a picture; use .svg, .pdf, .png" in told.fault
+        bare = call("plot", kind, tmp_path, "--out", tmp_path / "a.svg")
+        assert bare.code == 2
+        assert "is not a run" in bare.fault
+    evidence = gather(made)
+    with pytest.raises(RunError, match="its regions are not known: because; name its store with --store"):
+        print_regions(evidence, Study(notes=["because"]), tmp_path / "a.svg")
+    shutil.copytree(made, tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    with pytest.raises(RunError, match=r"has no metrics\.jsonl"):
+        print_curves(gather(tmp_path / "run"), tmp_path / "a.svg")
+
+
+def test_a_single_video_of_a_single_frame_is_drawn(made: Path, tmp_path: Path):
+    evidence = gather(made)
+    assert print_traces(evidence, tmp_path / "a.svg", videos=["video6"]) == ["video6"]

@@ -1,0 +1,253 @@
+"""The pictures of a run for a paper: traces, plane, regions, curves.
+
+Axes: F frames of a video, B bins of an axis, K regions; the last axis 2 is valence, arousal.
+"""
+
+from __future__ import annotations
+
+import difflib
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+
+from vaprompt.errors import RunError
+from vaprompt.evaluation.protocols import Judged
+from vaprompt.report.densities import densities
+from vaprompt.report.evidence import Evidence
+from vaprompt.report.pages import packing
+from vaprompt.report.printing import HEAT, INCHES, OTHER, PREDICTED, TRUE, Width, printed
+from vaprompt.report.run_page import regions_table
+from vaprompt.report.studying import Study
+
+DIMENSIONS = ("valence", "arousal")
+SHOWN = 3
+"""Videos in a picture of traces, where none is named: the worst, the middle and the best."""
+COLUMNS = 900
+"""Points that a trace keeps, least and greatest value of each: more than a printed column has dots."""
+
+
+def print_traces(
+    evidence: Evidence, target: Path, *, width: Width = "single", videos: Sequence[str] = (), smooth: bool = False
+) -> list[str]:
+    """Draw predicted against annotated traces; return the names of the videos that are shown.
+
+    Args:
+        evidence: the run.
+        target: a .svg, .pdf or .png file.
+        width: of the paper's column.
+        videos: whose; by default the worst, the middle and the best.
+        smooth: draw the smoothed predictions.
+
+    Raises:
+        RunError: a video was not scored; the nearest name is told.
+        TargetError: the file cannot be written.
+    """
+    chosen = _chosen(evidence, videos)
+    single = width == "single"
+    rows = len(chosen) * (2 if single else 1)
+    with printed(target, width, 0.35 + (0.82 if single else 1.0) * rows) as figure:
+        panels = figure.subplots(rows, 1 if single else 2, sharey=True, squeeze=False)
+        places = panels.reshape(len(chosen), 2)
+        for row, video in zip(places, chosen, strict=True):
+            shown = evidence.smooth[video.name] if smooth else video
+            for axis, dimension in enumerate(DIMENSIONS):
+                _draw_trace(row[axis], shown, axis, dimension)
+            mean = evidence.evaluation.result["videos"].get(video.name, {}).get("mean")
+            scored = "undefined" if mean is None else f"{mean:z.2f}"
+            row[0].set_title(f"{_short(video.name)} (CCC {scored})", loc="left", parse_math=False)
+        for panel in panels[-1]:
+            panel.set_xlabel("time (s)")
+        handles, labels = places[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=2)
+    return [video.name for video in chosen]
+
+
+def print_plane(evidence: Evidence, target: Path, *, width: Width = "single") -> None:
+    """Draw how many frames lie where on the plane: annotation, prediction, error, and arrows from one to the other.
+
+    Raises:
+        TargetError: the file cannot be written.
+    """
+    truths, predictions = ([series[part] for series in evidence.scored] for part in (2, 1))
+    found = densities(np.concatenate(predictions), np.concatenate(truths))
+    shape = (2, 2) if width == "single" else (1, 4)
+    side = INCHES[width] / shape[1]
+    with printed(target, width, side * shape[0] * 0.98 + 0.1) as figure:
+        panels = figure.subplots(*shape, squeeze=False).ravel()
+        centres = evidence.recipe.regions.centres_K2()
+        for panel, title, count_BB in zip(
+            panels, ("annotation", "prediction"), (found.truth_BB, found.prediction_BB), strict=False
+        ):
+            _draw_density(panel, count_BB, 1.0, title)
+            panel.plot(centres[:, 0], centres[:, 1], "+", color=TRUE, markersize=4, markeredgewidth=0.9)
+        _draw_density(panels[2], found.error_BB, found.reach, "error", ("error in valence", "error in arousal"))
+        _draw_arrows(panels[3], found.arrows)
+
+
+def print_regions(evidence: Evidence, study: Study, target: Path, *, width: Width = "single") -> None:
+    """Draw for each region of the annotation which regions the prompts gave it to, in per cent.
+
+    Raises:
+        RunError: the store is not at hand, so that nothing is known of the regions.
+        TargetError: the file cannot be written.
+    """
+    table = regions_table(evidence, study)
+    if table is None:
+        reason = study.notes[0] if study.notes else "no window ends at a valid label"
+        raise RunError(evidence.run, fault=f"its regions are not known: {reason}", remedy="name its store with --store")
+    mixed_KK = 100 * np.array(table["mixed"])
+    count = len(mixed_KK)
+    room = 22 if width == "single" else 44
+    names = [_short(" ".join(phrase.split()), 2 * room) for phrase in table["phrases"]]
+    with printed(target, width, INCHES[width] * (0.72 if width == "single" else 0.55)) as figure:
+        panel = figure.subplots()
+        panel.imshow(mixed_KK, cmap=HEAT, vmin=0, vmax=max(float(mixed_KK.max()), 1e-9), aspect="auto")
+        for row in range(count):
+            for column in range(count):
+                dark = mixed_KK[row, column] > 0.6 * mixed_KK.max()
+                panel.text(
+                    column,
+                    row,
+                    f"{mixed_KK[row, column]:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=6 if count <= 9 else 4,
+                    color="white" if dark else "black",
+                    fontweight="bold" if row == column else "normal",
+                )
+        panel.set_xticks(range(count), [str(number + 1) for number in range(count)])
+        labels = [f"{textwrap.fill(name, room)}  {number + 1}" for number, name in enumerate(names)]
+        panel.set_yticks(range(count), labels, parse_math=False)
+        panel.set_xlabel("predicted region (%)")
+        panel.set_ylabel("annotated region")
+        panel.spines[:].set_visible(False)
+        panel.tick_params(length=0)
+
+
+def print_curves(evidence: Evidence, target: Path, *, width: Width = "single") -> None:
+    """Draw the training's loss and the score that decides when to stop, epoch by epoch.
+
+    Raises:
+        RunError: the run has no metrics.jsonl.
+        TargetError: the file cannot be written.
+    """
+    if not evidence.history:
+        raise RunError(evidence.run, fault="has no metrics.jsonl", remedy="restore it, or train the run again")
+    epoch = [line["epoch"] for line in evidence.history]
+    stopping = next((key for line in evidence.history for key in line if key not in ("epoch", "train")), "validation")
+    shape = (2, 1) if width == "single" else (1, 2)
+    with printed(target, width, 3.2 if width == "single" else 2.0) as figure:
+        losses, scores = figure.subplots(*shape, sharex=True).ravel()
+        looks: list[tuple[str, dict[str, Any]]] = [
+            ("loss", {"color": PREDICTED, "linestyle": "-"}),
+            ("ccc", {"color": TRUE, "linestyle": "--"}),
+            ("kl", {"color": OTHER, "linestyle": ":"}),
+        ]
+        for name, look in looks:
+            label = {"loss": "loss", "ccc": "CCC part", "kl": "KL part"}[name]
+            _draw_curve(losses, epoch, [line.get("train", {}).get(name) for line in evidence.history], label, look)
+        for (_, look), name in zip(looks, ("mean", *DIMENSIONS), strict=True):
+            _draw_curve(scores, epoch, [line.get(stopping, {}).get(name) for line in evidence.history], name, look)
+        losses.set_ylabel("training loss")
+        scores.set_ylabel(f"CCC, {stopping}", parse_math=False)
+        for panel in (losses, scores):
+            best = evidence.facts.get("best_epoch")
+            if isinstance(best, int):
+                panel.axvline(best, color="0.6", linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
+            panel.legend(loc="best")
+            panel.xaxis.get_major_locator().set_params(integer=True)
+        scores.set_xlabel("epoch")
+        if width == "double":
+            losses.set_xlabel("epoch")
+
+
+def _chosen(evidence: Evidence, videos: Sequence[str]) -> list[Judged]:
+    ranked = evidence.ranked
+    if not videos:
+        places = np.unique(np.linspace(0, len(ranked) - 1, min(SHOWN, len(ranked))).round().astype(int))
+        return [ranked[place] for place in places]
+    known = {video.name: video for video in ranked}
+    for name in videos:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise RunError(evidence.run, fault=f"has no scores of a video '{name}'", remedy=f"nearest is '{near[0]}'")
+    return [known[name] for name in videos]
+
+
+def _draw_trace(panel: Axes, video: Judged, axis: int, dimension: str) -> None:
+    truth_F = np.where(video.valid_F, video.truth_F2[:, axis], np.nan).astype(np.float64)
+    panel.axhline(0, color="0.85", linewidth=0.6, zorder=0)
+    predicted_F = video.prediction_F2[:, axis].astype(np.float64)
+    panel.plot(*thinned(video.time_F, truth_F), label="annotated", color=TRUE, linewidth=1.5)
+    panel.plot(*thinned(video.time_F, predicted_F), label="predicted", color=PREDICTED, linewidth=0.8)
+    panel.set_ylim(-1.05, 1.05)
+    panel.set_yticks((-1, 0, 1))
+    panel.margins(x=0)
+    panel.set_ylabel(dimension)
+
+
+def thinned(time_F: np.ndarray, value_F: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a trace of no more points than can be told apart, least and greatest of each place, so no peak is lost."""
+    if len(value_F) <= 2 * COLUMNS:
+        return time_F, value_F
+    low_C, high_C = packing.extremes(value_F, COLUMNS)
+    first_C = -(-np.arange(COLUMNS) * len(value_F) // COLUMNS)
+    return np.repeat(time_F[first_C], 2), np.stack((low_C, high_C), axis=1).ravel()
+
+
+def _draw_density(
+    panel: Axes, count_BB: np.ndarray, reach: float, title: str, names: tuple[str, str] = DIMENSIONS
+) -> None:
+    shown_BB = np.ma.masked_equal(count_BB, 0)
+    norm = LogNorm(vmin=1, vmax=max(int(count_BB.max()), 2))
+    panel.imshow(shown_BB, origin="lower", extent=(-reach, reach, -reach, reach), cmap=HEAT, norm=norm)
+    _frame(panel, reach, title, names)
+
+
+def _draw_arrows(panel: Axes, arrows: Sequence[tuple[float, float, float, float, int]]) -> None:
+    for valence, arousal, to_valence, to_arousal, _ in arrows:
+        panel.annotate(
+            "",
+            (to_valence, to_arousal),
+            (valence, arousal),
+            arrowprops={
+                "arrowstyle": "->",
+                "color": PREDICTED,
+                "linewidth": 0.6,
+                "shrinkA": 0,
+                "shrinkB": 0,
+                "mutation_scale": 5,
+            },
+        )
+    panel.plot([arrow[0] for arrow in arrows], [arrow[1] for arrow in arrows], ".", color=TRUE, markersize=2)
+    panel.set_aspect("equal")
+    _frame(panel, 1.0, "annotation to prediction", DIMENSIONS)
+
+
+def _frame(panel: Axes, reach: float, title: str, names: tuple[str, str]) -> None:
+    panel.axhline(0, color="0.8", linewidth=0.5, zorder=0)
+    panel.axvline(0, color="0.8", linewidth=0.5, zorder=0)
+    panel.set_xlim(-reach, reach)
+    panel.set_ylim(-reach, reach)
+    ticks = (-reach, 0, reach)
+    panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    panel.set_title(title)
+    panel.set_xlabel(names[0], labelpad=0)
+    panel.set_ylabel(names[1], labelpad=-2)
+
+
+def _draw_curve(
+    panel: Axes, epoch: Sequence[int], values: Sequence[float | None], label: str, look: dict[str, Any]
+) -> None:
+    known = [np.nan if value is None else value for value in values]
+    panel.plot(epoch, known, label=label, linewidth=1.1, marker=".", markersize=3, **look)
+
+
+def _short(name: str, most: int = 40) -> str:
+    return name if len(name) <= most else f"{name[: most - 3]}..."
