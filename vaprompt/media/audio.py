@@ -79,6 +79,21 @@ def audio_windows(
     )
 
 
+def sound_pieces(path: Path, *, rate: int = 16000) -> Iterator[tuple[int, Float32[np.ndarray, "_"]]]:
+    """Yield the sound piece by piece, front to back: where a piece starts, in samples from the first video frame (sound
+    can start before it), and its mono samples in [-1, 1]. Where no piece lies there is silence; of two that overlap the
+    later holds.
+
+    Args:
+        path: a video file; one without an audio stream gives nothing.
+        rate: samples a second of the result.
+
+    Raises:
+        MediaError: the file cannot be decoded.
+    """
+    yield from patiently_each(lambda: path, lambda pulse: _mono_pieces(path, rate, pulse))
+
+
 def _windows(
     pieces: Iterator[tuple[int, Float32[np.ndarray, "_"]]], end_W: Float64[np.ndarray, "W"], window: float, rate: int
 ) -> Generator[Float32[np.ndarray, "L"]]:

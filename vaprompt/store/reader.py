@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64, Int32
 
 from vaprompt import __version__
 from vaprompt.errors import StoreError
@@ -213,6 +213,24 @@ class StoreReader:
         """
         embedding_WSD, end_W = self._arrays("audio", video, ("embedding", "end"))
         return AudioFeatures(embedding_WSD, end_W)
+
+    def image_times(self, video: str) -> tuple[Int32[np.ndarray, "N"], Float64[np.ndarray, "N"]]:
+        """Return which frames (from 1) a video's image embeddings are of, and their times, without the embeddings.
+
+        Raises:
+            StoreError: the video's stream is not in the store, or damaged.
+        """
+        frame_N, time_N = self._arrays("image", video, ("frame", "time"))
+        return frame_N, time_N
+
+    def audio_ends(self, video: str) -> Float64[np.ndarray, "W"]:
+        """Return when a video's cached windows of sound end, without their embeddings.
+
+        Raises:
+            StoreError: the video's stream is not in the store, or damaged.
+        """
+        (end_W,) = self._arrays("audio", video, ("end",))
+        return end_W
 
     def labels(self, video: str) -> StoredLabels:
         """Return a video's annotation and the times of its frames.
