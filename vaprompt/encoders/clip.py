@@ -46,7 +46,7 @@ class OpenClipEncoder:
         weights = image_weights(recipe)
         self.fingerprint = image_fingerprint(recipe, weights)
         self._device = torch.device(device)
-        network = _load(recipe, weights, self._device).eval().requires_grad_(False)
+        network = load_network(recipe, weights, self._device).eval().requires_grad_(False)
         self._tokenize = _tokenizer(recipe)
         self._dtype = DTYPES[recipe.precision]
         self.dim = int(clip_config(recipe)["model_cfg"]["embed_dim"])
@@ -162,7 +162,7 @@ def _tokenizer(recipe: ImageEncoderRecipe) -> Callable[[list[str]], Int64[Tensor
             raise _part_missing(recipe, "tokenizer", error) from None
 
 
-def _load(recipe: ImageEncoderRecipe, weights: Weights, device: torch.device) -> Any:
+def load_network(recipe: ImageEncoderRecipe, weights: Weights, device: torch.device) -> Any:
     """Build the network and fill it; random weights are drawn on the CPU, so that a seed means the same anywhere."""
     pretrained = str(weights.file) if weights.file else None
     with torch.random.fork_rng(devices=[]), offline(), _without_logging():

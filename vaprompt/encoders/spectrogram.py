@@ -42,12 +42,12 @@ class AstEncoder:
         """
         weights = audio_weights(recipe)
         self.fingerprint = audio_fingerprint(recipe, weights)
-        config, self._log_mel = _config(recipe, weights), log_mel_recipe(recipe, weights)
+        config, self._log_mel = ast_config(recipe, weights), log_mel_recipe(recipe, weights)
         self._bands, own_steps = ast_form(recipe, weights).grid()
         self.steps, self.dim, self.rate = recipe.steps or own_steps, int(config.hidden_size), self._log_mel.rate
-        self._device = torch.device(device)
+        self._recipe, self._device = recipe, torch.device(device)
         dtype = DTYPES[recipe.precision]
-        network = _load(weights, config, recipe.model).eval().requires_grad_(False).to(device=self._device)
+        network = load_network(weights, config, recipe.model).eval().requires_grad_(False).to(device=self._device)
         self._hear: Callable[[Tensor], Tensor]
         if config.hidden_act == "gelu":
             self._hear = _Hearing.of(network, dtype)
@@ -64,8 +64,7 @@ class AstEncoder:
 
     def _from_wave(self, wave_BL: Float32[Tensor, "B L"]) -> Float32[Tensor, "B S D"]:
         token_BTD = self._hear(log_mel(wave_BL, self._log_mel))
-        sequence_BSD = patches_over_time(token_BTD[:, SPECIAL_TOKENS:].float(), self._bands)
-        return pooled(sequence_BSD, self.steps)
+        return over_time(token_BTD, self._recipe, self._bands)
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,24 @@ class LogMelPicture:
         return pooled(log_mel(wave_BL, self._log_mel), self.steps)
 
 
-def _config(recipe: AudioEncoderRecipe, weights: Weights) -> ASTConfig:
+def over_time(token_BTD: Float[Tensor, "B T D"], recipe: AudioEncoderRecipe, bands: int) -> Float32[Tensor, "B S D"]:
+    """Return the last layer's tokens of sounds as sequences over time, as the recipe wants them.
+
+    Args:
+        token_BTD: CLS, distillation token, then the patches, frequency-major.
+        recipe: how many steps are kept.
+        bands: patches above each other.
+    """
+    return pooled(patches_over_time(token_BTD[:, SPECIAL_TOKENS:].float(), bands), recipe.steps)
+
+
+def ast_config(recipe: AudioEncoderRecipe, weights: Weights) -> ASTConfig:
+    """Return the architecture of the network that the recipe names.
+
+    Raises:
+        RecipeError: nothing says how it is built.
+        WeightsError: the weights are not an AST's.
+    """
     known = architecture(recipe, weights)
     try:
         return ASTConfig(**known)
@@ -138,7 +154,12 @@ def _config(recipe: AudioEncoderRecipe, weights: Weights) -> ASTConfig:
         raise refused(weights, error) from None
 
 
-def _load(weights: Weights, config: ASTConfig, model: str) -> Any:
+def load_network(weights: Weights, config: ASTConfig, model: str) -> Any:
+    """Build the network and fill it, in single precision, on the processor.
+
+    Raises:
+        WeightsError: the weights do not fit.
+    """
     with torch.random.fork_rng(devices=[]), offline(), _without_bars():
         torch.manual_seed(weights.seed or 0)
         if weights.file is None:

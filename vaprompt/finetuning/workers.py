@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from io import BufferedReader
@@ -131,7 +131,7 @@ class Workers:
             worker.stop()
         self._workers.clear()
 
-    def windows(self, requests: Iterable[Load]) -> Iterator[RawWindow]:
+    def windows(self, requests: Iterable[Load]) -> Generator[RawWindow]:
         """Yield the windows asked for, in the order of the requests; close it to ask for others.
 
         Raises:

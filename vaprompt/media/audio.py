@@ -80,9 +80,10 @@ def audio_windows(
 
 
 def sound_pieces(path: Path, *, rate: int = 16000) -> Iterator[tuple[int, Float32[np.ndarray, "_"]]]:
-    """Yield the sound piece by piece, front to back: where a piece starts, in samples from the first video frame (sound
-    can start before it), and its mono samples in [-1, 1]. Where no piece lies there is silence; of two that overlap the
-    later holds.
+    """Yield all of the sound piece by piece, front to back: where each starts, and its mono samples in [-1, 1].
+
+    Places are in samples from the first video frame, before which sound can start. Where no piece lies there is
+    silence; of two that overlap the later holds.
 
     Args:
         path: a video file; one without an audio stream gives nothing.
