@@ -48,6 +48,10 @@ class StoreError(VapromptError):
     """A feature store is missing, damaged, or lacks what is asked of it."""
 
 
+class MissingStreamError(StoreError):
+    """A feature store has nothing under the name that is asked for."""
+
+
 class UnreachableError(StoreError):
     """A server with a feature store does not answer, or not as it should; later it may."""
 

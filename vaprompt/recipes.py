@@ -6,6 +6,7 @@ reads, overrides, checks and writes them.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -39,9 +40,19 @@ def read_recipe(kind: type[R], source: Path | None = None, overrides: Sequence[s
             or a value is outside its range.
     """
     values: dict[str, Any] = {} if source is None else read_toml(source)
+    return changed(kind, values, overrides, where=str(source) if source else "--set")
+
+
+def changed(kind: type[R], values: Mapping[str, Any], overrides: Sequence[str], *, where: str) -> R:
+    """Return `values` as a recipe of `kind`, with `--set` overrides applied; `where` is named in the error.
+
+    Raises:
+        RecipeError: an unknown key, a value out of its range, or an override of another form.
+    """
+    now: dict[str, Any] = copy.deepcopy(dict(values))
     for override in overrides:
-        _apply(values, override)
-    return validated(kind, values, where=str(source) if source else "--set")
+        _apply(now, override)
+    return validated(kind, now, where=where)
 
 
 def read_toml(source: Path) -> dict[str, Any]:

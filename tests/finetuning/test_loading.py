@@ -26,7 +26,8 @@ from vaprompt.finetuning.requests import Fit, Load, Setup, Sound
 from vaprompt.finetuning.workers import Workers
 from vaprompt.media.audio import audio_windows
 from vaprompt.media.crops import read_image
-from vaprompt.media.logmel import LogMelRecipe, log_mel
+from vaprompt.media.logmel import log_mel
+from vaprompt.media.recipes import LogMelRecipe
 from vaprompt.media.resize import fitted
 from vaprompt.store import FeatureStore
 

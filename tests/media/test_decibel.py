@@ -4,7 +4,8 @@ import pytest
 import torch
 import torchaudio
 
-from vaprompt.media.decibel import DecibelRecipe, decibel_mel
+from vaprompt.media.decibel import decibel_mel
+from vaprompt.media.recipes import DecibelRecipe
 
 RATE = 16000
 

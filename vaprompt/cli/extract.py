@@ -18,6 +18,10 @@ def extract(
     recipe: Annotated[
         Path | None, typer.Argument(metavar="RECIPE", help="An extraction recipe; default: the paper's.")
     ] = None,
+    encoders: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="In place of RECIPE: as RUN needs it, with its encoders and stream name."),
+    ] = None,
     changes: SetOption = None,
     device: DeviceOption = "auto",
     limit: Annotated[
@@ -42,7 +46,7 @@ def extract(
     What is already in the store is not made again, so the same command goes on after a stop; several may run at once
     and share the work. A video that cannot be read, or whose files have changed since, is listed with its reason
     while the others go on; the exit code is then 3. With a URL as STORE, the work is done in a folder of the cache,
-    which is pushed in the end.
+    which is pushed in the end. After `finetune`, --encoders fills a stream of its own from the tuned encoders.
 
     Example: vaprompt extract data/affwild2.toml extract/paper.toml --store affwild2.zarr --set image.batch=64
     """
@@ -53,11 +57,21 @@ def extract(
     from vaprompt.extraction.pipeline import extract as run_extraction
     from vaprompt.extraction.plan import Shard
     from vaprompt.extraction.recipe import ExtractRecipe
-    from vaprompt.recipes import read_recipe, shipped
+    from vaprompt.recipes import changed, read_recipe, shipped
     from vaprompt.store.cache import written_at
     from vaprompt.store.urls import shown
 
-    wanted = read_recipe(ExtractRecipe, recipe or shipped("extract", "paper"), changes or ())
+    if encoders is None:
+        wanted = read_recipe(ExtractRecipe, recipe or shipped("extract", "paper"), changes or ())
+    elif recipe is not None:
+        raise typer.BadParameter("give RECIPE, or --encoders RUN whose recipe is taken, but not both")
+    else:
+        # Here, as torch comes with it, which takes seconds and is not needed to see that nothing is to be done.
+        from vaprompt.training.runs import read_complete
+
+        facts = read_complete(encoders)
+        wanted = changed(ExtractRecipe, facts["extraction"], changes or (), where=str(encoders))
+        stream = stream or facts["recipe"].get("stream")
     part = None if shard is None else Shard.parse(shard)
     watcher = progress()
     dataset = open_dataset(data, watcher)

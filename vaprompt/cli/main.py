@@ -22,6 +22,7 @@ from vaprompt.cli import (
     doctor,
     evaluate,
     extract,
+    finetune,
     plot,
     predict,
     report,
@@ -51,6 +52,7 @@ store.app.command("push")(transfer.push)
 store.app.command("pull")(transfer.pull)
 app.add_typer(store.app, name="store")
 app.command("train", short_help="Stage 2: a feature store to a run.")(train.train)
+app.command("finetune", short_help="A run's encoders, trained on raw media.")(finetune.finetune)
 app.command("evaluate", short_help="The scores of a run.")(evaluate.evaluate)
 app.command("crossvalidate", short_help="Scores over rotated folds of a store.")(crossvalidate.crossvalidate)
 app.command("submit", short_help="The challenge's file, written or checked.")(submit.submit)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaprompt.errors import RunError, StoreError
+from vaprompt.errors import MissingStreamError, RunError, StoreError
 from vaprompt.evaluation.protocols import Judged
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
@@ -41,10 +41,23 @@ def load_members(
     members = []
     for path in runs:
         run = load_run(path, device)
-        source = open_store(store or str(run.facts["store"]["path"]), progress, run.recipe.stream)
+        source = _opened(store or str(run.facts["store"]["path"]), run, progress)
         require_same_features(source, run)
         members.append(Member(run, source))
     return members
+
+
+def _opened(store: Path | str, run: Run, progress: Progress) -> FeatureStore:
+    try:
+        return open_store(store, progress, run.recipe.stream)
+    except MissingStreamError as error:
+        if "parent" not in run.facts:
+            raise
+        raise MissingStreamError(
+            store,
+            fault=f"has no features from the encoders that {run.path} tuned (its stream '{run.recipe.stream}')",
+            remedy=f"make them with: vaprompt extract DATA --encoders {run.path} --store {store}",
+        ) from error
 
 
 def require_same_features(store: FeatureStore, run: Run) -> None:

@@ -18,8 +18,9 @@ from vaprompt.finetuning.augmentation import draw
 from vaprompt.finetuning.requests import Fit, Load, Setup
 from vaprompt.finetuning.scratch import cut_sound, fit_picture
 from vaprompt.media.crops import list_crops, read_images
-from vaprompt.media.decibel import DecibelRecipe, decibel_mel
+from vaprompt.media.decibel import decibel_mel
 from vaprompt.media.logmel import log_mel
+from vaprompt.media.recipes import DecibelRecipe
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from pydantic import Field
 
 from vaprompt.faces.recipe import FaceRecipe
 from vaprompt.finetuning.recipe import AugmentationRecipe
-from vaprompt.media.decibel import DecibelRecipe
-from vaprompt.media.logmel import LogMelRecipe
+from vaprompt.media.recipes import DecibelRecipe, LogMelRecipe
 from vaprompt.recipes import Recipe
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
 from vaprompt.errors import RunError
@@ -103,7 +104,11 @@ class Session:
         return EpochLosses(loss=loss, ccc=ccc, kl=kl)
 
     def validate(self, part: Part, task: Task) -> Scores:
-        """Return the CCC of the predictions at the windows' ends, pooled over all of them.
+        """Return the CCC of `predictions`, pooled over all windows."""
+        return scores(self.predictions(part, task), part.windows.value_W2.cpu().numpy())
+
+    def predictions(self, part: Part, task: Task) -> Float32[np.ndarray, "W 2"]:
+        """Return valence and arousal at the end of every window, from raw media, clipped to [-1, 1].
 
         Raises:
             RunError: the memory does not suffice.
@@ -117,10 +122,11 @@ class Session:
             for batch in batches:
                 found.append(self._halving(lambda raw=batch: self.predict(raw)))  # type: ignore[misc]
                 task.advance(len(batch))
-        return scores(np.concatenate(found), part.windows.value_W2.cpu().numpy())
+        joined: Float32[np.ndarray, "W 2"] = np.concatenate(found)
+        return joined
 
     @torch.no_grad()
-    def predict(self, batch: RawBatch) -> np.ndarray:
+    def predict(self, batch: RawBatch) -> Float32[np.ndarray, "B 2"]:
         """Return valence and arousal at the end of each window, (B, 2), clipped to [-1, 1]."""
         values = []
         for some in batch.parts(self.at_once):

@@ -30,7 +30,7 @@ class TuningState:
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     """Of the losses of those steps."""
     start: dict[str, Any] | None = None
-    """Validation scores before the first step, from raw media."""
+    """Validation scores before the first step, and by how much predictions differ from those from the store."""
     best_epoch: int = 0
     best_mean: float | None = None
     """Mean validation CCC of the best epoch; None before there is one."""

@@ -10,38 +10,18 @@ Axes: B sounds in the batch, L samples, F columns, K frequencies, M mel bins.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Float32
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaprompt.recipes import Recipe
+from vaprompt.media.recipes import DecibelRecipe
 
 QUIETEST = 1e-10
 """Power below which nothing is told apart: -100 dB (torchaudio's `AmplitudeToDB`)."""
 FLAT = 1e-6
 """Added to the deviation, so that silence becomes zeros and not 0/0."""
-
-
-class DecibelRecipe(Recipe):
-    """How sound becomes the released code's picture; a store's fingerprint holds every field."""
-
-    kind: Literal["decibel"] = "decibel"
-    rate: int = Field(16000, ge=8000, le=192000)
-    """Samples a second of the sound that is given."""
-    bins: int = Field(128, ge=8, le=512)
-    """Mel bands between 0 Hz and half the sample rate."""
-    frames: int = Field(1024, ge=1)
-    """Length of the picture in columns; shorter sound is padded with zeros behind, longer sound is cut."""
-    fft: int = Field(1024, ge=64, le=16384)
-    """Samples of a column's Hann window (released)."""
-    hop: int = Field(512, ge=16, le=16384)
-    """Samples from one column to the next (released)."""
-    spread: float = Field(0.5, gt=0)
-    """Standard deviation of the columns that hold sound, whose mean is 0 (released)."""
 
 
 def decibel_mel(wave_BL: Float32[Tensor, "B L"], recipe: DecibelRecipe) -> Float32[Tensor, "B F M"]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vaprompt.errors import StoreError
+from vaprompt.errors import MissingStreamError, StoreError
 from vaprompt.store.attributes import kind_of as kind_of
 from vaprompt.store.fingerprint import Fingerprint, differences
 from vaprompt.store.layout import FAILED, TEXT, read_attributes
@@ -56,12 +56,12 @@ def require_stream(store: Path | str, root: Mapping[str, Any], name: str) -> Non
     """Check that a store has features under a name.
 
     Raises:
-        StoreError: it has none.
+        MissingStreamError: it has none.
     """
     there = named_streams(root)
     if name not in there:
         names = ", ".join(sorted(there)) or "none"
-        raise StoreError(
+        raise MissingStreamError(
             store,
             fault=f"has no stream '{name}' (names that it has: {names})",
             remedy=f"choose one of these, or add it with: vaprompt extract DATA RECIPE --store STORE --stream {name}",

@@ -28,6 +28,10 @@ METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.safetensors"
 STATE = "resume.safetensors"
 FORMAT = 1
+ENCODERS = "encoders"
+"""The folder of a fine-tuned run's own encoders, `image` and `audio`."""
+OWN = "run:"
+"""In front of the name of one of them, where the run's extraction recipe names weights: wherever the run lies."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +133,7 @@ def load_run(path: Path | str, device: str = "cpu") -> Run:
         RunError: the folder is no run, is not finished, or its checkpoint is missing or does not fit.
     """
     path = Path(path)
-    facts = read_facts(path)
-    if facts["status"] != "complete":
-        raise RunError(path, fault="is not finished", remedy="finish it with the same 'vaprompt train ... --resume'")
+    facts = read_complete(path)
     recipe = read_recipe(TrainRecipe, path / RECIPE)
     tensors, _ = load_weights(path / CHECKPOINT)
     if "regions.prototype_KE" not in tensors:
@@ -144,6 +146,18 @@ def load_run(path: Path | str, device: str = "cpu") -> Run:
     )
     put_weights(path / CHECKPOINT, estimator, tensors)
     return Run(path, recipe, facts, estimator.to(device).eval(), device)
+
+
+def read_complete(path: Path) -> dict[str, Any]:
+    """Return run.json of a run that is finished.
+
+    Raises:
+        RunError: it is not, or its run.json is missing, damaged, or of another format.
+    """
+    facts = read_facts(path)
+    if facts["status"] != "complete":
+        raise RunError(path, fault="is not finished", remedy="finish it with the same command, and --resume")
+    return facts
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -162,4 +176,16 @@ def read_facts(path: Path) -> dict[str, Any]:
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         found = facts.get("format") if isinstance(facts, dict) else None
         raise RunError(path / FACTS, fault=f"has format {found}, not {FORMAT}", remedy="use the version that wrote it")
-    return facts
+    return facts | {"extraction": _placed(path, facts.get("extraction"))}
+
+
+def _placed(path: Path, extraction: Any) -> Any:
+    """Return an extraction recipe in which the run's own encoders are named by where they lie now."""
+    if not isinstance(extraction, dict):
+        return extraction
+    placed = dict(extraction)
+    for stream in ("image", "audio"):
+        recipe = placed.get(stream)
+        if isinstance(recipe, dict) and recipe.get("weights") == f"{OWN}{stream}":
+            placed[stream] = recipe | {"weights": str((path / ENCODERS / stream).absolute())}
+    return placed

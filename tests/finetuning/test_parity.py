@@ -1,0 +1,140 @@
+"""With frozen encoders, raw media give what the cache gives: predictions within float16's rounding, losses to 1e-3."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.finetuning.conftest import HEADS, heads_recipe, recipe
+from vaprompt.datasets.description import open_dataset
+from vaprompt.extraction.pipeline import extract
+from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.finetuning import session
+from vaprompt.finetuning.finetune import finetune
+from vaprompt.finetuning.parity import BOUND, REMARKABLE, remark
+from vaprompt.finetuning.step import RawBatch
+from vaprompt.media.video import frame_times
+from vaprompt.recipes import read_recipe, shipped
+from vaprompt.store import FeatureStore
+from vaprompt.training.data import load_split
+from vaprompt.training.loop import window_loss
+from vaprompt.training.run import train
+from vaprompt.training.runs import load_run
+
+FROZEN = {"image": {"tune": "none"}, "audio": {"tune": "none"}}
+
+
+def start_of(run: Path) -> dict:
+    return json.loads((run / "run.json").read_text())["start"]
+
+
+def check_parity(base: Path, data: Path, new: Path) -> None:
+    """Fine-tune for a step with frozen encoders, and hold its start to the store's features."""
+    finetune(base, data, recipe(**FROZEN, epochs=1), new, device="cpu")
+    found = start_of(new)
+    assert 0 < found["largest_difference"] <= BOUND, "not exactly alike either: the store has rounded"
+
+
+def test_crops_on_the_synthetic_set(base, small_dataset, tmp_path):
+    check_parity(base, small_dataset, tmp_path / "new")
+    facts = json.loads((tmp_path / "new" / "run.json").read_text())
+    assert facts["encoders"] == {}
+    assert facts["store"]["fingerprints"] == load_run(base).facts["store"]["fingerprints"]
+    assert not (tmp_path / "new" / "encoders").exists()
+    assert facts["start"]["mean"] == pytest.approx(
+        json.loads((base / "run.json").read_text())["best"]["mean"], abs=0.01
+    )
+
+
+def test_whole_frames_on_the_synthetic_set(frames_base, frames_data, tmp_path):
+    check_parity(frames_base, frames_data, tmp_path / "new")
+    assert not (tmp_path / "new" / "scratch").exists()
+
+
+@pytest.mark.slow
+def test_real_clips(clips, tmp_path):
+    """Pictures of every size and rate, sound that stops early or is not there, by the same miniatures."""
+    (root := tmp_path / "clips").mkdir()
+    names = sorted(path.name for path in clips.iterdir() if path.suffix in (".mp4", ".mov"))
+    for name in names:
+        (root / name).symlink_to(clips / name)
+    rows = ["video,time,valence,arousal"]
+    for name in names:
+        second_R = np.arange(0, frame_times(clips / name)[-1], 0.5)
+        rows += [f"{name},{second},{np.sin(second + len(name)):.3f},{np.cos(second):.3f}" for second in second_R]
+    (root / "labels.csv").write_text("\n".join(rows) + "\n")
+    described = tmp_path / "clips.toml"
+    stems = [Path(name).stem for name in names]
+    described.write_text(CLIPS.format(validation=stems[: len(names) // 2]))
+    store = tmp_path / "store.zarr"
+    wanted = read_recipe(ExtractRecipe, shipped("extract", "demo"), ["image_rate=4.0", "audio.window=3.0"])
+    assert not extract(open_dataset(described), wanted, store).failed
+    train(store, heads_recipe(window={"seconds": 3.0, "stride": 1.0, "frames": 5}), tmp_path / "base", device="cpu")
+    check_parity(tmp_path / "base", described, tmp_path / "new")
+
+
+CLIPS = """
+name = "clips"
+layout = "csv"
+root = "clips"
+faces = "frames"
+
+[labels]
+path = "labels.csv"
+
+[splits]
+validation = {validation}
+"""
+
+
+def test_one_step_on_heads_alone_gives_the_same_loss(small_store, small_dataset, tmp_path):
+    """Both ways: the loss of the first batch, and after one step of AdamW that of all windows. Nothing is dropped."""
+    base = tmp_path / "base"
+    still = {"fusion": HEADS["model"]["fusion"] | {"dropout": 0.0}, "head": {"hidden": 16, "dropout": 0.0}}
+    train(small_store, heads_recipe(model=HEADS["model"] | still, epochs=1), base, device="cpu")
+    wanted = recipe(**FROZEN, epochs=1, batch=32, optimiser={"learning_rate": 1e-2, "weight_decay": 0.0})
+    finetune(base, small_dataset, wanted, tmp_path / "new", device="cpu")
+    (line,) = [json.loads(text) for text in (tmp_path / "new" / "metrics.jsonl").read_text().splitlines()]
+
+    run = load_run(base)
+    data = load_split(FeatureStore.open(small_store), "train", run.recipe)
+    row_B = torch.arange(len(data.windows))
+    batch = data.features.batch(data.windows.image_WT[row_B], data.windows.audio_W[row_B])
+    optimizer = torch.optim.AdamW(run.estimator.parameters(), lr=1e-2, weight_decay=0.0)
+
+    def loss() -> torch.Tensor:
+        return window_loss(run.estimator(*batch), data.windows, row_B, run.recipe)[0]
+
+    first = loss()
+    assert len(data.windows) <= 32, "one step is an epoch"
+    optimizer.zero_grad()
+    first.backward()
+    optimizer.step()
+    tuned = load_run(tmp_path / "new")
+    with torch.no_grad():
+        after = window_loss(tuned.estimator(*batch), data.windows, row_B, run.recipe)[0]
+        assert after.item() == pytest.approx(loss().item(), abs=1e-3)
+        assert after.item() < first.item() - 0.01, "the step did something"
+    assert line["train"]["loss"] == pytest.approx(first.item(), abs=1e-3)
+
+
+def test_a_difference_that_rounding_does_not_explain_is_told():
+    assert remark("validation", BOUND) is None
+    assert "0.300" in remark("validation", 0.3)
+    assert BOUND < REMARKABLE
+
+
+def test_media_that_are_not_what_the_store_was_made_of_are_told(base, small_dataset, tmp_path, monkeypatch):
+    """Of the same names and sizes, but other pictures: each crop upside down."""
+    collate = session.collate
+
+    def upside_down(windows, *, pinned):
+        batch = collate(windows, pinned=pinned)
+        return RawBatch(255 - batch.image_BTSSC.flip(2), batch.mel_BFM)
+
+    monkeypatch.setattr(session, "collate", upside_down)
+    result = finetune(base, small_dataset, recipe(**FROZEN, epochs=1), tmp_path / "new", device="cpu")
+    assert result.start["largest_difference"] > REMARKABLE
+    assert any("not prepared alike, or are of other files" in note for note in result.notes)
