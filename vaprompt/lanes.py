@@ -40,6 +40,12 @@ def lanes() -> Lanes:
         return _lanes(torch.get_num_threads())
 
 
+def pair() -> Lanes:
+    """Return two lanes, however many cores there are: what two threads share has the same numbers on any number."""
+    with _LOCK:
+        return _lanes(2)
+
+
 def start_threads(work: Callable[[], None], count: int, name: str) -> list[threading.Thread]:
     """Start threads that do `work`, in each of which torch computes with one core."""
     started: list[threading.Thread] = []

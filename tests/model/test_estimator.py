@@ -11,7 +11,7 @@ from vaprompt.model.fusion import Fusion, FusionRecipe, GatedFusion
 from vaprompt.model.prompts import ClipRegionHead, FusedRegionHead, PromptRecipe
 from vaprompt.model.temporal import TemporalRecipe, temporal_encoder
 from vaprompt.recipes import validated
-from vaprompt.training.losses import ccc_loss, masked, region_loss
+from vaprompt.training.losses import ccc_loss, region_loss
 
 IMAGE, AUDIO, STEPS, SOUND = 24, 18, 5, 11
 
@@ -95,7 +95,7 @@ def test_the_cnn_encoder_takes_log_mel_frames():
 def test_the_gate_is_equations_4_and_5():
     torch.manual_seed(0)
     gated = GatedFusion(6)
-    attended, image = torch.randn(2, 3, 6), torch.randn(2, 3, 6)
+    attended, image = torch.randn(3, 2, 6), torch.randn(3, 2, 6)
     fused, gate = gated(attended, image)
     weight, bias = gated.gate.weight.detach().numpy(), gated.gate.bias.detach().numpy()
     joined = np.concatenate((attended.numpy(), image.numpy()), axis=-1)
@@ -110,17 +110,18 @@ def test_attention_is_softmax_of_scaled_products_with_residuals_and_norms():
     width, heads = 8, 2
     fusion = Fusion(width, FusionRecipe(kind="attention", heads=heads, feedforward=12)).eval()
     block = fusion.attention
-    image, audio = torch.randn(1, 3, width), torch.randn(1, 5, width)
+    image, audio = torch.randn(3, 1, width), torch.randn(5, 1, width)
     w_q, w_k, w_v = (part.detach().numpy() for part in block.attention.in_proj_weight.chunk(3))
     b_q, b_k, b_v = (part.detach().numpy() for part in block.attention.in_proj_bias.chunk(3))
-    v, a = image[0].numpy(), audio[0].numpy()
+    v, a = image[:, 0].numpy(), audio[:, 0].numpy()
     q, k, value = v @ w_q.T + b_q, a @ w_k.T + b_k, a @ w_v.T + b_v
-    heard = []
+    heard, shares = [], []
     for head in range(heads):
         part = slice(head * width // heads, (head + 1) * width // heads)
         score = q[:, part] @ k[:, part].T / math.sqrt(width / heads)
         weight = np.exp(score - score.max(axis=1, keepdims=True))
-        heard.append(weight / weight.sum(axis=1, keepdims=True) @ value[:, part])
+        shares.append(weight / weight.sum(axis=1, keepdims=True))
+        heard.append(shares[-1] @ value[:, part])
     out = np.concatenate(heard, axis=1) @ block.attention.out_proj.weight.detach().numpy().T
 
     def normed(x):
@@ -130,33 +131,35 @@ def test_attention_is_softmax_of_scaled_products_with_residuals_and_norms():
     first, last = block.feedforward[0], block.feedforward[3]
     hidden = np.maximum(attended @ first.weight.detach().numpy().T + first.bias.detach().numpy(), 0)
     expected = normed(attended + hidden @ last.weight.detach().numpy().T + last.bias.detach().numpy())
-    np.testing.assert_allclose(fusion(image, audio).sequence_BTD[0].detach().numpy(), expected, atol=1e-5)
+    fused = fusion(image, audio)
+    np.testing.assert_allclose(fused.sequence_TBD[:, 0].detach().numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(fused.attention_BHTS[0].detach().numpy(), np.stack(shares), atol=1e-6)
 
 
 def test_region_logits_are_scaled_cosines():
     torch.manual_seed(0)
     prototypes = torch.nn.functional.normalize(torch.randn(9, IMAGE), dim=-1)
-    fused, image = torch.randn(2, 4, 6), torch.randn(2, 4, IMAGE)
+    fused, image = torch.randn(4, 2, 6), torch.randn(4, 2, IMAGE)
     head = FusedRegionHead(6, prototypes, PromptRecipe())
-    semantic = fused.mean(dim=1).numpy() @ head.project.weight.detach().numpy().T + head.project.bias.detach().numpy()
+    semantic = fused.mean(dim=0).numpy() @ head.project.weight.detach().numpy().T + head.project.bias.detach().numpy()
     cosine = semantic @ prototypes.numpy().T / np.linalg.norm(semantic, axis=1, keepdims=True)
     np.testing.assert_allclose(head(fused, image).detach().numpy(), 10 * cosine, atol=1e-5)
     frozen = ClipRegionHead(prototypes, PromptRecipe(semantic="clip"))
-    constant = image[:, :1].expand(-1, 4, -1)
-    cosine = constant[:, 0].numpy() @ prototypes.numpy().T / np.linalg.norm(constant[:, 0], axis=1, keepdims=True)
+    constant = image[:1].expand(4, -1, -1)
+    cosine = constant[0].numpy() @ prototypes.numpy().T / np.linalg.norm(constant[0], axis=1, keepdims=True)
     np.testing.assert_allclose(frozen(fused, constant).numpy(), 10 * cosine, atol=1e-5)
     assert list(frozen.parameters()) == []
 
 
 def test_a_tcn_is_causal_and_a_gru_is_not():
     torch.manual_seed(0)
-    before = torch.randn(1, 8, 16)
+    before = torch.randn(8, 1, 16)
     after = before.clone()
-    after[:, -1] += 1
+    after[-1] += 1
     tcn = temporal_encoder(16, TemporalRecipe(kind="tcn")).eval()
-    torch.testing.assert_close(tcn(before)[:, :-1], tcn(after)[:, :-1])
+    torch.testing.assert_close(tcn(before)[:-1], tcn(after)[:-1])
     gru = temporal_encoder(16, TemporalRecipe(kind="gru")).eval()
-    assert not torch.allclose(gru(before)[:, 0], gru(after)[:, 0])
+    assert not torch.allclose(gru(before)[0], gru(after)[0])
 
 
 @pytest.mark.parametrize("count", [2, 16, 257])
@@ -186,7 +189,7 @@ def test_the_kl_term_is_the_definition_and_zero_at_its_target():
 def test_masked_steps_do_not_count():
     prediction, truth = torch.randn(2, 3, 2), torch.randn(2, 3, 2)
     valid = torch.tensor([[True, False, True], [False, True, True]])
-    kept, wanted = masked(prediction, truth, valid)
-    assert kept.shape == (4, 2)
+    expected = ccc_loss(prediction[valid], truth[valid])
     truth[~valid] = -5
-    assert ccc_loss(*masked(prediction, truth, valid)) == ccc_loss(kept, wanted)
+    torch.testing.assert_close(ccc_loss(prediction, truth, valid), expected)
+    assert ccc_loss(prediction, truth, torch.zeros_like(valid)) == 2

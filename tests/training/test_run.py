@@ -20,6 +20,7 @@ from vaprompt.files import held
 from vaprompt.recipes import validated
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import CLIP_NOTE, train
+from vaprompt.training.step import window_loss
 
 SMALL = {
     "window": {"seconds": 4.0, "stride": 1.0, "frames": 8},
@@ -170,11 +171,30 @@ def test_resume_without_a_training_and_strange_folders_are_refused(store, tmp_pa
 
 
 def test_a_loss_that_is_no_number_ends_in_one_line(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "vaprompt.training.run.train_epoch", lambda *_, **__: {"loss": float("nan"), "ccc": 1.0, "kl": 0.0}
-    )
-    with pytest.raises(RunError, match=r"no longer a number in epoch 1.*lower optimiser\.learning_rate"):
+    steps = 0
+
+    def breaking(*arguments):
+        nonlocal steps
+        steps += 1
+        loss, told = window_loss(*arguments)
+        return (loss * torch.nan, told * torch.nan) if steps == 14 else (loss, told)
+
+    monkeypatch.setattr("vaprompt.training.step.window_loss", breaking)
+    # Ten steps an epoch: six videos of 25 windows.
+    said = r"in step 4 of epoch 2, on windows of video0, .*; .*checkpoint\.safetensors holds epoch 1; lower optimiser"
+    with pytest.raises(RunError, match=said):
         train(store, recipe(), tmp_path / "run", device="cpu")
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_threads(store, undisturbed, tmp_path):
+    before = torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        try:
+            train(store, recipe(), tmp_path / str(threads), device="cpu")
+        finally:
+            torch.set_num_threads(before)
+        assert contents(tmp_path / str(threads)) == contents(undisturbed)
 
 
 def test_features_that_are_not_finite_are_named(tmp_path):

@@ -32,7 +32,7 @@ class AudioCNN(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.dim = before
 
-    def forward(self, mel_BSM: Float[Tensor, "B S M"]) -> Float[Tensor, "B S16 C"]:
+    def forward(self, mel_SBM: Float[Tensor, "S B M"]) -> Float[Tensor, "S16 B C"]:
         """Return a sequence with one step for 16 frames."""
-        map_BCSM: Tensor = self.layers(mel_BSM.unsqueeze(1))
-        return map_BCSM.mean(dim=3).transpose(1, 2)
+        map_BCSM: Tensor = self.layers(mel_SBM.transpose(0, 1).unsqueeze(1))
+        return map_BCSM.mean(dim=3).permute(2, 0, 1)

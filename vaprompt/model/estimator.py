@@ -1,7 +1,7 @@
 """The whole estimator: projections, temporal encoders, fusion, regression head and region head.
 
 Axes: B windows in the batch, T image steps, S audio steps, I and A the cached embeddings' channels, D the
-model's channels, K regions; the last axis 2 is valence, arousal.
+model's channels, H attention heads, K regions; the last axis 2 is valence, arousal.
 """
 
 from __future__ import annotations
@@ -58,6 +58,9 @@ class Estimate(NamedTuple):
     """Region logits, before the softmax."""
     gate_BTD: Float[Tensor, "B T D"] | None
     """How much sound was let in; None without a gate."""
+    attention_BHTS: Float[Tensor, "B H T S"] | None
+    """How much of each audio step each image step took, in each head; None without attention. The CNN's steps are its
+    own, one for 16 frames of the log-Mel."""
 
 
 class Estimator(nn.Module):
@@ -95,15 +98,22 @@ class Estimator(nn.Module):
 
     def forward(self, image_BTI: Float[Tensor, "B T I"] | None, audio_BSA: Float[Tensor, "B S A"] | None) -> Estimate:
         """Return the estimate for each window; a modality that the recipe leaves out may be None."""
-        fused = self._fuse(image_BTI, audio_BSA)
-        seen_BTI = None if self.image is None else image_BTI
-        return Estimate(self.head(fused.sequence_BTD), self.regions(fused.sequence_BTD, seen_BTI), fused.gate_BTD)
+        image_TBI = None if image_BTI is None or self.image is None else image_BTI.transpose(0, 1)
+        audio_SBA = None if audio_BSA is None or self.audio is None else audio_BSA.transpose(0, 1)
+        fused = self._fuse(
+            None if self.image is None else self.image(image_TBI), None if self.audio is None else self.audio(audio_SBA)
+        )
+        return Estimate(
+            self.head(fused.sequence_TBD),
+            self.regions(fused.sequence_TBD, image_TBI),
+            None if fused.gate_TBD is None else fused.gate_TBD.transpose(0, 1),
+            fused.attention_BHTS,
+        )
 
-    def _fuse(self, image_BTI: Tensor | None, audio_BSA: Tensor | None) -> Fused:
-        if self.image is None and self.audio is not None:
-            return Fused(self.audio(audio_BSA), None)
-        assert self.image is not None
-        if self.audio is None or self.fusion is None:
-            return Fused(self.image(image_BTI), None)
-        fused: Fused = self.fusion(self.image(image_BTI), self.audio(audio_BSA))
-        return fused
+    def _fuse(self, image_TBD: Tensor | None, audio_SBD: Tensor | None) -> Fused:
+        if self.fusion is not None:
+            fused: Fused = self.fusion(image_TBD, audio_SBD)
+            return fused
+        alone_TBD = audio_SBD if image_TBD is None else image_TBD
+        assert alone_TBD is not None
+        return Fused(alone_TBD, None, None)

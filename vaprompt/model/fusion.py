@@ -1,6 +1,7 @@
 """Hierarchical fusion: sound is aligned to the picture by attention, then let in by a gate (paper, section 3.4).
 
-Axes: B windows in the batch, T image steps, S audio steps, D channels.
+Axes: T image steps, S audio steps, B windows in the batch, D channels, H attention heads, C = D / H channels of a head.
+Inside the network time stands before the windows, as recurrences read it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vaprompt.model.dropout import Dropout
 from vaprompt.recipes import Recipe
 
 
@@ -30,10 +32,46 @@ class FusionRecipe(Recipe):
 
 
 class Fused(NamedTuple):
-    """What fusion gives: the sequence, and how much sound was let in (None without a gate)."""
+    """What fusion gives: the sequence, and how it came about."""
 
-    sequence_BTD: Float[Tensor, "B T D"]
-    gate_BTD: Float[Tensor, "B T D"] | None
+    sequence_TBD: Float[Tensor, "T B D"]
+    gate_TBD: Float[Tensor, "T B D"] | None
+    """How much sound was let in; None without a gate."""
+    attention_BHTS: Float[Tensor, "B H T S"] | None
+    """How much of each audio step each image step took; None without attention."""
+
+
+class MultiheadAttention(nn.Module):
+    """Scaled dot-product attention with several heads, in torch's form, weights and start of learning."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        """Build it for `width` channels."""
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(3 * width, width)))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.zeros_(self.out_proj.bias)
+        self.dropout = Dropout(dropout, windows=0)
+
+    def forward(
+        self, asking_TBD: Float[Tensor, "T B D"], answering_SBD: Float[Tensor, "S B D"]
+    ) -> tuple[Float[Tensor, "T B D"], Float[Tensor, "B H T S"]]:
+        """Return what each asking step gathers from the answering ones, and in which shares, before dropout."""
+        width = asking_TBD.shape[-1]
+        query_TBD = F.linear(asking_TBD, self.in_proj_weight[:width], self.in_proj_bias[:width])
+        both_SB2D = F.linear(answering_SBD, self.in_proj_weight[width:], self.in_proj_bias[width:])
+        key_SBD, value_SBD = both_SB2D.chunk(2, dim=-1)
+        query_BHTC, key_BHSC, value_BHSC = (self._by_head(part) for part in (query_TBD, key_SBD, value_SBD))
+        scale = (width // self.heads) ** -0.5
+        share_BHTS = (query_BHTC * scale @ key_BHSC.mT).softmax(dim=-1)
+        gathered_BHTC = self.dropout(share_BHTS) @ value_BHSC
+        gathered_TBD = gathered_BHTC.permute(2, 0, 1, 3).flatten(2)
+        return self.out_proj(gathered_TBD), share_BHTS
+
+    def _by_head(self, sequence_TBD: Tensor) -> Tensor:
+        steps, windows, width = sequence_TBD.shape
+        return sequence_TBD.reshape(steps, windows, self.heads, width // self.heads).permute(1, 2, 0, 3)
 
 
 class CrossModalAttention(nn.Module):
@@ -42,23 +80,26 @@ class CrossModalAttention(nn.Module):
     def __init__(self, width: int, recipe: FusionRecipe) -> None:
         """Build it for `width` channels."""
         super().__init__()
-        self.attention = nn.MultiheadAttention(width, recipe.heads, dropout=recipe.dropout, batch_first=True)
+        self.attention = MultiheadAttention(width, recipe.heads, recipe.dropout)
         self.attention_norm = nn.LayerNorm(width)
         self.feedforward = nn.Sequential(
             nn.Linear(width, recipe.feedforward),
             nn.ReLU(),
-            nn.Dropout(recipe.dropout),
+            Dropout(recipe.dropout),
             nn.Linear(recipe.feedforward, width),
         )
         self.feedforward_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(recipe.dropout)
+        self.attention_dropout, self.feedforward_dropout = Dropout(recipe.dropout), Dropout(recipe.dropout)
 
-    def forward(self, image_BTD: Float[Tensor, "B T D"], audio_BSD: Float[Tensor, "B S D"]) -> Float[Tensor, "B T D"]:
-        """Return the image steps, each enriched with the sound that it attends to."""
-        heard_BTD, _ = self.attention(image_BTD, audio_BSD, audio_BSD, need_weights=False)
-        attended_BTD = self.attention_norm(image_BTD + self.dropout(heard_BTD))
-        fed_BTD: Tensor = self.feedforward_norm(attended_BTD + self.dropout(self.feedforward(attended_BTD)))
-        return fed_BTD
+    def forward(
+        self, image_TBD: Float[Tensor, "T B D"], audio_SBD: Float[Tensor, "S B D"]
+    ) -> tuple[Float[Tensor, "T B D"], Float[Tensor, "B H T S"]]:
+        """Return the image steps, each enriched with the sound that it attends to, and how much of it that is."""
+        heard_TBD, share_BHTS = self.attention(image_TBD, audio_SBD)
+        attended_TBD = self.attention_norm(image_TBD + self.attention_dropout(heard_TBD))
+        fed_TBD = self.feedforward_dropout(self.feedforward(attended_TBD))
+        normed_TBD: Tensor = self.feedforward_norm(attended_TBD + fed_TBD)
+        return normed_TBD, share_BHTS
 
 
 class GatedFusion(nn.Module):
@@ -70,11 +111,11 @@ class GatedFusion(nn.Module):
         self.gate = nn.Linear(2 * width, width)
 
     def forward(
-        self, attended_BTD: Float[Tensor, "B T D"], image_BTD: Float[Tensor, "B T D"]
-    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T D"]]:
+        self, attended_TBD: Float[Tensor, "T B D"], image_TBD: Float[Tensor, "T B D"]
+    ) -> tuple[Float[Tensor, "T B D"], Float[Tensor, "T B D"]]:
         """Return the fused sequence and the gate in [0, 1]; 1 lets only the attended sound through."""
-        gate_BTD = self.gate(torch.cat((attended_BTD, image_BTD), dim=-1)).sigmoid()
-        return torch.lerp(image_BTD, attended_BTD, gate_BTD), gate_BTD
+        gate_TBD = self.gate(torch.cat((attended_TBD, image_TBD), dim=-1)).sigmoid()
+        return torch.lerp(image_TBD, attended_TBD, gate_TBD), gate_TBD
 
 
 class Fusion(nn.Module):
@@ -86,13 +127,15 @@ class Fusion(nn.Module):
         self.attention = CrossModalAttention(width, recipe) if "attention" in recipe.kind else None
         self.gated = GatedFusion(width) if "gated" in recipe.kind else None
 
-    def forward(self, image_BTD: Float[Tensor, "B T D"], audio_BSD: Float[Tensor, "B S D"]) -> Fused:
-        """Return the fused sequence, one step for each image step, and the gate where there is one."""
+    def forward(self, image_TBD: Float[Tensor, "T B D"], audio_SBD: Float[Tensor, "S B D"]) -> Fused:
+        """Return the fused sequence, one step for each image step, with the gate and the attention where there are."""
+        share_BHTS = None
         if self.attention is not None:
-            heard_BTD = self.attention(image_BTD, audio_BSD)
+            heard_TBD, share_BHTS = self.attention(image_TBD, audio_SBD)
         else:
             # The gate alone needs one audio step for each image step: the mean of those that it covers.
-            heard_BTD = F.adaptive_avg_pool1d(audio_BSD.transpose(1, 2), image_BTD.shape[1]).transpose(1, 2)
+            heard_TBD = F.adaptive_avg_pool1d(audio_SBD.permute(1, 2, 0), len(image_TBD)).permute(2, 0, 1)
         if self.gated is None:
-            return Fused(heard_BTD, None)
-        return Fused(*self.gated(heard_BTD, image_BTD))
+            return Fused(heard_TBD, None, share_BHTS)
+        fused_TBD, gate_TBD = self.gated(heard_TBD, image_TBD)
+        return Fused(fused_TBD, gate_TBD, share_BHTS)

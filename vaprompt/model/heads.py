@@ -1,6 +1,6 @@
 """From the fused sequence to valence and arousal.
 
-Axes: B windows in the batch, T steps, D channels; the last axis 2 is valence, arousal.
+Axes: T steps, B windows in the batch, D channels; the last axis 2 is valence, arousal.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from vaprompt.model.dropout import Dropout
 from vaprompt.recipes import Recipe
 
 
@@ -33,10 +34,13 @@ class RegressionHead(nn.Module):
         super().__init__()
         self.over_time = recipe.output == "window"
         self.layers = nn.Sequential(
-            nn.Linear(width, recipe.hidden), nn.ReLU(), nn.Dropout(recipe.dropout), nn.Linear(recipe.hidden, 2)
+            nn.Linear(width, recipe.hidden),
+            nn.ReLU(),
+            Dropout(recipe.dropout, windows=0 if self.over_time else 1),
+            nn.Linear(recipe.hidden, 2),
         )
 
-    def forward(self, fused_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B *T 2"]:
+    def forward(self, fused_TBD: Float[Tensor, "T B D"]) -> Float[Tensor, "B *T 2"]:
         """Return (B, 2), or (B, T, 2) for `sequence`; not limited to [-1, 1]."""
-        value: Tensor = self.layers(fused_BTD.mean(dim=1) if self.over_time else fused_BTD)
-        return value
+        value: Tensor = self.layers(fused_TBD.mean(dim=0) if self.over_time else fused_TBD)
+        return value if self.over_time else value.transpose(0, 1)

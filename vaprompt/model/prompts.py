@@ -1,6 +1,6 @@
 """Distance-aware soft prompts: how like each region's words a window looks (paper, section 3.3).
 
-Axes: B windows in the batch, T image steps, D channels, E CLIP's joint space, K regions.
+Axes: T image steps, B windows in the batch, D channels, E CLIP's joint space, K regions.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class FusedRegionHead(nn.Module):
         self.register_buffer("prototype_KE", prototype_KE.clone())
 
     def forward(
-        self, fused_BTD: Float[Tensor, "B T D"], image_BTE: Float[Tensor, "B T E"] | None
+        self, fused_TBD: Float[Tensor, "T B D"], image_TBE: Float[Tensor, "T B E"] | None
     ) -> Float[Tensor, "B K"]:
         """Return region logits; the raw image embeddings are not used."""
-        semantic_BE = F.normalize(self.project(fused_BTD.mean(dim=1)), dim=-1)
+        semantic_BE = F.normalize(self.project(fused_TBD.mean(dim=0)), dim=-1)
         return self.log_scale.exp() * semantic_BE @ self.prototype_KE.T
 
 
@@ -57,10 +57,10 @@ class ClipRegionHead(nn.Module):
         self.register_buffer("prototype_KE", prototype_KE.clone())
 
     def forward(
-        self, fused_BTD: Float[Tensor, "B T D"], image_BTE: Float[Tensor, "B T E"] | None
+        self, fused_TBD: Float[Tensor, "T B D"], image_TBE: Float[Tensor, "T B E"] | None
     ) -> Float[Tensor, "B K"]:
         """Return region logits of the window's mean image embedding; the fused sequence is not used."""
-        if image_BTE is None:
+        if image_TBE is None:
             raise ValueError("semantic = 'clip' compares image embeddings, and there are none")
-        semantic_BE = F.normalize(F.normalize(image_BTE, dim=-1).mean(dim=1), dim=-1)
+        semantic_BE = F.normalize(F.normalize(image_TBE, dim=-1).mean(dim=0), dim=-1)
         return self.scale * semantic_BE @ self.prototype_KE.T

@@ -1,6 +1,7 @@
 """What turns a sequence of frozen embeddings into a sequence that knows its past (and, within the window, its future).
 
-Axes: B windows in the batch, T steps, D channels.
+Axes: T steps, B windows in the batch, D channels. Inside the network time stands before the windows, as recurrences
+read it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vaprompt.model.dropout import Dropout
+from vaprompt.model.recurrence import Weights, bidirectional
 from vaprompt.recipes import Recipe
 
 
@@ -38,14 +41,23 @@ class GRUEncoder(nn.Module):
     def __init__(self, width: int, recipe: TemporalRecipe) -> None:
         """Build it for sequences of `width` channels."""
         super().__init__()
-        dropout = recipe.dropout if recipe.layers > 1 else 0.0
-        self.gru = nn.GRU(width, recipe.units, recipe.layers, batch_first=True, bidirectional=True, dropout=dropout)
+        # It holds the weights, and computes on accelerators that run one network alone.
+        self.gru = nn.GRU(width, recipe.units, recipe.layers, bidirectional=True)
         self.out = nn.Linear(2 * recipe.units, width)
+        self.dropouts = nn.ModuleList(Dropout(recipe.dropout) for _ in range(recipe.layers - 1))
 
-    def forward(self, sequence_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+    def forward(self, sequence_TBD: Float[Tensor, "T B D"]) -> Float[Tensor, "T B D"]:
         """Return the encoded sequence, of the same shape."""
-        encoded_BTD: Tensor = self.out(self.gru(sequence_BTD)[0])
-        return encoded_BTD
+        for layer in range(self.gru.num_layers):
+            if layer > 0:
+                sequence_TBD = self.dropouts[layer - 1](sequence_TBD)
+            sequence_TBD = bidirectional(sequence_TBD, self._weights(layer), self._weights(layer, "_reverse"))
+        encoded_TBD: Tensor = self.out(sequence_TBD)
+        return encoded_TBD
+
+    def _weights(self, layer: int, direction: str = "") -> Weights:
+        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return Weights(*(getattr(self.gru, f"{kind}_l{layer}{direction}") for kind in kinds))
 
 
 class CausalBlock(nn.Module):
@@ -57,13 +69,13 @@ class CausalBlock(nn.Module):
         self.padding = (kernel - 1) * dilation
         self.first = nn.Conv1d(width, width, kernel, dilation=dilation)
         self.second = nn.Conv1d(width, width, kernel, dilation=dilation)
-        self.dropout = nn.Dropout(dropout)
+        self.dropouts = nn.ModuleList(Dropout(dropout, windows=0) for _ in range(2))
 
     def forward(self, sequence_BDT: Float[Tensor, "B D T"]) -> Float[Tensor, "B D T"]:
         """Return the convolved sequence plus its input; step t sees no step after t."""
         hidden_BDT = sequence_BDT
-        for convolution in (self.first, self.second):
-            hidden_BDT = self.dropout(convolution(F.pad(hidden_BDT, (self.padding, 0))).relu())
+        for convolution, dropout in zip((self.first, self.second), self.dropouts, strict=True):
+            hidden_BDT = dropout(convolution(F.pad(hidden_BDT, (self.padding, 0))).relu())
         return (hidden_BDT + sequence_BDT).relu()
 
 
@@ -76,10 +88,10 @@ class TCNEncoder(nn.Module):
         blocks = (CausalBlock(width, recipe.kernel, 2**level, recipe.dropout) for level in range(recipe.levels))
         self.blocks = nn.Sequential(*blocks)
 
-    def forward(self, sequence_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+    def forward(self, sequence_TBD: Float[Tensor, "T B D"]) -> Float[Tensor, "T B D"]:
         """Return the encoded sequence, of the same shape."""
-        encoded_BDT: Tensor = self.blocks(sequence_BTD.transpose(1, 2))
-        return encoded_BDT.transpose(1, 2)
+        encoded_BDT: Tensor = self.blocks(sequence_TBD.permute(1, 2, 0))
+        return encoded_BDT.permute(2, 0, 1)
 
 
 def temporal_encoder(width: int, recipe: TemporalRecipe) -> nn.Module:

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vaprompt.errors import RunError
 from vaprompt.files import published
+from vaprompt.training.optimiser import Optimiser
 
 
 @dataclass
@@ -55,29 +55,32 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
 
 
-def save_state(target: Path, state: TrainingState, estimator: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Publish the estimator, its optimizer and the training's state in one file, so that they always agree."""
+def save_state(target: Path, state: TrainingState, estimator: nn.Module, optimiser: Optimiser) -> None:
+    """Publish the estimator, its optimiser and the training's state in one file, so that they always agree."""
     tensors = {f"model.{name}": tensor for name, tensor in estimator.state_dict().items()}
-    for index, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
+    tensors |= {f"optimiser.{name}": tensor for name, tensor in optimiser.state().items()}
     save_weights(target, tensors, state=json.dumps(asdict(state)))
 
 
-def load_state(path: Path, estimator: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
-    """Put a saved training back into `estimator` and `optimizer`, and return where it stood.
+def load_state(path: Path, estimator: nn.Module, optimiser: Optimiser) -> TrainingState:
+    """Put a saved training back into `estimator` and `optimiser`, and return where it stood.
 
     Raises:
         RunError: the file is missing, damaged, or of another network.
     """
     tensors, facts = load_weights(path)
-    put_weights(path, estimator, {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
-    slots: dict[int, dict[str, Tensor]] = {}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}}
     for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, slot = name.split(".")
-            slots.setdefault(int(index), {})[slot] = tensor
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    return TrainingState(**json.loads(facts["state"]))
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = tensor
+    put_weights(path, estimator, parts["model"])
+    try:
+        optimiser.load_state(parts["optimiser"])
+        return TrainingState(**json.loads(facts["state"]))
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise RunError(
+            path, fault=f"does not hold the state of this training ({error})", remedy="delete the run and train anew"
+        ) from None
 
 
 def put_weights(path: Path, estimator: nn.Module, tensors: dict[str, Tensor]) -> None:

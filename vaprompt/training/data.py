@@ -30,9 +30,14 @@ class Features:
     def batch(
         self, image_BT: Int64[Tensor, "B T"], audio_B: Int64[Tensor, "B"]
     ) -> tuple[Float[Tensor, "B T I"], Float[Tensor, "B S C"]]:
-        """Return one batch of windows in single precision: one gather a modality, on the features' device."""
-        image_BTI = self.image_NI.index_select(0, image_BT.flatten()).view(*image_BT.shape, -1)
-        return image_BTI.float(), self.audio_ASC.index_select(0, audio_B).float()
+        """Return one batch of windows in single precision: one gather a modality, on the features' device.
+
+        In memory time stands before the windows, as the network reads it.
+        """
+        image_TBI = self.image_NI.index_select(0, image_BT.t().flatten()).view(*image_BT.t().shape, -1).float()
+        audio_BSC = self.audio_ASC.index_select(0, audio_B)
+        audio_SBC = audio_BSC.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+        return image_TBI.transpose(0, 1), audio_SBC.transpose(0, 1)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,10 @@ class ResidentSplit:
     videos: list[str]
     features: Features
     windows: LabelledWindows
+
+    def batch(self, row_B: Int64[Tensor, "B"]) -> tuple[Float[Tensor, "B T I"], Float[Tensor, "B S C"]]:
+        """Return the features of training windows, in single precision."""
+        return self.features.batch(self.windows.image_WT[row_B], self.windows.audio_W[row_B])
 
 
 def load_split(store: FeatureStore, split: str, recipe: TrainRecipe, *, device: str = "cpu") -> ResidentSplit:

@@ -1,22 +1,23 @@
 """One epoch of training, and the validation behind it.
 
-Axes: B windows in the batch, T image steps; the last axis 2 is valence, arousal.
+Axes: W windows, B windows in the batch, N steps of an epoch; the last axis 2 is valence, arousal.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from vaprompt.lanes import lanes
 from vaprompt.metrics import Scores, scores
 from vaprompt.model.estimator import Estimate, Estimator
-from vaprompt.training.data import LabelledWindows, ResidentSplit
-from vaprompt.training.losses import ccc_loss, masked, region_loss
-from vaprompt.training.recipe import TrainRecipe
+from vaprompt.training.data import ResidentSplit
+from vaprompt.training.step import Step, shards
 
 EVALUATION_BATCH = 64
 
@@ -29,43 +30,50 @@ class EpochLosses(TypedDict):
     kl: float
 
 
-def window_loss(
-    estimate: Estimate, windows: LabelledWindows, row_B: Tensor, recipe: TrainRecipe
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the loss of a batch and its two parts, CCC's and KL's (paper, equation 6)."""
-    if recipe.model.head.output == "window":
-        ccc = ccc_loss(estimate.value, windows.value_W2[row_B])
-    else:
-        ccc = ccc_loss(*masked(estimate.value, windows.step_value_WT2[row_B], windows.step_valid_WT[row_B]))
-    kl = region_loss(estimate.region_BK, windows.soft_WK[row_B])
-    return ccc + recipe.loss.kl * kl, ccc, kl
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch's training gave."""
+
+    loss_N3: Float32[np.ndarray, "N 3"]
+    """The loss of each step, and its two parts, CCC's and KL's."""
+    row_NB: list[Int64[np.ndarray, "_"]]
+    """The training windows of each step."""
+
+    def means(self) -> EpochLosses:
+        """Return the means over the steps."""
+        loss, ccc, kl = self.loss_N3.mean(axis=0, dtype=np.float64).tolist()
+        return EpochLosses(loss=loss, ccc=ccc, kl=kl)
+
+    def broken(self) -> int | None:
+        """Return the first step, from 0, whose loss is not a number; None where all are."""
+        wrong_N = ~np.isfinite(self.loss_N3).all(axis=1)
+        return int(np.argmax(wrong_N)) if wrong_N.any() else None
 
 
-def train_epoch(
-    estimator: Estimator, optimizer: torch.optim.Optimizer, data: ResidentSplit, recipe: TrainRecipe, *, seed: int
-) -> EpochLosses:
-    """Train on every window once, in an order given by `seed`, and return the mean losses.
+def train_epoch(estimator: Estimator, step: Step, windows: int, batch: int, *, seed: int, device: str) -> Epoch:
+    """Train on every window once, in an order given by `seed`.
 
     Nothing leaves the device before the epoch ends. A last batch of a single window is left out, as its CCC
     says nothing.
+
+    Args:
+        estimator: the network.
+        step: trains it on one batch.
+        windows: how many there are.
+        batch: windows of a step.
+        seed: of the order and of dropout.
+        device: where the network is.
     """
-    torch.manual_seed(seed)
-    order_W = torch.randperm(len(data.windows), generator=torch.Generator().manual_seed(seed)).to(
-        data.windows.audio_W.device
-    )
+    order_W = torch.randperm(windows, generator=torch.Generator().manual_seed(seed))
+    rows = [row_B for row_B in torch.split(order_W, batch) if len(row_B) > 1]
+    masks = [
+        torch.Generator(device).manual_seed((seed + (index + 1) * 2**32) % 2**63)
+        for index in range(shards(torch.device(device)))
+    ]
     estimator.train()
-    sums: list[Tensor] = []
-    for row_B in torch.split(order_W, recipe.batch):
-        if len(row_B) < 2:
-            continue
-        batch = data.features.batch(data.windows.image_WT[row_B], data.windows.audio_W[row_B])
-        loss, ccc, kl = window_loss(estimator(*batch), data.windows, row_B, recipe)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        sums.append(torch.stack((loss.detach(), ccc.detach(), kl.detach())))
-    loss_mean, ccc_mean, kl_mean = torch.stack(sums).mean(dim=0).tolist()
-    return EpochLosses(loss=loss_mean, ccc=ccc_mean, kl=kl_mean)
+    order_W = order_W.to(device)
+    losses = [step(row_B, masks) for row_B in torch.split(order_W, batch)[: len(rows)]]
+    return Epoch(torch.stack(losses).cpu().numpy(), [row_B.numpy() for row_B in rows])
 
 
 def validate(estimator: Estimator, data: ResidentSplit) -> Scores:
@@ -77,12 +85,14 @@ def validate(estimator: Estimator, data: ResidentSplit) -> Scores:
 def predict_windows(estimator: Estimator, data: ResidentSplit) -> Float32[np.ndarray, "W 2"]:
     """Return valence and arousal at each window's end, clipped to [-1, 1]."""
     estimator.eval()
-    parts = []
-    with torch.inference_mode():
-        for first in range(0, len(data.windows), EVALUATION_BATCH):
-            rows = slice(first, first + EVALUATION_BATCH)
-            batch = data.features.batch(data.windows.image_WT[rows], data.windows.audio_W[rows])
-            parts.append(end_values(estimator(*batch)))
+    device = data.windows.audio_W.device
+
+    @torch.inference_mode()
+    def predict(row_B: Tensor) -> Tensor:
+        return end_values(estimator(*data.batch(row_B)))
+
+    rows = torch.split(torch.arange(len(data.windows), device=device), EVALUATION_BATCH)
+    parts = lanes().map(predict, rows) if device.type == "cpu" else [predict(row_B) for row_B in rows]
     return torch.cat(parts).float().cpu().numpy()
 
 

@@ -5,6 +5,7 @@ Axes: N samples, B windows in the batch, K regions; the last axis 2 is valence, 
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,22 +14,29 @@ TINY = 1e-8
 """Keeps the CCC's quotient finite where a batch's predictions and labels are the same constant."""
 
 
-def ccc_loss(prediction_N2: Float[Tensor, "N 2"], truth_N2: Float[Tensor, "N 2"]) -> Float[Tensor, ""]:
-    """Return (1 - CCC of valence) + (1 - CCC of arousal), population variances, over all samples."""
-    x_mean_2, y_mean_2 = prediction_N2.mean(dim=0), truth_N2.mean(dim=0)
+def ccc_loss(
+    prediction_N2: Float[Tensor, "*N 2"], truth_N2: Float[Tensor, "*N 2"], valid_N: Bool[Tensor, "*N"] | None = None
+) -> Float[Tensor, ""]:
+    """Return (1 - CCC of valence) + (1 - CCC of arousal), population variances, over all samples.
+
+    Args:
+        prediction_N2: predictions.
+        truth_N2: labels.
+        valid_N: which of them count (None: all). Their number stays on the device, so that nothing waits for it.
+    """
+    prediction_N2, truth_N2 = prediction_N2.reshape(-1, 2), truth_N2.reshape(-1, 2)
+    weight_N1 = torch.ones_like(truth_N2[:, :1]) if valid_N is None else valid_N.reshape(-1, 1).to(truth_N2.dtype)
+    weight_N1 = weight_N1 / weight_N1.sum().clamp(min=1)
+
+    def mean(value_N2: Tensor) -> Tensor:
+        return (weight_N1 * value_N2).sum(dim=0)
+
+    x_mean_2, y_mean_2 = mean(prediction_N2), mean(truth_N2)
     x_N2, y_N2 = prediction_N2 - x_mean_2, truth_N2 - y_mean_2
-    covariance_2 = (x_N2 * y_N2).mean(dim=0)
-    spread_2 = x_N2.square().mean(dim=0) + y_N2.square().mean(dim=0) + (x_mean_2 - y_mean_2).square()
-    return (1 - 2 * covariance_2 / (spread_2 + TINY)).sum()
+    spread_2 = mean(x_N2.square()) + mean(y_N2.square()) + (x_mean_2 - y_mean_2).square()
+    return (1 - 2 * mean(x_N2 * y_N2) / (spread_2 + TINY)).sum()
 
 
 def region_loss(region_BK: Float[Tensor, "B K"], soft_BK: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
     """Return KL(soft labels || softmax of the region logits), the mean over the batch."""
     return F.kl_div(region_BK.log_softmax(dim=-1), soft_BK, reduction="batchmean")
-
-
-def masked(
-    prediction_BT2: Float[Tensor, "B T 2"], truth_BT2: Float[Tensor, "B T 2"], valid_BT: Bool[Tensor, "B T"]
-) -> tuple[Float[Tensor, "N 2"], Float[Tensor, "N 2"]]:
-    """Return the predictions and labels of the valid steps only, flattened."""
-    return prediction_BT2[valid_BT], truth_BT2[valid_BT]

@@ -11,6 +11,7 @@ from vaprompt.model.estimator import ModelRecipe
 from vaprompt.recipes import Recipe
 from vaprompt.regions import RegionRecipe
 from vaprompt.store.streams import STREAM_NAME
+from vaprompt.training.optimiser import OptimiserRecipe
 from vaprompt.windows import WindowRecipe
 
 
@@ -19,13 +20,6 @@ class LossRecipe(Recipe):
 
     kl: float = Field(0.2, ge=0, le=100)
     """Weight of the KL term, the paper's lambda."""
-
-
-class OptimiserRecipe(Recipe):
-    """AdamW's settings (released code)."""
-
-    learning_rate: float = Field(1e-4, gt=0, le=1)
-    weight_decay: float = Field(1e-4, ge=0, le=1)
 
 
 class TrainRecipe(Recipe):

@@ -28,9 +28,14 @@ from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
 from vaprompt.training.checkpoint import TrainingState, load_state, save_state, save_weights
 from vaprompt.training.data import ResidentSplit, load_split
-from vaprompt.training.loop import train_epoch, validate
+from vaprompt.training.loop import Epoch, train_epoch, validate
+from vaprompt.training.optimiser import Optimiser
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.runs import CHECKPOINT, FACTS, FORMAT, METRICS, RECIPE, STATE, read_facts
+from vaprompt.training.step import SharedStep, WholeStep, shards
+
+SHOWN = 5
+"""Videos that a message names at most."""
 
 CLIP_NOTE = (
     "prompt.semantic = 'clip' compares the frozen CLIP embedding with the prototypes, as released: "
@@ -158,23 +163,20 @@ def _epochs(
     task: Task,
 ) -> TrainingState:
     """Train until the last epoch or until patience ends, saving the state behind each epoch."""
-    parameters = [parameter for parameter in estimator.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=recipe.optimiser.learning_rate, weight_decay=recipe.optimiser.weight_decay, fused=True
-    )
+    device = str(training.windows.audio_W.device)
+    optimiser = Optimiser(estimator, recipe.optimiser, parts=shards(torch.device(device)))
+    step = (SharedStep if device == "cpu" else WholeStep)(estimator, optimiser, training, recipe)
     state = TrainingState()
     if (run / STATE).exists():
-        state = load_state(run / STATE, estimator, optimizer)
+        state = load_state(run / STATE, estimator, optimiser)
         task.advance(state.epoch, "resumed")
     while state.epoch < recipe.epochs and state.epoch - state.best_epoch < recipe.patience:
         epoch = state.epoch + 1
-        losses = train_epoch(estimator, optimizer, training, recipe, seed=_epoch_seed(recipe.seed, epoch))
-        if not all(map(_is_number, losses.values())):
-            raise RunError(
-                run,
-                fault=f"the loss is no longer a number in epoch {epoch}; the best epoch so far is {state.best_epoch}",
-                remedy="lower optimiser.learning_rate",
-            )
+        seed = _epoch_seed(recipe.seed, epoch)
+        trained = train_epoch(estimator, step, len(training.windows), recipe.batch, seed=seed, device=device)
+        if trained.broken() is not None:
+            raise _broken(run, trained, training, state)
+        losses = trained.means()
         validated = validate(estimator, unseen)
         state.epoch = epoch
         state.history.append({"epoch": epoch, "train": losses, stopping: validated})
@@ -184,7 +186,7 @@ def _epochs(
             save_weights(run / CHECKPOINT, estimator.state_dict())
         # The metrics are written whole from the state, so that a line of an epoch that was lost cannot stay.
         _write_metrics(run / METRICS, state.history)
-        save_state(run / STATE, state, estimator, optimizer)
+        save_state(run / STATE, state, estimator, optimiser)
         shown = "undefined" if mean is None else f"{mean:.3f}"
         task.advance(1, f"epoch {epoch}: loss {losses['loss']:.3f}, {stopping} CCC {shown}")
     return state
@@ -199,8 +201,20 @@ def _gains(mean: float | None, best: float | None, least: float) -> bool:
     return mean is not None and (best is None or mean > best + least)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, float) and value - value == 0
+def _broken(run: Path, epoch: Epoch, training: ResidentSplit, state: TrainingState) -> RunError:
+    """Return what to say of a loss that is not a number: where it came up, on what, and what there is to go back to."""
+    step = epoch.broken()
+    assert step is not None
+    rows = training.windows.video_W.cpu()[torch.from_numpy(epoch.row_NB[step])].tolist()
+    names = [training.videos[row] for row in sorted(set(rows))]
+    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    kept = f"{run / CHECKPOINT} holds epoch {state.best_epoch}" if state.best_epoch else "no epoch was finished before"
+    return RunError(
+        run,
+        fault=f"the loss is no longer a number in step {step + 1} of epoch {state.epoch + 1}, on windows of {shown}; "
+        f"{kept}",
+        remedy="lower optimiser.learning_rate, or leave out videos with strange features",
+    )
 
 
 def _write_metrics(target: Path, history: list[dict[str, Any]]) -> None:

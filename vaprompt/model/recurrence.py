@@ -1,0 +1,278 @@
+"""The bidirectional gated recurrent unit in torch's form, forward and backward, with little left over but arithmetic.
+
+On the processor torch's own GRU spends half its time between the products: it makes a dozen tensors a step, and adds
+the weights' gradient up step by step. Here all steps share a few blocks of memory, and the weights' gradient is one
+product over all steps. Where two threads work on a batch, each of them computes one direction for both.
+The same code computes several networks at once, as one product for all of them.
+
+    r, z = sigmoid(W_rz x + b_rz + U_rz h + c_rz)
+    n = tanh(W_n x + b_n + r (U_n h + c_n))
+    h' = n + z (h - n)
+
+Axes: V networks (or none), T steps, B windows, D channels of the input, H units; G = 3 H: r, z and n below each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vaprompt.meeting import Meeting, meeting
+
+Tensors = TypeVar("Tensors", bound="tuple[Tensor, ...]")
+
+CHUNK = 8
+"""Steps whose derivatives are prepared together: as many as stay in a core's cache."""
+
+
+class Weights(NamedTuple):
+    """One direction's, as torch.nn.GRU keeps them; those of several networks below each other."""
+
+    input_GD: Float[Tensor, "*V G D"]
+    state_GH: Float[Tensor, "*V G H"]
+    input_G: Float[Tensor, "*V G"]
+    state_G: Float[Tensor, "*V G"]
+
+
+def bidirectional(sequence_TBD: Float[Tensor, "*V T B D"], forth: Weights, back: Weights) -> Float[Tensor, "*V T B H2"]:
+    """Return the states of a bidirectional GRU at every step: first those that know the past, then those of the rest.
+
+    In a meeting of two threads each brings its windows, and gets their states.
+
+    Args:
+        sequence_TBD: the input, time before windows.
+        forth: the weights of the direction that begins at the first step.
+        back: those of the one that begins at the last.
+    """
+    here = meeting()
+    if here is not None and here.count == 2:
+        shared_TBH: Tensor = _Shared.apply(sequence_TBD, here, *forth, *back)
+        return shared_TBH
+    states_TBH: Tensor = _Alone.apply(sequence_TBD, *forth, *back)[0]
+    return states_TBH
+
+
+class _Alone(torch.autograd.Function):
+    """Both directions. It gives what the derivative needs besides, as it must where several networks are computed."""
+
+    @staticmethod
+    def forward(sequence_TBD: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        sequence_TBD = sequence_TBD.contiguous()
+
+        def run(backwards: bool) -> _Kept:
+            return _Direction(backwards).forward(sequence_TBD, _of_direction(weights, backwards))
+
+        forth, back = _side_by_side(run, sequence_TBD.device)
+        return torch.cat((_states(forth), _states(back)), dim=-1), *forth, *back
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs, *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, d_states_TBH: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if d_states_TBH is None:
+            return (None,) * 9
+        sequence_TBD, *weights = ctx.saved_tensors[:9]
+        kept, sequence_TBD = ctx.saved_tensors[9:], sequence_TBD.contiguous()
+        given = d_states_TBH.chunk(2, dim=-1)
+
+        def run(backwards: bool) -> tuple[Tensor, ...]:
+            mine = _Kept(*(kept[len(kept) // 2 :] if backwards else kept[: len(kept) // 2]))
+            return _Direction(backwards).backward(
+                sequence_TBD, _of_direction(weights, backwards), mine, given[backwards]
+            )
+
+        (d_forth, *forth), (d_back, *back) = _side_by_side(run, sequence_TBD.device)
+        return d_forth.add_(d_back), *forth, *back
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """Compute several networks as one."""
+        together = (
+            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            for tensor, dim in zip(inputs, in_dims, strict=True)
+        )
+        outputs = _Alone.apply(*together)
+        return outputs, (0,) * len(outputs)
+
+
+class _Shared(torch.autograd.Function):
+    """One direction for the windows of both threads of a meeting, whose other thread sees to the other direction."""
+
+    @staticmethod
+    def forward(ctx: Any, sequence_TBD: Tensor, here: Meeting, *weights: Tensor) -> Tensor:
+        sequences = here.exchange(sequence_TBD)
+        ctx.sizes = [part.shape[-2] for part in sequences]
+        backwards = here.index == 1
+        ctx.sequence_TBD, ctx.weights = torch.cat(sequences, dim=-2), _of_direction(weights, backwards)
+        ctx.kept = _Direction(backwards).forward(ctx.sequence_TBD, ctx.weights)
+        both = here.exchange(_states(ctx.kept))
+        return torch.cat([_share(states_TBH, ctx.sizes, here) for states_TBH in both], dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        here = meeting()
+        assert here is not None, "forward and backward belong to meetings of the same threads"
+        backwards = here.index == 1
+        of_both = here.exchange(gradients[0].chunk(2, dim=-1))
+        d_states_TBH = torch.cat([part[here.index] for part in of_both], dim=-2)
+        d_sequence_TBD, *d_weights = _Direction(backwards).backward(
+            ctx.sequence_TBD, ctx.weights, ctx.kept, d_states_TBH
+        )
+        of_directions = here.exchange(d_sequence_TBD)
+        forth_TBD, back_TBD = (_share(part_TBD, ctx.sizes, here) for part_TBD in of_directions)
+        others = [None] * len(d_weights)
+        return forth_TBD + back_TBD, None, *(others + d_weights if backwards else d_weights + others)
+
+
+def _share(sequence_TBD: Tensor, sizes: Sequence[int], here: Meeting) -> Tensor:
+    """Return the windows that a thread brought."""
+    return sequence_TBD.narrow(-2, sum(sizes[: here.index]), sizes[here.index])
+
+
+class _Kept(NamedTuple):
+    """What a direction gives, and keeps for its derivative."""
+
+    framed_TBH: Tensor
+    """The states, with a row of zeros before and after them: where the two directions begin."""
+    gates_TBG: Tensor
+    """r and z; behind them, of no meaning, what n read of the input."""
+    heard_TBH: Tensor
+    """U_n h + c_n."""
+    new_TBH: Tensor
+    """n."""
+
+
+def _states(kept: _Kept) -> Tensor:
+    return kept.framed_TBH.narrow(-3, 1, kept.framed_TBH.shape[-3] - 2)
+
+
+class _Direction:
+    """One direction."""
+
+    def __init__(self, backwards: bool) -> None:
+        self._backwards = backwards
+
+    def forward(self, sequence_TBD: Tensor, weights: Weights) -> _Kept:
+        """Return the states."""
+        *networks, steps, windows, _ = sequence_TBD.shape
+        units = weights.state_GH.shape[-1]
+        framed_TBH = sequence_TBD.new_empty(*networks, steps + 2, windows, units)
+        framed_TBH.select(-3, 0).zero_()
+        framed_TBH.select(-3, -1).zero_()
+        bias_G = weights.input_G.clone()
+        bias_G[..., : 2 * units] += weights.state_G[..., : 2 * units]
+        rows_RG = _plus(bias_G.unsqueeze(-2), sequence_TBD.flatten(-3, -2), weights.input_GD.mT)
+        gates_TBG = rows_RG.view(*sequence_TBD.shape[:-1], 3 * units)
+        opened_TBG, read_TBH = gates_TBG[..., : 2 * units], gates_TBG[..., 2 * units :]
+        # tanh(a) = 2 sigmoid(2 a) - 1, and a sigmoid takes a third of a tanh's time.
+        read_TBH.mul_(2)
+        heard_TBH, new_TBH = (torch.empty_like(read_TBH, memory_format=torch.contiguous_format) for _ in range(2))
+        open_HG = weights.state_GH[..., : 2 * units, :].mT.contiguous()
+        hear_HH = weights.state_GH[..., 2 * units :, :].mT.contiguous()
+        bias_H = weights.state_G[..., 2 * units :].unsqueeze(-2)
+        minus_one = bias_H.new_full((), -1.0)
+        reset_TBH, keep_TBH = opened_TBG.chunk(2, dim=-1)
+        states = (self._before(framed_TBH), framed_TBH.narrow(-3, 1, steps))
+        parts = (*states, opened_TBG, reset_TBH, keep_TBH, read_TBH, heard_TBH, new_TBH)
+        every = list(zip(*(part.unbind(-3) for part in parts), strict=True))
+        for before, after, opened, reset, keep, read, heard, new in reversed(every) if self._backwards else every:
+            torch.sigmoid(_plus(opened, before, open_HG, out=opened), out=opened)
+            _plus(bias_H, before, hear_HH, out=heard)
+            torch.sigmoid(torch.addcmul(read, reset, heard, value=2, out=new), out=new)
+            torch.add(minus_one, new, alpha=2, out=new)
+            torch.lerp(new, before, keep, out=after)
+        return _Kept(framed_TBH, gates_TBG, heard_TBH, new_TBH)
+
+    def backward(self, sequence_TBD: Tensor, weights: Weights, kept: _Kept, d_states_TBH: Tensor) -> tuple[Tensor, ...]:
+        """Return the derivatives of the input and of the four weights."""
+        units = weights.state_GH.shape[-1]
+        d_gates_TBG, d_new_TBH = torch.empty_like(kept.gates_TBG), torch.empty_like(kept.new_TBH)
+        self._through_time(weights.state_GH, kept, d_states_TBH, d_gates_TBG, d_new_TBH)
+        rows_RG, rows_RD = d_gates_TBG.flatten(-3, -2), sequence_TBD.flatten(-3, -2)
+        d_state_GH = rows_RG.mT @ self._before(kept.framed_TBH).flatten(-3, -2)
+        d_state_G = rows_RG.sum(dim=-2)
+        # r and z take input and state alike; of n, r lets the state in, but not the input.
+        d_gates_TBG[..., 2 * units :] = d_new_TBH
+        d_input_G = torch.cat((d_state_G[..., : 2 * units], d_new_TBH.sum(dim=(-3, -2))), dim=-1)
+        d_sequence_TBD = (rows_RG @ weights.input_GD).view_as(sequence_TBD)
+        return d_sequence_TBD, rows_RG.mT @ rows_RD, d_state_GH, d_input_G, d_state_G
+
+    def _through_time(
+        self, state_GH: Tensor, kept: _Kept, given_TBH: Tensor, d_gates_TBG: Tensor, d_new_TBH: Tensor
+    ) -> None:
+        """Fill in the derivatives of what goes into each gate: of r, z and the state's part of n, and of all of n."""
+        units, steps = state_GH.shape[-1], given_TBH.shape[-3]
+        order = range(steps) if self._backwards else range(steps)[::-1]
+        keep_TBH = kept.gates_TBG[..., units : 2 * units]
+        d_state_TBH = torch.empty_like(d_new_TBH)
+        given, keep, d_state, d_gates = (part.unbind(-3) for part in (given_TBH, keep_TBH, d_state_TBH, d_gates_TBG))
+        d_state_of_all = d_state_TBH.unsqueeze(-2).unbind(-4)
+        d_each_gate = d_gates_TBG.view(*given_TBH.shape[:-1], 3, units).unbind(-4)
+        later: int | None = None
+        for start in range(0, steps, CHUNK):
+            chunk = order[start : start + CHUNK]
+            span = min(chunk), len(chunk)
+            new_slope_TBH, slopes_TB3H = _slopes(kept, *span)
+            slopes = slopes_TB3H.unbind(-4)
+            for t in chunk:
+                if later is None:
+                    d_state[t].copy_(given[t])
+                else:
+                    torch.addcmul(given[t], d_state[later], keep[later], out=d_state[t])
+                    _plus(d_state[t], d_gates[later], state_GH, out=d_state[t])
+                torch.mul(slopes[t - span[0]], d_state_of_all[t], out=d_each_gate[t])
+                later = t
+            torch.mul(d_state_TBH.narrow(-3, *span), new_slope_TBH, out=d_new_TBH.narrow(-3, *span))
+
+    def _before(self, framed_TBH: Tensor) -> Tensor:
+        """Return the state before each step."""
+        return framed_TBH.narrow(-3, 2 if self._backwards else 0, framed_TBH.shape[-3] - 2)
+
+
+def _slopes(kept: _Kept, first: int, count: int) -> tuple[Tensor, Tensor]:
+    """Return by what the derivative of a state is multiplied: for n, and for r, z and the state's part of n."""
+    parts = (kept.gates_TBG, kept.heard_TBH, kept.new_TBH, _states(kept))
+    gates_TBG, heard_TBH, new_TBH, after_TBH = (part.narrow(-3, first, count) for part in parts)
+    units = new_TBH.shape[-1]
+    reset_TBH, keep_TBH, _ = gates_TBG.chunk(3, dim=-1)
+    slopes_TB3H = new_TBH.new_empty(*new_TBH.shape[:-1], 3, units)
+    for_reset, for_keep, for_heard = slopes_TB3H.unbind(-2)
+    drop_TBH = 1 - keep_TBH
+    # h' - n = z (h - n).
+    torch.sub(after_TBH, new_TBH, out=for_keep).mul_(drop_TBH)
+    new_slope_TBH = torch.addcmul(drop_TBH.new_ones(()), new_TBH, new_TBH, value=-1).mul_(drop_TBH)
+    torch.mul(new_slope_TBH, reset_TBH, out=for_heard)
+    torch.addcmul(for_heard, for_heard, reset_TBH, value=-1, out=for_reset).mul_(heard_TBH)
+    return new_slope_TBH, slopes_TB3H
+
+
+def _of_direction(weights: Sequence[Tensor], backwards: bool) -> Weights:
+    return Weights(*(weights[4:] if backwards else weights[:4]))
+
+
+def _plus(addend: Tensor, left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return addend + left @ right, of one network's matrices or of several networks'."""
+    return (torch.addmm if left.ndim == 2 else torch.baddbmm)(addend, left, right, out=out)
+
+
+def _side_by_side(run: Callable[[bool], Tensors], device: torch.device) -> tuple[Tensors, Tensors]:
+    """Return what `run` makes of both directions, at the same time in two streams of a GPU."""
+    if device.type != "cuda":
+        return run(False), run(True)
+    here, beside = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    beside.wait_stream(here)
+    with torch.cuda.stream(beside):
+        back = run(True)
+    forth = run(False)
+    here.wait_stream(beside)
+    for tensor in back:
+        tensor.record_stream(here)
+    return forth, back

@@ -1,0 +1,142 @@
+"""One step of training: a batch of windows, its loss, and the update of the network.
+
+On the processor two threads have half of the windows each, and meet in the recurrences, of which each computes one
+direction, and in the loss, which is one for the whole batch. Each thread computes with one core, always two of them: so
+the numbers do not depend on how many cores there are. On an accelerator a batch is computed as one.
+
+Axes: B windows in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from vaprompt.lanes import pair
+from vaprompt.meeting import together
+from vaprompt.model.dropout import drawn_by
+from vaprompt.model.estimator import Estimate, Estimator
+from vaprompt.training.data import LabelledWindows, ResidentSplit
+from vaprompt.training.losses import ccc_loss, region_loss
+from vaprompt.training.optimiser import Optimiser
+from vaprompt.training.recipe import TrainRecipe
+
+THREADS = 2
+"""Of a step on the processor."""
+
+
+def shards(device: torch.device) -> int:
+    """Return in how many parts a batch is computed on a device, each of which has its own masks of dropout."""
+    return THREADS if device.type == "cpu" else 1
+
+
+def window_loss(
+    value: Float[Tensor, "B *T 2"],
+    region_BK: Float[Tensor, "B K"],
+    windows: LabelledWindows,
+    row_B: Int64[Tensor, "B"],
+    recipe: TrainRecipe,
+) -> tuple[Float[Tensor, ""], Float[Tensor, "3"]]:
+    """Return the loss of a batch (paper, equation 6); and it and its parts, CCC's and KL's, apart from any graph."""
+    if recipe.model.head.output == "window":
+        ccc = ccc_loss(value, windows.value_W2[row_B])
+    else:
+        ccc = ccc_loss(value, windows.step_value_WT2[row_B], windows.step_valid_WT[row_B])
+    kl = region_loss(region_BK, windows.soft_WK[row_B])
+    loss = ccc + recipe.loss.kl * kl
+    return loss, torch.stack((loss.detach(), ccc.detach(), kl.detach()))
+
+
+@runtime_checkable
+class Step(Protocol):
+    """Trains on one batch."""
+
+    def __call__(self, row_B: Int64[Tensor, "B"], masks: Sequence[torch.Generator]) -> Float[Tensor, "3"]:
+        """Update the network, and return the loss and its two parts, on the device.
+
+        Args:
+            row_B: rows of the training windows.
+            masks: what draws the masks of dropout in each shard.
+        """
+        ...
+
+
+class SharedStep:
+    """A step of two threads on the processor."""
+
+    def __init__(self, estimator: Estimator, optimiser: Optimiser, data: ResidentSplit, recipe: TrainRecipe) -> None:
+        """Prepare to train a network whose optimiser has two parts."""
+        self._estimator, self._optimiser, self._data, self._recipe = estimator, optimiser, data, recipe
+
+    def __call__(self, row_B: Int64[Tensor, "B"], masks: Sequence[torch.Generator]) -> Float[Tensor, "3"]:
+        """Update the network, and return the loss and its two parts; see `Step`."""
+        rows = row_B.chunk(THREADS)
+        estimates = together(pair(), self._estimate, list(zip(rows, masks, strict=True)))
+        outputs = [(estimate.value, estimate.region_BK) for estimate in estimates]
+        value, region_BK = (torch.cat([part.detach() for part in parts]) for parts in zip(*outputs, strict=True))
+        leaves = (value.requires_grad_(), region_BK.requires_grad_())
+        loss, told = window_loss(*leaves, self._data.windows, row_B, self._recipe)
+        slopes = [torch.split(part, [len(row) for row in rows]) for part in torch.autograd.grad(loss, leaves)]
+        gradients = together(pair(), self._gradients, list(zip(outputs, zip(*slopes, strict=True), strict=True)))
+
+        def update(part: int) -> None:
+            with torch.no_grad():
+                for index in self._optimiser.of_part(part):
+                    _add_up([gradient[index] for gradient in gradients], self._optimiser.gradients[index])
+                self._optimiser.update(part)
+
+        pair().map(update, range(THREADS))
+        return told
+
+    def _estimate(self, share: tuple[Tensor, torch.Generator]) -> Estimate:
+        row_B, masks = share
+        with drawn_by(masks):
+            estimate: Estimate = self._estimator(*self._data.batch(row_B))
+        return estimate
+
+    def _gradients(
+        self, share: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+    ) -> tuple[Float[Tensor, "..."] | None, ...]:
+        outputs, slopes = share
+        known = [index for index, output in enumerate(outputs) if output.requires_grad]
+        return torch.autograd.grad(
+            [outputs[index] for index in known],
+            self._optimiser.parameters,
+            [slopes[index] for index in known],
+            allow_unused=True,
+        )
+
+
+def _add_up(parts: list[Tensor | None], total: Tensor) -> None:
+    there = [part for part in parts if part is not None]
+    if not there:
+        total.zero_()
+    elif len(there) == 1:
+        total.copy_(there[0])
+    else:
+        torch.add(*there, out=total)
+
+
+class WholeStep:
+    """A step on an accelerator."""
+
+    def __init__(self, estimator: Estimator, optimiser: Optimiser, data: ResidentSplit, recipe: TrainRecipe) -> None:
+        """Prepare to train a network."""
+        self._estimator, self._optimiser, self._data, self._recipe = estimator, optimiser, data, recipe
+        for parameter, gradient in zip(optimiser.parameters, optimiser.gradients, strict=True):
+            parameter.grad = gradient
+
+    def __call__(self, row_B: Int64[Tensor, "B"], masks: Sequence[torch.Generator]) -> Float[Tensor, "3"]:
+        """Update the network, and return the loss and its two parts; see `Step`."""
+        with drawn_by(masks[0]):
+            estimate = self._estimator(*self._data.batch(row_B))
+        loss, told = window_loss(estimate.value, estimate.region_BK, self._data.windows, row_B, self._recipe)
+        for gradient in self._optimiser.gradients:
+            gradient.zero_()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.update()
+        return told
