@@ -2,12 +2,15 @@
 
 import os
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vaprompt.cli.bars import RichProgress
+from vaprompt.cli.bars import RichProgress, speed
 from vaprompt.cli.progress import PlainProgress, duration, progress
+from vaprompt.progress import Progress
 
 
 class Clock:
@@ -68,11 +71,24 @@ def test_a_log_holds_no_control_characters(tmp_path: Path):
     assert (first + second).isprintable()
 
 
-def test_a_terminal_gets_bars_that_show_names_as_they_are():
+@pytest.fixture(autouse=True)
+def _columns(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def screen(watch: Callable[[Progress], None], columns: int, clock: Callable[[], float] | None = None) -> str:
+    """Return everything that a terminal of so many columns is sent, without what moves its cursor."""
     shown_end, written_end = os.openpty()
-    with os.fdopen(written_end, "w") as terminal, os.fdopen(shown_end, "rb", buffering=0) as screen:
-        watcher = progress(terminal)
-        assert isinstance(watcher, RichProgress)
+    os.environ["COLUMNS"] = str(columns)
+    with os.fdopen(written_end, "w") as terminal, os.fdopen(shown_end, "rb", buffering=0) as seen:
+        assert isinstance(progress(terminal), RichProgress)
+        watch(RichProgress(terminal, clock=clock))
+        terminal.flush()
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.read(262_144).decode()).replace("\r", "\n")
+
+
+def test_a_terminal_gets_bars_that_show_names_as_they_are():
+    def watch(watcher: Progress) -> None:
         with watcher.task("extracting", total=2, unit="videos") as outer:
             with watcher.task("frames") as inner:
                 inner.advance(10)
@@ -81,6 +97,58 @@ def test_a_terminal_gets_bars_that_show_names_as_they_are():
             outer.advance()
         with watcher.task("again", total=1) as task:
             task.advance()
-        shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.read(65536).decode())
+
+    shown = screen(watch, 80)
     for text in ("extracting", "2/2 videos", "kept [as it is]", "again"):
+        assert text in shown
+
+
+@pytest.mark.parametrize("columns", [120, 80, 60, 40])
+def test_nothing_is_cut_off_in_a_narrow_terminal(columns: int):
+    note = "a-video-with-a-long-name-1920x1080_right; 1,234 images/s, 12.3 clips/s, queue 70% full, limit: encoding"
+
+    def watch(watcher: Progress) -> None:
+        with (
+            watcher.task("extracting", total=594, unit="videos") as outer,
+            watcher.task("one", total=3, unit="s") as inner,
+        ):
+            inner.advance(1)
+            outer.advance(12, note)
+            time.sleep(0.2)
+
+    lines = screen(watch, columns).splitlines()
+    assert max(map(len, lines)) <= columns
+    shown = "".join("".join(lines).split())
+    assert "…" not in shown
+    assert "12/594videos" in shown
+    assert "left" in shown
+    assert "".join(note.split()) in shown
+
+
+@pytest.mark.parametrize(
+    ("per_second", "unit", "shown"),
+    [
+        (None, "videos", ""),
+        (0.0, "videos", ""),
+        (0.05, "epochs", "20 s each"),
+        (0.5, "s", "0.5/s"),
+        (3.456, "x", "3.46/s"),
+    ],
+)
+def test_speed_is_told_as_it_is_easily_read(per_second: float | None, unit: str, shown: str):
+    assert speed(per_second, unit) == shown
+
+
+def test_a_slow_stage_tells_its_pace_and_the_time_left_after_its_first_step():
+    clock = Clock()
+
+    def watch(watcher: Progress) -> None:
+        with watcher.task("training", total=15, unit="epochs") as task:
+            for epoch in (1, 2):
+                clock.now = 130.0 * epoch
+                task.advance(1, f"epoch {epoch}: loss 0.5")
+                time.sleep(0.15)
+
+    shown = " ".join(screen(watch, 100, clock).split())
+    for text in ("1/15 epochs 2 min each", "30 min left", "2/15 epochs 2 min each", "28 min left", "epoch 2: loss 0.5"):
         assert text in shown

@@ -3,23 +3,87 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import Task as Row
 from rich.table import Column
+from rich.text import Text
 
+from vaprompt.cli.progress import duration
 from vaprompt.progress import Task
+
+INDENT = "  "
+ROOMY = 72
+"""Columns from which on there is room for a bar."""
+
+
+def speed(per_second: float | None, unit: str) -> str:
+    """Return how fast a stage gets on: so many a second, or how long each takes; nothing where that is not known."""
+    if not per_second:
+        return ""
+    if per_second < 1 and unit != "s":
+        return f"{duration(1 / per_second)} each"
+    return f"{per_second:.3g}/s" if per_second < 100 else f"{per_second:.0f}/s"
+
+
+def pace(task: Row) -> float | None:
+    """Return how much of a stage is done a second: over the last while, or since its start while that says nothing."""
+    recent = task.finished_speed or task.speed
+    if recent:
+        return recent
+    return task.completed / task.elapsed if task.completed and task.elapsed else None
+
+
+class SpeedColumn(ProgressColumn):
+    """How fast a stage gets on."""
+
+    def render(self, task: Row) -> Text:
+        """Return its text; of a finished stage the mean over all of it."""
+        return Text(speed(pace(task), str(task.fields.get("unit", ""))), style="progress.data.speed")
+
+
+class LeftColumn(ProgressColumn):
+    """How long a stage will yet take, as an estimate is told; nothing where that cannot be known."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Row) -> Text:
+        """Return its text, empty of a stage that is done."""
+        per_second = pace(task)
+        if task.finished or task.remaining is None or not per_second:
+            return Text("")
+        return Text(f"{duration(task.remaining / per_second)} left", style="progress.remaining")
+
+
+class Bars(Progress):
+    """A line for each stage, and below them what each says: a note has a line of its own, and wraps."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the table of stages, then their notes."""
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if task.fields.get("note"):
+                yield Text(f"{INDENT}{task.fields['note']}", style="dim", overflow="fold")
 
 
 class RichProgress:
     """Bars that move, one for each stage under way; a finished stage leaves its line."""
 
-    def __init__(self, stream: IO[str] | None = None) -> None:
-        """Write to `stream` (stderr when None)."""
+    def __init__(self, stream: IO[str] | None = None, *, clock: Callable[[], float] | None = None) -> None:
+        """Write to `stream` (stderr when None); `clock` returns seconds."""
+        self._clock = clock
         self._console = Console(file=sys.stderr if stream is None else stream, highlight=False)
         self._bars: Bars | None = None
 
@@ -45,18 +109,23 @@ class RichProgress:
         self._console.print(text, markup=False, soft_wrap=True)
 
     def _new_bars(self) -> Bars:
+        def whole() -> Column:
+            return Column(no_wrap=True)
+
+        roomy = self._console.width >= ROOMY
         return Bars(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}", markup=False),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=True),
-            TextColumn(
-                "{task.fields[note]}", markup=False, style="dim", table_column=Column(no_wrap=True, overflow="ellipsis")
-            ),
+            # The name alone may wrap: numbers that are cut off say nothing.
+            TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold", min_width=10)),
+            *((BarColumn(bar_width=12, table_column=whole()),) if roomy else ()),
+            MofNCompleteColumn(table_column=whole()),
+            TextColumn("{task.fields[unit]}", markup=False, table_column=whole()),
+            SpeedColumn(table_column=whole()),
+            *((TimeElapsedColumn(table_column=whole()),) if roomy else ()),
+            LeftColumn(table_column=whole()),
             console=self._console,
+            # Over so many seconds: an epoch can take minutes.
+            speed_estimate_period=600,
+            get_time=self._clock,
         )
 
 
