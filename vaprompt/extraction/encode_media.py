@@ -23,7 +23,7 @@ from vaprompt.encoders.recipes import AudioEncoderRecipe
 from vaprompt.errors import WeightsError
 from vaprompt.extraction.batch_size import fixed
 from vaprompt.extraction.grid import audio_ends
-from vaprompt.extraction.pictures import Picture, crop_pictures, frame_pictures, together
+from vaprompt.extraction.pictures import Picture, given_pictures, together
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.media.ahead import ahead
 from vaprompt.media.audio import audio_windows, has_audio
@@ -119,20 +119,7 @@ def image_batches(
         MediaError: a picture cannot be decoded, or there is not one.
         WeightsError: the network's values do not fit float16.
     """
-    yield from encode_pictures(given_pictures(media, recipe, crops, time_F), recipe, encoder)
-
-
-def given_pictures(
-    media: Path, recipe: ExtractRecipe, crops: Path | None, time_F: Float64[np.ndarray, "F"] | None
-) -> Iterator[Picture]:
-    """Yield the pictures to encode where no faces are looked for: crops in a folder, or whole frames.
-
-    Raises:
-        MediaError: a picture cannot be decoded, or there is not one.
-    """
-    if crops is not None and time_F is not None:
-        return crop_pictures(crops, media, recipe.image_rate, time_F)
-    return frame_pictures(media, recipe.image_rate, time_F)
+    yield from encode_pictures(given_pictures(media, recipe.image_rate, crops, time_F), recipe, encoder)
 
 
 def encode_pictures(

@@ -1,6 +1,7 @@
 """The engine of stage 1: readers, a bounded queue of batches that cross videos, encoders, one writer.
 
-Everything runs beside everything else in threads: decoding, resizing, the networks and the disk release Python's lock.
+Everything runs beside everything else in threads: resizing, the networks and the disk release Python's lock. Decoding
+does so only in part, and is done by processes of its own where an accelerator waits for it.
 On the processor, what is written does not depend on how items met in batches, on the number of threads or on the order
 of videos (`vaprompt.encoders.pieces`), so that an engine may be stopped, and several may share the work.
 """
@@ -19,9 +20,10 @@ import torch
 from jaxtyping import Float32
 
 from vaprompt.datasets.base import Dataset
-from vaprompt.errors import AnnotationError, DatasetError, MediaError
+from vaprompt.errors import AnnotationError, DatasetError, MediaError, VapromptError
 from vaprompt.extraction.batch_size import IN_FLIGHT
 from vaprompt.extraction.batches import Batch, Batcher, Stopped
+from vaprompt.extraction.decoders import Decoders
 from vaprompt.extraction.encode_media import stored
 from vaprompt.extraction.loaded import Encoders
 from vaprompt.extraction.parts import Encoded, Failed, Message, Running, Stretch
@@ -35,15 +37,41 @@ from vaprompt.lanes import start_threads
 from vaprompt.progress import Task
 from vaprompt.store.feature_store import FeatureStore
 
-READERS = {"cpu": 2}
-READERS_OF_ACCELERATORS = 4
-"""Videos that are read at once for each device: accelerators wait for readers, not the other way round."""
+READERS = 2
+"""Videos that are read at once for encoders on the processor, which keep its cores busy themselves."""
+DECODERS, MOST_DECODERS = 16, 1024
+"""Processes that decode for each accelerator, where there are so many cores; and the most that may be asked for."""
+SETTING = "VAPROMPT_DECODERS"
+"""The environment variable that holds another number of processes for all devices; 0: threads of this process."""
 ROOM = 4
 """Full batches that may wait for each device."""
 VIDEOS = 64
 """Videos under way at most: short ones share batches."""
 MESSAGES = 256
 """Messages that may wait for the writer."""
+
+
+def reading(devices: Sequence[str]) -> tuple[int, bool]:
+    """Return how many videos are read at once for encoders on these devices, and whether by processes of their own.
+
+    Raises:
+        VapromptError: the environment variable for it holds no number of processes.
+    """
+    given = os.environ.get(SETTING)
+    if given is not None:
+        if not given.isascii() or not given.isdigit() or int(given) > MOST_DECODERS:
+            fault = f"{given!r} is no number of processes from 0 to {MOST_DECODERS}"
+            raise VapromptError(SETTING, fault=fault, remedy="set one, or unset it")
+        return (int(given), True) if int(given) else (READERS * len(devices), False)
+    if torch.device(devices[0]).type == "cpu":
+        return READERS * len(devices), False
+    # One core for each device's own threads, and no more processes than some accelerators can use up.
+    return min(DECODERS * len(devices), max(2, cores() - len(devices))), True
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _End:
@@ -68,12 +96,15 @@ class LocalEngine:
         """Prepare to extract videos of a data set; nothing is loaded yet."""
         self._dataset, self._recipe, self._store = dataset, recipe, store
         self._fingerprints, self._encoders, self._log = fingerprints, encoders, log
+        self._readers, apart = reading(encoders.devices)
+        self._decoders = Decoders(max(1, cores() // self._readers)) if apart else None
 
     @property
     def about(self) -> dict[str, Any]:
         """Where it works, for the log."""
         devices = list(self._encoders.devices)
-        return {"devices": devices, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+        about = {"devices": devices, "cores": cores(), "threads": torch.get_num_threads()}
+        return about | {"readers": self._readers, "decoders": "processes" if self._decoders else "threads"}
 
     def embed(self, texts: Sequence[str]) -> Float32[np.ndarray, "P D"]:
         """Return the embeddings of prompts; see `vaprompt.extraction.work.Engine`."""
@@ -91,6 +122,7 @@ class _Run:
     def __init__(self, engine: LocalEngine, jobs: Iterator[Job | None], told: Told, task: Task) -> None:
         self._jobs, self._told, self._task = jobs, told, task
         self._encoders, self._log, self._meter = engine._encoders, engine._log, Meter()
+        self._readers = engine._readers
         devices = self._encoders.devices
         self._batcher: Batcher[Stretch] = Batcher(ROOM * len(devices))
         self._messages: queue.Queue[Message | None] = queue.Queue(MESSAGES)
@@ -100,6 +132,7 @@ class _Run:
             engine._store,
             engine._fingerprints["image"],
             self._encoders,
+            engine._decoders.stretches if engine._decoders else lambda wanted: wanted.stretches(),
             self._batcher,
             self._tell,
             self._meter,
@@ -112,7 +145,6 @@ class _Run:
 
     def run(self) -> None:
         devices = self._encoders.devices
-        per_device = READERS.get(torch.device(devices[0]).type, READERS_OF_ACCELERATORS)
         turn, taking = cycle(devices), threading.Lock()
 
         def encode() -> None:
@@ -122,7 +154,7 @@ class _Run:
 
         writer = threading.Thread(target=lambda: self._guarded(self._write), name="writer", daemon=True)
         writer.start()
-        readers = start_threads(lambda: self._guarded(self._read), per_device * len(devices), "reader")
+        readers = start_threads(lambda: self._guarded(self._read), self._readers, "reader")
         encoders = [
             threading.Thread(target=encode, name=f"encoder {index + 1}", daemon=True)
             for index in range(IN_FLIGHT * len(devices))

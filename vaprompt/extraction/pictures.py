@@ -62,6 +62,19 @@ def _stacked(some: list[Picture]) -> Pictures:
     )
 
 
+def given_pictures(
+    media: Path, rate: str | float, crops: Path | None, time_F: Float64[np.ndarray, "F"] | None
+) -> Iterator[Picture]:
+    """Yield the pictures to encode where no faces are looked for: crops in a folder, or whole frames.
+
+    Raises:
+        MediaError: a picture cannot be decoded, or there is not one.
+    """
+    if crops is not None and time_F is not None:
+        return crop_pictures(crops, media, rate, time_F)
+    return frame_pictures(media, rate, time_F)
+
+
 def frame_pictures(media: Path, rate: str | float, time_F: Float64[np.ndarray, "F"] | None) -> Iterator[Picture]:
     """Yield whole frames: all of them, or so many a second (the times of all frames are then needed)."""
     wanted: Callable[[int, float], bool] | None = None

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +21,11 @@ from vaprompt.datasets.annotation import annotation_of
 from vaprompt.datasets.base import Annotation, Dataset, Labels, Video
 from vaprompt.errors import DatasetError, StoreError
 from vaprompt.extraction.batches import Batcher
-from vaprompt.extraction.encode_media import BATCH_BYTES, given_pictures, known_times, sound_notes
+from vaprompt.extraction.decoding import Arrays, Wanted, WantedPictures, WantedSound, WantedTimes
+from vaprompt.extraction.encode_media import BATCH_BYTES, sound_notes
 from vaprompt.extraction.grid import audio_ends
 from vaprompt.extraction.loaded import Encoders
 from vaprompt.extraction.parts import LabelPart, Message, Place, ReadEnd, Running, SoundOf, StreamEnd, Stretch
-from vaprompt.extraction.pictures import face_pictures, together
 from vaprompt.extraction.plan import sources
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.extraction.sources import facts
@@ -32,15 +33,10 @@ from vaprompt.extraction.stages import READ, RESIZE, ROOM, Meter
 from vaprompt.extraction.whose_face import whose_face
 from vaprompt.faces.detector import CenterFace, Detector
 from vaprompt.faces.search import FoundFaces, find_faces
-from vaprompt.media.audio import audio_windows, has_audio
+from vaprompt.media.audio import has_audio
 from vaprompt.media.resize import fitted
-from vaprompt.media.video import frame_times
 from vaprompt.store.feature_store import FeatureStore
 
-T = TypeVar("T")
-
-STRETCH, STRETCH_BYTES = 64, 2**22
-"""Pictures that are brought at once, or so many bytes of them: one by one, they would cost more than decoding does."""
 NO_LABEL = -5.0
 """Aff-Wild2's mark for frames that are not valid, here for all frames of videos without annotation."""
 
@@ -55,13 +51,27 @@ class Reader:
         store: FeatureStore,
         image: Mapping[str, Any],
         encoders: Encoders,
+        decode: Callable[[Wanted], Generator[Arrays]],
         batcher: Batcher[Stretch],
         tell: Callable[[Message], None],
         meter: Meter,
     ) -> None:
-        """Bring stretches to `batcher` and messages to `tell`; `image` is the fingerprint of the image stream."""
+        """Bring stretches to `batcher` and messages to `tell`.
+
+        Args:
+            dataset: where the videos are from.
+            recipe: how they are sampled.
+            store: where features of the same sound may be already.
+            image: fingerprint of the image stream.
+            encoders: for whom it is.
+            decode: decodes, here or elsewhere.
+            batcher: takes the stretches.
+            tell: takes the messages.
+            meter: is told how long it takes.
+        """
         self._dataset, self._recipe, self._store, self._fit = dataset, recipe, store, image
-        self._encoders, self._batcher, self._tell, self._meter = encoders, batcher, tell, meter
+        self._encoders, self._decode = encoders, decode
+        self._batcher, self._tell, self._meter = batcher, tell, meter
         self._found: tuple[Path, FoundFaces] | None = None
         self._finding, self._hearing = threading.Lock(), threading.Lock()
         self._heard: dict[Path, str] = {}
@@ -91,8 +101,9 @@ class Reader:
         if found is not None:
             time_F: Float64[np.ndarray, "F"] | None = found.time_F
         else:
-            with self._meter.stage(READ):
-                time_F = known_times(media, self._recipe, crops) if wants_image else frame_times(media)
+            # Where every whole frame is read, the pictures bring the times.
+            spared = wants_image and crops is None and self._recipe.image_rate == "all"
+            time_F = None if spared else self._times(media)
         if time_F is not None:
             _fitted_labels(annotated, time_F)
         if wants_image:
@@ -139,19 +150,15 @@ class Reader:
         """Bring the pictures; return the times of all frames."""
         video = running.job.video
         source = self._sources("image", video)
-        if found is None:
-            pictures = given_pictures(media, self._recipe, crops, time_F)
-        else:
-            person = whose_face(video, self._dataset, found.people)
-            pictures = face_pictures(media, self._recipe.image_rate, found.time_F, person, self._recipe.face)
+        person = None if found is None else whose_face(video, self._dataset, found.people)
+        wanted = WantedPictures(media, self._recipe.image_rate, time_F, crops, person, self._recipe.face)
         times: list[Float64[np.ndarray, "_"]] = []
         encoded = 0
-        for some in self._metered(together(pictures, most=STRETCH, most_bytes=STRETCH_BYTES)):
-            columns = {"frame": some.frame_N, "time": some.time_N}
-            place = Place(running, "image", encoded, len(some.frame_N), columns)
-            self._bring(Stretch(place, self._fitted(some.rgb_NHWC)))
-            times.append(some.time_N)
-            encoded += len(some.time_N)
+        for some in self._stretches(wanted):
+            place = Place(running, "image", encoded, len(some["rgb"]), {name: some[name] for name in ("frame", "time")})
+            self._bring(Stretch(place, self._fitted(some["rgb"])))
+            times.append(some["time"])
+            encoded += len(some["time"])
         time_F = np.concatenate(times) if time_F is None else time_F
         counts = {"frames": len(time_F), "encoded": encoded, "seconds": float(time_F[-1])}
         marker: dict[str, Any] = {"split": video.split, "source": source, "counts": counts, "notes": []}
@@ -185,10 +192,11 @@ class Reader:
             self._bring(Stretch(Place(running, "audio", 0, 1, {"end": end_W}), silence_1L))
             self._tell(StreamEnd(running, "audio", 1, marker))
             return
-        windows = audio_windows(media, end_W, window=recipe.window, rate=rate)
-        for index, wave_L in enumerate(self._metered(windows)):
-            place = Place(running, "audio", index, 1, {"end": end_W[index : index + 1]})
-            self._bring(Stretch(place, wave_L[None]))
+        heard = 0
+        for some in self._stretches(WantedSound(media, end_W, recipe.window, rate)):
+            count = len(some["wave"])
+            self._bring(Stretch(Place(running, "audio", heard, count, {"end": end_W[heard:][:count]}), some["wave"]))
+            heard += count
         self._tell(StreamEnd(running, "audio", len(end_W), marker))
 
     def _stored_sound(self, video: Video, source: Mapping[str, Any]) -> str | None:
@@ -211,14 +219,19 @@ class Reader:
         with self._meter.stage(ROOM):
             self._batcher.put(stream, stretch, alike=stretch.values.shape[1:], size=size)
 
-    def _metered(self, items: Iterator[T]) -> Iterator[T]:
-        while True:
-            with self._meter.stage(READ):
-                try:
-                    item = next(items)
-                except StopIteration:
-                    return
-            yield item
+    def _times(self, media: Path) -> Float64[np.ndarray, "F"]:
+        (only,) = self._stretches(WantedTimes(media))
+        return only["time"]
+
+    def _stretches(self, wanted: Wanted) -> Iterator[Arrays]:
+        with closing(self._decode(wanted)) as stretches:
+            while True:
+                with self._meter.stage(READ):
+                    try:
+                        some = next(stretches)
+                    except StopIteration:
+                        return
+                yield some
 
     def _sources(self, stream: str, video: Video) -> dict[str, Any]:
         return {role: facts(path) for role, path in sources(self._dataset, stream, video).items()}

@@ -28,6 +28,9 @@ REPAIR = "check that it plays, or convert it with: ffmpeg -i FILE -c:v libx264 -
 REWRITE = "convert it, which makes new time stamps: ffmpeg -i FILE -c:v libx264 -c:a aac NEW.mp4"
 COPY_AGAIN = "copy it again from where it came"
 
+THREADS = 0
+"""Threads that the decoder of a video may use; 0: as many as there are cores. Less where many are decoded at once."""
+
 
 @contextmanager
 def opened(path: Path) -> Iterator[InputContainer]:
@@ -90,7 +93,7 @@ def file_size(path: Path) -> int:
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Return the main video stream, its decoder set to use all cores.
+    """Return the main video stream, its decoder set to use `THREADS`.
 
     Raises:
         MediaError: there is none, or it breaks a limit on pictures or length.
@@ -108,7 +111,7 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
             remedy="cut it into pieces with: ffmpeg -i FILE -c copy -f segment -segment_time 3600 PIECE%03d.mp4, or, "
             "if that is not so, convert it",
         )
-    stream.thread_type = "AUTO"
+    stream.thread_type, stream.codec_context.thread_count = "AUTO", THREADS
     # Pictures may grow inside a stream: the decoder then refuses before it makes room for them.
     stream.codec_context.options = {"max_pixels": str(LARGEST_PICTURE)}
     return stream

@@ -65,7 +65,12 @@ def patiently_each(path: Callable[[], Path], make: Callable[[Pulse], Iterator[T]
         yield from items
 
 
-def _watch(path: Callable[[], Path]) -> Watch:
+def patience() -> float:
+    """Return the seconds without progress after which a decoder is given up.
+
+    Raises:
+        VapromptError: the environment variable for it holds no number of seconds.
+    """
     given = os.environ.get(SETTING)
     try:
         seconds = PATIENCE if given is None else float(given)
@@ -73,6 +78,11 @@ def _watch(path: Callable[[], Path]) -> Watch:
         seconds = math.nan
     if not 0 < seconds < threading.TIMEOUT_MAX:
         raise VapromptError(SETTING, fault=f"{given!r} is no number of seconds", remedy="set one above 0, or unset it")
+    return seconds
+
+
+def _watch(path: Callable[[], Path]) -> Watch:
+    seconds = patience()
     return Watch(
         seconds,
         lambda: MediaError(

@@ -1,0 +1,208 @@
+"""What other processes decode is what this one would have decoded, whatever becomes of them."""
+
+import gc
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.extraction.conftest import by_name, files_below
+from tests.extraction.numbers_wanted import Numbers
+from vaprompt.errors import MediaError, VapromptError
+from vaprompt.extraction.decoders import Decoders
+from vaprompt.extraction.decoding import STRETCH, WantedPictures, WantedSound, WantedTimes
+from vaprompt.extraction.engine import MOST_DECODERS, SETTING, reading
+from vaprompt.extraction.grid import audio_ends
+from vaprompt.extraction.pipeline import extract
+from vaprompt.media.patience import SETTING as PATIENCE
+from vaprompt.media.video import frame_times
+
+
+@pytest.fixture
+def decoders():
+    some = Decoders()
+    yield some
+    some.close()
+
+
+def is_alive(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(happens):
+    until = time.monotonic() + 20
+    while not happens():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def numbers(decoders, *wanted):
+    return [int(some["number"][0]) for some in decoders.stretches(Numbers(*wanted))]
+
+
+def test_other_processes_decode_what_this_one_would(dataset, decoders):
+    video = next(video for video in dataset.videos if video.crops is not None)
+    time_F = frame_times(video.media)
+    end_W = audio_ends(float(time_F[-1]), window=2.0, hop=0.1)
+    for wanted in (
+        WantedTimes(video.media),
+        WantedPictures(video.media, "all", time_F, video.crops),
+        WantedPictures(video.media, 3.0, time_F),
+        WantedPictures(video.media, "all", None),
+        WantedSound(video.media, end_W, 2.0, 16000),
+    ):
+        theirs, ours = list(decoders.stretches(wanted)), list(wanted.stretches())
+        assert len(theirs) == len(ours)
+        for left, right in zip(theirs, ours, strict=True):
+            assert left.keys() == right.keys()
+            for name in left:
+                assert left[name].dtype == right[name].dtype
+                np.testing.assert_array_equal(left[name], right[name])
+                assert left[name].flags.writeable
+    assert len(decoders.processes) == 1
+    assert max(len(some["rgb"]) for some in WantedPictures(video.media, "all", None).stretches()) <= STRETCH
+
+
+def test_an_error_of_a_file_is_the_same_error_and_the_process_goes_on(dataset, own, decoders):
+    video = next(video for video in own.videos if video.crops is not None)
+    broken = sorted(video.crops.iterdir())[3]
+    broken.write_bytes(broken.read_bytes()[:200])
+    wanted = WantedPictures(video.media, "all", frame_times(video.media), video.crops)
+    with pytest.raises(MediaError) as here:
+        list(wanted.stretches())
+    with pytest.raises(MediaError) as there:
+        list(decoders.stretches(wanted))
+    assert str(there.value) == str(here.value)
+    before = decoders.processes
+    with pytest.raises(MediaError, match=r"x:3: is no good; get another"):
+        numbers(decoders, Path("x"), 2, "fail")
+    assert numbers(decoders, Path("x"), 2) == [0, 1]
+    assert decoders.processes == before
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_process_that_dies_costs_one_file(decoders, count):
+    with pytest.raises(MediaError, match=r"x: the process that decoded it ended by itself \(exit code -9\)"):
+        numbers(decoders, Path("x"), count, "die")
+    assert numbers(decoders, Path("y"), 3) == [0, 1, 2]
+
+
+def test_a_process_that_hangs_as_a_whole_costs_one_file(decoders, monkeypatch):
+    monkeypatch.setenv(PATIENCE, "1.5")
+    assert numbers(decoders, Path("x"), 1) == [0]
+    (process,) = decoders.processes
+    with pytest.raises(MediaError, match="no sign of life for 3 s"):
+        numbers(decoders, Path("x"), 1, "stop")
+    wait_until(lambda: not is_alive(process))
+    assert numbers(decoders, Path("x"), 1) == [0]
+
+
+def test_what_is_wrong_with_the_program_is_told_as_such(decoders):
+    with pytest.raises(RuntimeError, match="nothing over nothing"):
+        numbers(decoders, Path("x"), 1, "blunder")
+    assert numbers(decoders, Path("x"), 1) == [0]
+
+
+def test_a_process_that_is_given_up_in_mid_answer_is_ended(decoders):
+    stretches = decoders.stretches(Numbers(Path("x"), 10**9))
+    next(stretches)
+    (process,) = decoders.processes
+    stretches.close()
+    assert decoders.processes == []
+    wait_until(lambda: not is_alive(process))
+
+
+def test_processes_end_with_whoever_started_them():
+    decoders = Decoders()
+    first, second = decoders.stretches(Numbers(Path("x"), 5)), decoders.stretches(Numbers(Path("x"), 5))
+    next(first), next(second)
+    list(first), list(second)
+    processes = decoders.processes
+    assert len(processes) == 2
+    del decoders, first, second
+    gc.collect()
+    assert not any(is_alive(process) for process in processes)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.extraction.numbers_wanted import Numbers
+from vaprompt.extraction.decoders import Decoders
+decoders = Decoders()
+stretches = [decoders.stretches(Numbers(Path("x"), 10**9)), decoders.stretches(Numbers(Path("x"), 1))]
+next(stretches[0]), list(stretches[1])
+print(*decoders.processes, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_processes_end_with_one_that_is_killed():
+    command = [sys.executable, "-c", KILLED]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        processes = [int(number) for number in program.stdout.readline().split()]
+        assert len(processes) == 2
+        assert all(is_alive(process) for process in processes)
+        program.kill()
+    wait_until(lambda: not any(is_alive(process) for process in processes))
+
+
+def test_a_process_that_does_not_start_is_one_line(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(VapromptError, match="does not start") as caught:
+        list(Decoders().stretches(Numbers(Path("x"), 1)))
+    assert "\n" not in str(caught.value)
+    assert not isinstance(caught.value, MediaError)
+
+
+def test_a_store_is_the_same_whoever_decodes(dataset, recipe, store, tmp_path, monkeypatch):
+    monkeypatch.setenv(SETTING, "3")
+    report = extract(dataset, recipe, tmp_path / "s.zarr")
+    assert report.failed == {}
+    assert files_below(tmp_path / "s.zarr") == files_below(store)
+
+
+def test_a_video_that_a_process_dies_over_is_recorded_and_the_others_go_on(dataset, recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv(SETTING, "2")
+    import vaprompt.extraction.reading as room
+
+    victim = by_name(dataset, dataset.videos[1].name)
+    real = room.WantedTimes
+    monkeypatch.setattr(
+        room, "WantedTimes", lambda media: Numbers(media, 0, "die") if media == victim.media else real(media)
+    )
+    report = extract(dataset, recipe, tmp_path / "s.zarr")
+    assert report.failed.keys() == {video.name for video in dataset.videos if video.media == victim.media}
+    assert "ended by itself" in report.failed[victim.name]
+    assert len(report.done) == len(dataset.videos) - len(report.failed)
+    monkeypatch.setattr(room, "WantedTimes", real)
+    assert extract(dataset, recipe, tmp_path / "s.zarr").failed == {}
+
+
+def test_accelerators_get_processes_and_the_processor_threads(monkeypatch):
+    monkeypatch.delenv(SETTING, raising=False)
+    monkeypatch.setattr("vaprompt.extraction.engine.cores", lambda: 16)
+    assert reading(["cpu"]) == (2, False)
+    assert reading(["cuda:0"]) == (15, True)
+    assert reading(["cuda:0", "cuda:1"]) == (14, True)
+    monkeypatch.setattr("vaprompt.extraction.engine.cores", lambda: 256)
+    assert reading([f"cuda:{index}" for index in range(8)]) == (128, True)
+    monkeypatch.setattr("vaprompt.extraction.engine.cores", lambda: 1)
+    assert reading(["cuda:0"]) == (2, True)
+    monkeypatch.setenv(SETTING, "0")
+    assert reading(["cuda:0"]) == (2, False)
+    monkeypatch.setenv(SETTING, "5")
+    assert reading(["cpu"]) == (5, True)
+
+
+@pytest.mark.parametrize("given", ["many", "-1", "1.5", str(MOST_DECODERS + 1), ""])
+def test_a_setting_that_is_no_number_of_processes_is_one_line(monkeypatch, given):
+    monkeypatch.setenv(SETTING, given)
+    with pytest.raises(VapromptError, match=SETTING):
+        reading(["cpu"])

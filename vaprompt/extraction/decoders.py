@@ -1,0 +1,158 @@
+"""Processes that decode media for the threads of this one, where Python's lock would keep an accelerator waiting.
+
+They are started when they are needed, wait for the next video when they are done with one, and end with this process,
+however it ends. One that crashes or hangs over a file costs that file's video only.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Generator
+from typing import Any
+
+from vaprompt import errors
+from vaprompt.errors import MediaError, VapromptError
+from vaprompt.extraction.decoder import LENGTH, Gone, receive
+from vaprompt.extraction.decoding import Arrays, Wanted
+from vaprompt.media.patience import patience
+
+START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from vaprompt.extraction.decoder import serve; serve(int(sys.argv[2]), int(sys.argv[3]))"
+)
+STARTING = 120.0
+"""Seconds that a process may take to start, on a machine that is busy with starting many."""
+CONVERT = "convert the file, or exclude the video"
+
+
+class Decoders:
+    """As many processes as threads ask for something at once."""
+
+    def __init__(self, threads: int = 1) -> None:
+        """Start nothing yet; each process may use so many threads to decode a video."""
+        self._threads, self._changing = threads, threading.Lock()
+        self._all: list[_Decoder] = []
+        self._idle: list[_Decoder] = []
+        # Also when the program ends, or forgets this.
+        self._end = weakref.finalize(self, _end, self._all)
+
+    @property
+    def processes(self) -> list[int]:
+        """Their numbers in the system."""
+        with self._changing:
+            return [decoder.process.pid for decoder in self._all]
+
+    def stretches(self, wanted: Wanted) -> Generator[Arrays]:
+        """Yield what `wanted` decodes, from another process.
+
+        Raises:
+            MediaError: something cannot be decoded; or the process crashed or hung over it.
+        """
+        decoder = self._free()
+        try:
+            yield from decoder.stretches(wanted)
+        except BaseException:
+            # Given up, or in mid-answer: it is of no use any more.
+            if not decoder.idle:
+                self._dismiss(decoder)
+            raise
+        finally:
+            if decoder.idle:
+                with self._changing:
+                    self._idle.append(decoder)
+
+    def close(self) -> None:
+        """End the processes; nobody may be waiting for one."""
+        with self._changing:
+            _end(self._all)
+            self._idle.clear()
+
+    def _free(self) -> _Decoder:
+        with self._changing:
+            if self._idle:
+                return self._idle.pop()
+            decoder = _Decoder(self._threads)
+            self._all.append(decoder)
+            return decoder
+
+    def _dismiss(self, decoder: _Decoder) -> None:
+        with self._changing:
+            if decoder in self._all:
+                self._all.remove(decoder)
+        decoder.end()
+
+
+def _end(all_of_them: list[_Decoder]) -> None:
+    while all_of_them:
+        all_of_them.pop().end()
+
+
+class _Decoder:
+    """One process, as it is seen from here."""
+
+    def __init__(self, threads: int) -> None:
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-c", START, json.dumps(sys.path), str(theirs.fileno()), str(threads)]
+            self.process = subprocess.Popen(  # noqa: S603 (nothing in it comes from outside)
+                command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
+        self._started = False
+        self.idle = True
+        """Nothing is asked of it."""
+
+    def stretches(self, wanted: Wanted) -> Generator[Arrays]:
+        self.idle = False
+        try:
+            if not self._started:
+                self._channel.settimeout(STARTING)
+                receive(self._channel)
+                self._started = True
+            # It looks after decoders that hang by itself; this is for one that hangs as a whole.
+            self._channel.settimeout(2 * patience())
+            asked = pickle.dumps(wanted)
+            self._channel.sendall(LENGTH.pack(len(asked)) + asked)
+            while True:
+                message, arrays = receive(self._channel)
+                if "alive" in message:
+                    continue
+                if arrays:
+                    yield arrays
+                    continue
+                self.idle = True
+                if "end" in message:
+                    return
+                raise _error(message)
+        except (Gone, ConnectionError):
+            if not self._started:
+                raise VapromptError(
+                    None,
+                    fault=f"a process for decoding does not start (exit code {self.process.wait()})",
+                    remedy="see what it printed above, or decode in this process with VAPROMPT_DECODERS=0",
+                ) from None
+            fault = f"the process that decoded it ended by itself (exit code {self.process.wait()})"
+            raise MediaError(wanted.media, fault=fault, remedy=CONVERT) from None
+        except TimeoutError:
+            fault = f"the process that decodes it has given no sign of life for {self._channel.gettimeout():g} s"
+            raise MediaError(wanted.media, fault=fault, remedy=CONVERT) from None
+
+    def end(self) -> None:
+        self._channel.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def _error(message: dict[str, Any]) -> Exception:
+    if "bug" in message:
+        return RuntimeError(f"a process for decoding failed:\n{message['bug']}")
+    kind = getattr(errors, message["error"], VapromptError)
+    error: VapromptError = kind(
+        message["where"], fault=message["fault"], remedy=message["remedy"], line=message["line"]
+    )
+    return error

@@ -1,0 +1,104 @@
+"""What can be wanted of a media file, as a small description that any process can decode by.
+
+Free of torch, so that a process that only decodes starts in a third of a second and stays small.
+
+Axes: N pictures, H rows, W columns, C colours; F frames of the video; K windows of sound, L samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float64
+
+from vaprompt.extraction.pictures import face_pictures, given_pictures, together
+from vaprompt.faces.recipe import FaceRecipe
+from vaprompt.faces.tracking import Person
+from vaprompt.media.audio import audio_windows
+from vaprompt.media.video import frame_times
+
+STRETCH, STRETCH_BYTES = 64, 2**22
+"""Pictures that are handed over at once, or so many bytes of them: one by one would cost more than decoding them."""
+
+Arrays = dict[str, np.ndarray]
+
+
+@runtime_checkable
+class Wanted(Protocol):
+    """What is to be decoded."""
+
+    @property
+    def media(self) -> Path:
+        """The file, for errors."""
+        ...
+
+    def stretches(self) -> Generator[Arrays]:
+        """Decode: yield named arrays, stretch by stretch.
+
+        Raises:
+            MediaError: something cannot be decoded.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class WantedPictures:
+    """Pictures to encode: crops in a folder, one person's face, or whole frames.
+
+    Stretches of `frame` (N,) int32, 1-based, `time` (N,) float64, seconds, and `rgb` (N, H, W, C) bytes.
+    """
+
+    media: Path
+    rate: str | float
+    """`all`, or so many a second."""
+    time_F: Float64[np.ndarray, "F"] | None
+    """The times of all frames; None only where all frames are wanted, and whole."""
+    crops: Path | None = None
+    person: Person | None = None
+    face: FaceRecipe | None = None
+    """How the person's face is cut out."""
+
+    def stretches(self) -> Generator[Arrays]:
+        """Decode; see `Wanted`."""
+        if self.person is not None and self.face is not None and self.time_F is not None:
+            pictures = face_pictures(self.media, self.rate, self.time_F, self.person, self.face)
+        else:
+            pictures = given_pictures(self.media, self.rate, self.crops, self.time_F)
+        for some in together(pictures, most=STRETCH, most_bytes=STRETCH_BYTES):
+            yield {"frame": some.frame_N, "time": some.time_N, "rgb": some.rgb_NHWC}
+
+
+@dataclass(frozen=True)
+class WantedSound:
+    """Windows of sound, in stretches of `wave` (K, L) float32; see `vaprompt.media.audio.audio_windows`."""
+
+    media: Path
+    end_W: Float64[np.ndarray, "W"]
+    window: float
+    rate: int
+
+    def stretches(self) -> Generator[Arrays]:
+        """Decode; see `Wanted`."""
+        some: list[np.ndarray] = []
+        for wave_L in audio_windows(self.media, self.end_W, window=self.window, rate=self.rate):
+            some.append(wave_L)
+            if len(some) * wave_L.nbytes >= STRETCH_BYTES:
+                yield {"wave": np.stack(some)}
+                some = []
+        if some:
+            yield {"wave": np.stack(some)}
+
+
+@dataclass(frozen=True)
+class WantedTimes:
+    """The `time` (F,) of every frame, in one stretch; see `vaprompt.media.video.frame_times`."""
+
+    media: Path
+
+    def stretches(self) -> Generator[Arrays]:
+        """Decode; see `Wanted`."""
+        yield {"time": frame_times(self.media)}
