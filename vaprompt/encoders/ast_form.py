@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from vaprompt.encoders.recipes import EMBEDDED, AudioEncoderRecipe
 from vaprompt.encoders.weights import Weights, audio_weights
 from vaprompt.errors import RecipeError, WeightsError
-from vaprompt.media.recipes import LogMelRecipe
+from vaprompt.media.recipes import DecibelRecipe, LogMelRecipe
 from vaprompt.recipes import Recipe
 
 SCHEMA = 1
@@ -69,7 +69,10 @@ def audio_fingerprint(recipe: AudioEncoderRecipe, weights: Weights | None = None
     if recipe.kind == "logmel":
         return _fingerprint(recipe, LogMelRecipe(), LogMelRecipe().frames, "none")
     weights = weights or audio_weights(recipe)
-    return _fingerprint(recipe, log_mel_recipe(recipe, weights), ast_form(recipe, weights).grid()[1], weights.digest)
+    bands, steps = ast_form(recipe, weights).grid()
+    # The distillation token comes with the patches.
+    own_steps = steps if recipe.output == "steps" else bands * steps + 1
+    return _fingerprint(recipe, sound_picture(recipe, weights), own_steps, weights.digest)
 
 
 def architecture(recipe: AudioEncoderRecipe, weights: Weights) -> dict[str, Any]:
@@ -140,7 +143,22 @@ def log_mel_recipe(recipe: AudioEncoderRecipe, weights: Weights) -> LogMelRecipe
     )
 
 
-def _fingerprint(recipe: AudioEncoderRecipe, mel: LogMelRecipe, own_steps: int, digest: str) -> dict[str, Any]:
+def sound_picture(recipe: AudioEncoderRecipe, weights: Weights) -> LogMelRecipe | DecibelRecipe:
+    """Return the picture of sound that the recipe wants the network to read.
+
+    Raises:
+        RecipeError: nothing says how the network is built.
+        WeightsError: the weights are not an AST's, or say what no AST is.
+    """
+    own = log_mel_recipe(recipe, weights)
+    if recipe.spectrogram == "weights":
+        return own
+    return DecibelRecipe(rate=own.rate, bins=own.bins, frames=own.frames)
+
+
+def _fingerprint(
+    recipe: AudioEncoderRecipe, mel: LogMelRecipe | DecibelRecipe, own_steps: int, digest: str
+) -> dict[str, Any]:
     if recipe.steps is not None and recipe.steps > own_steps:
         raise RecipeError(
             f"audio.steps = {recipe.steps}",
@@ -148,12 +166,15 @@ def _fingerprint(recipe: AudioEncoderRecipe, mel: LogMelRecipe, own_steps: int, 
             remedy=f"set audio.steps to at most {own_steps}, or leave it out",
         )
     network = recipe.kind == "ast"
+    output = "last layer's patches, mean over frequency bands" if network else "log-Mel"
+    if recipe.output == "tokens":
+        output = "last layer's tokens without CLS, distillation token first, then patches frequency-major"
     return {
         "schema": SCHEMA,
         "kind": recipe.kind,
         "model": recipe.model if network else "none",
         "weights": digest,
-        "output": "last layer's patches, mean over frequency bands" if network else "log-Mel",
+        "output": output,
         "steps": recipe.steps or own_steps,
         "precision": recipe.precision if network else "fp32",
         "window": recipe.window,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vaprompt.encoders.open_clip_facts import MEAN, STD, open_clip_config
+from vaprompt.encoders.open_clip_facts import IMAGENET, MEAN, STD, open_clip_config
 from vaprompt.encoders.recipes import EMBEDDED, ImageEncoderRecipe
 from vaprompt.encoders.weights import Weights, image_weights
 from vaprompt.errors import RecipeError
@@ -36,7 +36,13 @@ def image_fingerprint(recipe: ImageEncoderRecipe, weights: Weights | None = None
             fault=f"wants pictures of size {size}, resized by '{resize}' and '{interpolation}'",
             remedy="choose a model with square pictures, 'shortest' or 'squash', 'bicubic' or 'bilinear'",
         )
+    mean, std = preparation.get("mean", MEAN), preparation.get("std", STD)
+    if recipe.normalisation == "imagenet":
+        mean, std = IMAGENET
+    # Only where it is so: fingerprints of recipes that do not ask for it stay what they were.
+    activation = {"activation": "the model's, whatever its weights were trained with"}
     return {
+        **(activation if recipe.activation == "model" else {}),
         "schema": SCHEMA,
         "kind": recipe.kind,
         "model": recipe.model,
@@ -46,8 +52,8 @@ def image_fingerprint(recipe: ImageEncoderRecipe, weights: Weights | None = None
         "size": size,
         "resize": resize,
         "interpolation": f"{interpolation}, antialiased",
-        "mean": list(preparation.get("mean", MEAN)),
-        "std": list(preparation.get("std", STD)),
+        "mean": list(mean),
+        "std": list(std),
     }
 
 

@@ -49,7 +49,9 @@ def fetch(
         folder = _folder(to / "image")
         with progress.task(f"fetching {repository}"):
             _download(repository, name, folder / CLIP_FILE)
-            content = {"model_cfg": open_clip_config(image.model), "preprocess_cfg": preprocess}
+            # What the weights were trained with, which need not be what the model is built with (image.activation).
+            trained = {"quick_gelu": True} if config.get("quick_gelu", False) else {}
+            content = {"model_cfg": open_clip_config(image.model) | trained, "preprocess_cfg": preprocess}
             (folder / CLIP_CONFIG).write_text(json.dumps(content, indent=1), encoding="utf-8")
             tensor_digest(folder / CLIP_FILE)
         overrides["image.weights"] = str(folder)

@@ -19,6 +19,8 @@ from vaprompt.errors import RecipeError
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """OpenAI's, of red, green and blue: open_clip's where nothing else is said."""
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's, which belong to other networks."""
 
 
 def open_clip_config(model: str) -> dict[str, Any]:

@@ -26,6 +26,12 @@ class ImageEncoderRecipe(Recipe):
     """Any model name of open_clip, or `embedded` for the miniature inside the package."""
     weights: str = "openai"
     """A tag of open_clip that lies in the local cache; a folder or a .safetensors file; `random:SEED`; `embedded`."""
+    normalisation: Literal["weights", "imagenet"] = "weights"
+    """Mean and deviation that pictures are brought to: those that the `weights` were trained with, or `imagenet`'s, as
+    the released code has it by mistake."""
+    activation: Literal["weights", "model"] = "weights"
+    """`weights`: a network whose activation is not the one that they were trained with is refused. `model`: whatever
+    the model is built with is taken, as the released code puts OpenAI's QuickGELU weights into a plain GELU network."""
     precision: Precision = "fp32"
     """Number format of the network's matrices; features are stored as float16 in any case."""
     batch: Batch = "auto"
@@ -48,6 +54,12 @@ class AudioEncoderRecipe(Recipe):
     """Repository of the AST on the Hugging Face hub, or `embedded`; of no meaning for `logmel`."""
     weights: str = "MIT/ast-finetuned-audioset-10-10-0.4593"
     """A repository in the local cache; a folder with config.json and model.safetensors; `random:SEED`; `embedded`."""
+    spectrogram: Literal["weights", "decibel"] = "weights"
+    """How sound becomes the picture that AST reads: as its `weights` were trained, or by the released code's own
+    picture in decibels, of which ten seconds fill 313 of AST's 1,024 columns."""
+    output: Literal["steps", "tokens"] = "steps"
+    """What is kept of AST: `steps` in time, each the mean over the frequency bands; or its `tokens` as they come, as
+    released: the distillation token, then every patch, band by band, so that a sequence sweeps time 12 times."""
     precision: Precision = "fp32"
     """Number format of the network's matrices; features are stored as float16 in any case."""
     batch: Batch = "auto"
@@ -65,6 +77,15 @@ class AudioEncoderRecipe(Recipe):
     def _miniature_is_whole(self) -> AudioEncoderRecipe:
         if self.kind == "ast":
             _require_whole_miniature(self.model, self.weights)
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_of_a_network(self) -> AudioEncoderRecipe:
+        for name, value in (("spectrogram", "decibel"), ("output", "tokens")):
+            if getattr(self, name) == value and self.kind != "ast":
+                raise ValueError(f'{name} = "{value}" goes with kind = "ast"')
+        if self.output == "tokens" and self.steps is not None:
+            raise ValueError('output = "tokens" keeps every token: leave steps out')
         return self
 
 

@@ -17,14 +17,16 @@ from torch import Tensor
 from transformers import ASTConfig, ASTModel
 from transformers.utils import logging as transformers_logging
 
-from vaprompt.encoders.ast_form import architecture, ast_form, audio_fingerprint, log_mel_recipe, refused
+from vaprompt.encoders.ast_form import architecture, ast_form, audio_fingerprint, refused, sound_picture
 from vaprompt.encoders.pieces import InPieces
 from vaprompt.encoders.pooling import patches_over_time, pooled
 from vaprompt.encoders.recipes import AudioEncoderRecipe
 from vaprompt.encoders.tower import DTYPES, Linear, Norm, Tower, ast_parts
 from vaprompt.encoders.weights import AST_PREFIX, Weights, audio_weights, offline
 from vaprompt.errors import WeightsError
-from vaprompt.media.logmel import LogMelRecipe, log_mel
+from vaprompt.media.logmel import log_mel
+from vaprompt.media.recipes import LogMelRecipe
+from vaprompt.media.spectrogram import drawn
 
 SPECIAL_TOKENS = 2
 """CLS and distillation token, in front of the patches."""
@@ -42,9 +44,9 @@ class AstEncoder:
         """
         weights = audio_weights(recipe)
         self.fingerprint = audio_fingerprint(recipe, weights)
-        config, self._log_mel = ast_config(recipe, weights), log_mel_recipe(recipe, weights)
-        self._bands, own_steps = ast_form(recipe, weights).grid()
-        self.steps, self.dim, self.rate = recipe.steps or own_steps, int(config.hidden_size), self._log_mel.rate
+        config, self._picture = ast_config(recipe, weights), sound_picture(recipe, weights)
+        self._bands = ast_form(recipe, weights).grid()[0]
+        self.steps, self.dim, self.rate = self.fingerprint["steps"], int(config.hidden_size), self._picture.rate
         self._recipe, self._device = recipe, torch.device(device)
         dtype = DTYPES[recipe.precision]
         network = load_network(weights, config, recipe.model).eval().requires_grad_(False).to(device=self._device)
@@ -63,7 +65,7 @@ class AstEncoder:
         return self._run(wave_BL)
 
     def _from_wave(self, wave_BL: Float32[Tensor, "B L"]) -> Float32[Tensor, "B S D"]:
-        token_BTD = self._hear(log_mel(wave_BL, self._log_mel))
+        token_BTD = self._hear(drawn(wave_BL, self._picture))
         return over_time(token_BTD, self._recipe, self._bands)
 
 
@@ -134,9 +136,11 @@ def over_time(token_BTD: Float[Tensor, "B T D"], recipe: AudioEncoderRecipe, ban
 
     Args:
         token_BTD: CLS, distillation token, then the patches, frequency-major.
-        recipe: how many steps are kept.
+        recipe: what is kept of them.
         bands: patches above each other.
     """
+    if recipe.output == "tokens":
+        return token_BTD[:, 1:].float()
     return pooled(patches_over_time(token_BTD[:, SPECIAL_TOKENS:].float(), bands), recipe.steps)
 
 

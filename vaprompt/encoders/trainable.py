@@ -21,7 +21,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vaprompt.encoders import clip, spectrogram
-from vaprompt.encoders.ast_form import ARCHITECTURE, MODEL_TYPE, ast_form, audio_fingerprint, log_mel_recipe
+from vaprompt.encoders.ast_form import (
+    ARCHITECTURE,
+    MODEL_TYPE,
+    ast_form,
+    audio_fingerprint,
+    log_mel_recipe,
+    sound_picture,
+)
 from vaprompt.encoders.clip_form import clip_config, image_fingerprint
 from vaprompt.encoders.pooling import pooled
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
@@ -35,7 +42,7 @@ from vaprompt.encoders.weights import (
     image_weights,
 )
 from vaprompt.files import published, write_json
-from vaprompt.media.recipes import LogMelRecipe
+from vaprompt.media.recipes import DecibelRecipe, LogMelRecipe
 from vaprompt.media.resize import preprocess
 
 
@@ -106,11 +113,12 @@ class TrainableAudio(nn.Module):
         super().__init__()
         self.recipe, self.fingerprint = recipe, audio_fingerprint(recipe)
         self.network: Any = None
+        self.mel: LogMelRecipe | DecibelRecipe
         self.anatomy = Anatomy("", (), ())
         if recipe.kind == "ast":
             weights = audio_weights(recipe)
             config = spectrogram.ast_config(recipe, weights)
-            self.mel = log_mel_recipe(recipe, weights)
+            self._heard, self.mel = log_mel_recipe(recipe, weights), sound_picture(recipe, weights)
             self._config, self._bands = config, ast_form(recipe, weights).grid()[0]
             self.network = spectrogram.load_network(weights, config, recipe.model)
             layers = tuple(f"layers.{index}." for index in range(config.num_hidden_layers))
@@ -133,7 +141,8 @@ class TrainableAudio(nn.Module):
         _save(self.network, folder / AST_FILE)
         known = {key: getattr(self._config, key) for key in ARCHITECTURE}
         write_json(folder / AST_CONFIG, {"model_type": MODEL_TYPE, **known})
-        sound = {"sampling_rate": self.mel.rate, "mean": self.mel.mean, "std": self.mel.std}
+        # What the weights once heard, whatever picture the recipe gives them.
+        sound = {"sampling_rate": self._heard.rate, "mean": self._heard.mean, "std": self._heard.std}
         write_json(folder / AST_PREPROCESSOR, sound)
 
 

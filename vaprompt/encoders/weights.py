@@ -298,7 +298,7 @@ def _require_same_gelu(recipe: ImageEncoderRecipe, trained_quick: bool, *, where
     """Refuse what open_clip only warns about: the other activation turns good weights into poor features."""
     config = open_clip_config(recipe.model) if recipe.model != EMBEDDED else {}
     built_quick = bool(config.get("quick_gelu", False))
-    if built_quick != bool(trained_quick) and recipe.model != EMBEDDED:
+    if built_quick != bool(trained_quick) and recipe.model != EMBEDDED and recipe.activation == "weights":
         plain = recipe.model.removesuffix("-quickgelu")
         raise WeightsError(
             where,

@@ -18,9 +18,7 @@ from vaprompt.finetuning.augmentation import draw
 from vaprompt.finetuning.requests import Fit, Load, Setup
 from vaprompt.finetuning.scratch import cut_sound, fit_picture
 from vaprompt.media.crops import list_crops, read_images
-from vaprompt.media.decibel import decibel_mel
-from vaprompt.media.logmel import log_mel
-from vaprompt.media.recipes import DecibelRecipe
+from vaprompt.media.spectrogram import drawn
 
 
 @dataclass(frozen=True)
@@ -48,10 +46,7 @@ def load(request: Load, setup: Setup) -> RawWindow:
         wave_L = cut_sound(kept_L, request.end, window=setup.sound.window, rate=setup.sound.mel.rate)
         if augmentation is not None:
             wave_L = augmentation.sound(wave_L)
-        wave_1L = torch.from_numpy(wave_L)[None]
-        recipe = setup.sound.mel
-        mel_1FM = decibel_mel(wave_1L, recipe) if isinstance(recipe, DecibelRecipe) else log_mel(wave_1L, recipe)
-        mel_FM = mel_1FM[0].numpy()
+        mel_FM = drawn(torch.from_numpy(wave_L)[None], setup.sound.mel)[0].numpy()
         if augmentation is not None:
             mel_FM = augmentation.spectrogram(mel_FM)
     return RawWindow(image_TSSC, mel_FM)
