@@ -154,6 +154,25 @@ def test_a_click_chooses_the_window_that_is_explained(opened: Tab, evidence: Evi
     assert slider.get_attribute("aria-valuetext") == opened.one("#window-title").text
 
 
+def test_attention_over_the_chosen_window_is_read_cell_by_cell(opened: Tab, evidence: Evidence, studied: Study):
+    found = studied.explained[evidence.ranked[0].name]
+    assert found.attention_WTS is not None
+    _, pictures, sounds = found.attention_WTS.shape
+    window = int(opened.one("#window-choice").get_attribute("value"))
+    opened.script("document.querySelector('#window-attention canvas').focus()")
+    opened.press("arrow_left", "arrow_down")
+    told = opened.one("#window-attention output").text
+    row, column = pictures // 2 - 1, sounds // 2 - 1
+    share = 100 * float(found.attention_WTS[window, row, column])
+    assert f"picture at 0:{found.image_WT[window, row]:04.1f}" in told
+    shown = float(told.split(": ")[1].split(" %")[0])
+    assert shown == pytest.approx(share, abs=0.1 + 100 * float(found.attention_WTS.max()) / 255)
+    assert f"even: {100 / sounds:.1f} %" in told
+    # The sound that the step stands for, of the 4 s up to the end of the window of sound.
+    middle = found.audio_end_W[window] - 4 * (1 - (column + 0.5) / sounds)
+    assert float(told.split("sound at 0:")[1].split(":")[0]) == pytest.approx(middle, abs=0.15)
+
+
 def test_the_plane_tells_how_many_frames_lie_where(opened: Tab, evidence: Evidence):
     counts = opened.script(
         "const {plane} = Data.block('report');"

@@ -46,6 +46,10 @@ def test_the_network_is_asked_at_every_stride(made: Path):
     np.testing.assert_allclose(found.region_WK[row], estimate.region_BK.softmax(dim=1)[0], atol=1e-5)
     assert found.gate_W is not None
     assert found.gate_W[row] == pytest.approx(float(estimate.gate_BTD.mean()), abs=1e-5)
+    assert found.attention_WTS is not None
+    assert estimate.attention_BHTS is not None
+    np.testing.assert_allclose(found.attention_WTS[row], estimate.attention_BHTS[0].mean(dim=0), atol=1e-5)
+    np.testing.assert_allclose(found.attention_WTS.sum(axis=2), 1, atol=1e-4)
     np.testing.assert_array_equal(found.image_WT[row], image.time_N[chosen])
     assert found.audio_end_W[row] == audio.end_W[heard]
     target = np.flatnonzero(labels.time_F <= 20 + 1e-6)[-1]

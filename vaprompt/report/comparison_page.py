@@ -175,11 +175,7 @@ def _overview(ranked: Sequence[Standing], videos: Sequence[str]) -> dict[str, An
 
 def _curve(evidence: Evidence) -> list[list[Any]]:
     """Return epochs and the mean score at each."""
-    found = []
-    for line in evidence.history:
-        scores = next((value for key, value in line.items() if key not in ("epoch", "train")), None) or {}
-        found.append([line["epoch"], scores.get("mean")])
-    return found
+    return [[line["epoch"], line.get(evidence.stopping, {}).get("mean")] for line in evidence.history]
 
 
 def _judged(ranked: Sequence[Standing], name: str) -> list[Judged | None]:

@@ -20,7 +20,7 @@ from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.recipes import read_recipe, shipped, without_none
 from vaprompt.store.fingerprint import differing
 from vaprompt.training.recipe import TrainRecipe
-from vaprompt.training.runs import METRICS, RECIPE, read_facts
+from vaprompt.training.runs import METRICS, RECIPE, read_complete
 
 VIEWING = Smoothing("gaussian", 3.0)
 """What traces are smoothed with where `evaluate` chose no filter; for the eye alone, no score is made of it."""
@@ -77,6 +77,14 @@ class Evidence:
         """Name, predictions and labels of each video's valid frames."""
         return official_series(self.evaluation.videos)
 
+    @cached_property
+    def stopping(self) -> str:
+        """The split whose score decided when the training stopped."""
+        named = (
+            key for line in self.history for key, value in line.items() if isinstance(value, dict) and "mean" in value
+        )
+        return next(named, "validation")
+
     @property
     def tuned(self) -> bool:
         """Whether the filter was chosen by `evaluate --tune-smoothing`, so that its scores mean something."""
@@ -94,9 +102,7 @@ def gather(run: Path, smoothing: Smoothing | None = None) -> Evidence:
         RunError: it is no complete run, has no predictions (the error says which command makes them), or is damaged.
         RecipeError: its recipe is damaged.
     """
-    facts = read_facts(run)
-    if facts.get("status") != "complete":
-        raise RunError(run, fault="is not finished", remedy="finish it with the same 'vaprompt train ... --resume'")
+    facts = read_complete(run)
     evaluation = read_evaluation(run)
     chosen = evaluation.result["smoothing"]
     if smoothing is None:

@@ -72,9 +72,8 @@ def explain(run: Run, store: FeatureStore, video: str) -> Explained:
             regions.append(estimate.region_BK.softmax(dim=1).cpu().numpy())
             if estimate.gate_BTD is not None:
                 gates.append(estimate.gate_BTD.mean(dim=(1, 2)).cpu().numpy())
-            attention_BHTS = getattr(estimate, "attention_BHTS", None)
-            if attention_BHTS is not None:
-                attentions.append(summed_steps(attention_BHTS.mean(dim=1).cpu().numpy()))
+            if estimate.attention_BHTS is not None:
+                attentions.append(summed_steps(estimate.attention_BHTS.mean(dim=1).cpu().numpy()))
     value_W2, valid_W = labels.value_F2[windows.target_W], labels.valid_F[windows.target_W]
     soft_WK = soft_labels(value_W2, recipe.regions.centres_K2(), recipe.regions.sigma).astype(np.float32)
     soft_WK[~valid_W] = np.nan

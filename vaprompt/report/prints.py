@@ -139,7 +139,7 @@ def print_curves(evidence: Evidence, target: Path, *, width: Width = "single") -
     if not evidence.history:
         raise RunError(evidence.run, fault="has no metrics.jsonl", remedy="restore it, or train the run again")
     epoch = [line["epoch"] for line in evidence.history]
-    stopping = next((key for line in evidence.history for key in line if key not in ("epoch", "train")), "validation")
+    stopping = evidence.stopping
     shape = (2, 1) if width == "single" else (1, 2)
     with printed(target, width, 3.2 if width == "single" else 2.0) as figure:
         losses, scores = figure.subplots(*shape, sharex=True).ravel()

@@ -224,7 +224,7 @@ def _overview(evidence: Evidence, study: Study) -> dict[str, Any]:
 def _curves(evidence: Evidence) -> dict[str, Any]:
     """Return the training's course; a score that was undefined is null."""
     history = evidence.history
-    stopping = next((key for line in history for key in line if key not in ("epoch", "train")), "validation")
+    stopping = evidence.stopping
     return {
         "epoch": [line["epoch"] for line in history],
         "stopping": stopping,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaprompt.errors import StoreError
+from vaprompt.errors import FingerprintError, StoreError
 from vaprompt.evaluation.ensemble import load_members
 from vaprompt.progress import SILENT, Progress
 from vaprompt.report.conditions import ConditionError, condition_error
@@ -60,7 +60,7 @@ def study(
     try:
         (member,) = load_members([evidence.run], store, device, progress)
     except StoreError as error:
-        if store is not None or type(error) is not StoreError:
+        if store is not None or isinstance(error, FingerprintError):
             raise
         note = f"gate, regions, attention and faces are left out: {error}, and name it with --store"
         return Study(conditions=conditions(evidence, {}, Heard()), notes=[note], lacking=True)
