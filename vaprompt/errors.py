@@ -6,7 +6,9 @@ exits with `exit_code`; whatever is not a `VapromptError` is a bug of ours (exit
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 
 class VapromptError(Exception):
@@ -26,6 +28,10 @@ class VapromptError(Exception):
         self.where, self.fault, self.remedy, self.line = where, fault, remedy, line
         place = "" if where is None else f"{where}:{line}: " if line is not None else f"{where}: "
         super().__init__(" ".join(f"{place}{fault}; {remedy}".split()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it be sent from one process to another."""
+        return partial(type(self), fault=self.fault, remedy=self.remedy, line=self.line), (self.where,)
 
 
 class RecipeError(VapromptError):
@@ -56,6 +62,10 @@ class UnreachableError(StoreError):
     """A server with a feature store does not answer, or not as it should; later it may."""
 
 
+class TakenOverError(StoreError):
+    """A writer of a store was taken for dead by another, which does its work."""
+
+
 class FingerprintError(StoreError):
     """Two things were made differently and must not be mixed; the fault lists the fields that differ."""
 
@@ -70,6 +80,10 @@ class DetectorError(VapromptError):
 
 class RunError(VapromptError):
     """A training run is missing, incomplete, or cannot be used as asked."""
+
+
+class ClusterError(VapromptError):
+    """A cluster of machines cannot be used as asked."""
 
 
 class TargetError(VapromptError):

@@ -11,6 +11,7 @@ import pytest
 from tests.cli.calling import Call, call, call_process
 from vaprompt.datasets.base import Video
 from vaprompt.datasets.description import open_dataset
+from vaprompt.recipes import shipped
 from vaprompt.store import FeatureStore
 
 FEW_FRAMES = ["--set", "image_rate=2"]
@@ -332,3 +333,18 @@ def test_a_data_set_is_not_written_over_something_else(tmp_path: Path):
 
 def test_a_device_that_is_not_there_is_refused(small_store: Path, tmp_path: Path):
     refused(call("train", small_store, "--run", tmp_path / "run", "--device", "abacus"), naming="abacus")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--workers", "2"], "--workers: says nothing without a cluster; add --engine ray"),
+        (["--address", "head:6379"], "--address: says nothing without a cluster"),
+        (["--engine", "ray", "--address", "head"], "is not auto, local or HOST:PORT"),
+        (["--engine", "ray", "--store", "s3://team/s.zarr"], "would be made in this machine's cache"),
+    ],
+)
+def test_a_cluster_that_cannot_be_used_is_one_line(tiny, tmp_path, options, said):
+    done = call("extract", tiny, shipped("extract", "demo"), "--store", tmp_path / "s.zarr", *options)
+    assert done.code == 2
+    assert said in done.fault

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vaprompt.cli.options import DeviceOption, JsonOption, SetOption
+
+if TYPE_CHECKING:
+    from vaprompt.cluster import Cluster
+
+
+class Engine(StrEnum):
+    """Where the work is done."""
+
+    local = "local"
+    ray = "ray"
 
 
 def extract(
@@ -39,6 +50,19 @@ def extract(
         bool, typer.Option("--refresh", help="Make again what was made of files changed since.")
     ] = False,
     deep: Annotated[bool, typer.Option("--deep", help="Look for such changes by reading every file.")] = False,
+    engine: Annotated[Engine, typer.Option(help="Where to work: on this machine, or on a Ray cluster.")] = Engine.local,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Ray: auto (default), HOST:PORT, or local: begin a cluster here."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Ray: so many workers; default: as many as fit.")
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option("--worker-gpus", min=0, metavar="X", help="Ray: GPUs of each, or a share of one, such as 0.5."),
+    ] = None,
+    cpus: Annotated[float | None, typer.Option("--worker-cpus", min=0, metavar="X", help="Ray: cores of each.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Encode a data set once (stage 1): every face and every stretch of sound, into a feature store.
@@ -46,7 +70,8 @@ def extract(
     What is already in the store is not made again, so the same command goes on after a stop; several may run at once
     and share the work. A video that cannot be read, or whose files have changed since, is listed with its reason
     while the others go on; the exit code is then 3. With a URL as STORE, the work is done in a folder of the cache,
-    which is pushed in the end. After `finetune`, --encoders fills a stream of its own from the tuned encoders.
+    which is pushed in the end. After `finetune`, --encoders fills a stream of its own from the tuned encoders. With
+    --engine ray, every node of the cluster has to see DATA and STORE.
 
     Example: vaprompt extract data/affwild2.toml extract/paper.toml --store affwild2.zarr --set image.batch=64
     """
@@ -61,6 +86,7 @@ def extract(
     from vaprompt.store.cache import written_at
     from vaprompt.store.urls import shown
 
+    cluster = _cluster(engine, store, address, workers, gpus, cpus)
     if encoders is None:
         wanted = read_recipe(ExtractRecipe, recipe or shipped("extract", "paper"), changes or ())
     elif recipe is not None:
@@ -88,6 +114,7 @@ def extract(
             stream=stream,
             refresh=refresh,
             deep=deep,
+            cluster=cluster,
             progress=watcher,
         )
     if as_json:
@@ -95,3 +122,26 @@ def extract(
     else:
         print_lines([*extraction_lines(report), f"store: {shown(store)}"])
     raise typer.Exit(3 if report.failed or report.changed else 0)
+
+
+def _cluster(
+    engine: Engine, store: str, address: str | None, workers: int | None, gpus: float | None, cpus: float | None
+) -> Cluster | None:
+    """Return the cluster that the options ask for; None where they ask for none."""
+    from vaprompt.cluster import Cluster, require_ray
+    from vaprompt.errors import ClusterError
+    from vaprompt.store.urls import local_path, shown
+
+    given = {"--address": address, "--workers": workers, "--worker-gpus": gpus, "--worker-cpus": cpus}
+    if engine is Engine.local:
+        for option, value in given.items():
+            if value is not None:
+                raise ClusterError(option, fault="says nothing without a cluster", remedy="add --engine ray")
+        return None
+    require_ray()
+    if local_path(store) is None:
+        fault = "would be made in this machine's cache, which other nodes do not see"
+        raise ClusterError(
+            shown(store), fault=fault, remedy="extract into a folder that all see, then: vaprompt store push"
+        )
+    return Cluster(address or "auto", workers, gpus, cpus)

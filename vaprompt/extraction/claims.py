@@ -87,6 +87,16 @@ class Claims:
         self.examiner.store.record_failure(job.video.name, reason)
         self._over(job.video.name)
 
+    def lost(self, job: Job) -> Job | None:
+        """Return what is still to be done of a job whose worker is gone, or None; its video stays ours.
+
+        Raises:
+            StoreError: a marker is damaged.
+        """
+        self.examiner.store.forget(job.video.name)
+        found = self.examiner.examine(job.video)
+        return found if isinstance(found, Job) else None
+
     def _over(self, name: str) -> None:
         self._out.discard(name)
         self.leases.release(video_key(name))

@@ -51,8 +51,12 @@ MESSAGES = 256
 """Messages that may wait for the writer."""
 
 
-def reading(devices: Sequence[str]) -> tuple[int, bool]:
+def reading(devices: Sequence[str], of_cores: int | None = None) -> tuple[int, bool]:
     """Return how many videos are read at once for encoders on these devices, and whether by processes of their own.
+
+    Args:
+        devices: the devices.
+        of_cores: so many cores are there for it; None: all of this process's.
 
     Raises:
         VapromptError: the environment variable for it holds no number of processes.
@@ -66,7 +70,7 @@ def reading(devices: Sequence[str]) -> tuple[int, bool]:
     if torch.device(devices[0]).type == "cpu":
         return READERS * len(devices), False
     # One core for each device's own threads, and no more processes than some accelerators can use up.
-    return min(DECODERS * len(devices), max(2, cores() - len(devices))), True
+    return min(DECODERS * len(devices), max(2, (of_cores or cores()) - len(devices))), True
 
 
 def cores() -> int:
@@ -92,18 +96,24 @@ class LocalEngine:
         fingerprints: Mapping[str, Mapping[str, Any]],
         encoders: Encoders,
         log: RunLog,
+        of_cores: int | None = None,
     ) -> None:
-        """Prepare to extract videos of a data set; nothing is loaded yet."""
+        """Prepare to extract videos of a data set; nothing is loaded yet.
+
+        Decoding uses no more cores than `of_cores`; None: all that this process has.
+        """
         self._dataset, self._recipe, self._store = dataset, recipe, store
         self._fingerprints, self._encoders, self._log = fingerprints, encoders, log
-        self._readers, apart = reading(encoders.devices)
-        self._decoders = Decoders(max(1, cores() // self._readers)) if apart else None
+        self._cores = of_cores or cores()
+        self._readers, apart = reading(encoders.devices, self._cores)
+        self._decoders = Decoders(max(1, self._cores // self._readers)) if apart else None
+        self._meter = Meter()
 
     @property
     def about(self) -> dict[str, Any]:
         """Where it works, for the log."""
         devices = list(self._encoders.devices)
-        about = {"devices": devices, "cores": cores(), "threads": torch.get_num_threads()}
+        about = {"devices": devices, "cores": self._cores, "threads": torch.get_num_threads()}
         return about | {"readers": self._readers, "decoders": "processes" if self._decoders else "threads"}
 
     def embed(self, texts: Sequence[str]) -> Float32[np.ndarray, "P D"]:
@@ -111,8 +121,23 @@ class LocalEngine:
         embedding_PD: np.ndarray = self._encoders.image().encode_text(texts).numpy()
         return embedding_PD
 
+    @property
+    def jobs_at_once(self) -> int:
+        """How many videos are read at once."""
+        return self._readers
+
+    def summary(self) -> dict[str, Any]:
+        """Return how fast the present run is; see `Meter`."""
+        return self._meter.summary()
+
+    def close(self) -> None:
+        """End the processes that decode; see `vaprompt.extraction.work.Engine`."""
+        if self._decoders is not None:
+            self._decoders.close()
+
     def run(self, jobs: Iterator[Job | None], told: Told, task: Task) -> None:
         """Extract jobs, several at once; see `vaprompt.extraction.work.Engine`."""
+        self._meter = Meter()
         _Run(self, jobs, told, task).run()
 
 
@@ -121,7 +146,7 @@ class _Run:
 
     def __init__(self, engine: LocalEngine, jobs: Iterator[Job | None], told: Told, task: Task) -> None:
         self._jobs, self._told, self._task = jobs, told, task
-        self._encoders, self._log, self._meter = engine._encoders, engine._log, Meter()
+        self._encoders, self._log, self._meter = engine._encoders, engine._log, engine._meter
         self._readers = engine._readers
         devices = self._encoders.devices
         self._batcher: Batcher[Stretch] = Batcher(ROOM * len(devices))

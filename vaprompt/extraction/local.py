@@ -11,8 +11,10 @@ from vaprompt.extraction.work import Work
 from vaprompt.store.feature_store import FeatureStore
 
 
-def local_engine(work: Work, store: FeatureStore, log: RunLog) -> LocalEngine:
+def local_engine(work: Work, store: FeatureStore, log: RunLog, of_cores: int | None = None) -> LocalEngine:
     """Return the engine on this machine's devices; nothing is loaded yet.
+
+    Decoding uses no more cores than `of_cores`; None: all that this process has.
 
     Raises:
         DeviceError: a device was asked for that is not there.
@@ -25,4 +27,4 @@ def local_engine(work: Work, store: FeatureStore, log: RunLog) -> LocalEngine:
         lambda device: audio_encoder(work.recipe.audio, device),
         log,
     )
-    return LocalEngine(work.dataset, work.recipe, store, work.fingerprints, encoders, log)
+    return LocalEngine(work.dataset, work.recipe, store, work.fingerprints, encoders, log, of_cores)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vaprompt import __version__
+from vaprompt.cluster import Cluster, require_ray
 from vaprompt.datasets.base import Dataset
 from vaprompt.errors import TargetError
 from vaprompt.extraction.claims import Claims
@@ -56,6 +57,7 @@ def extract(
     stream: str | None = None,
     refresh: bool = False,
     deep: bool = False,
+    cluster: Cluster | None = None,
     progress: Progress = SILENT,
 ) -> ExtractionReport:
     """Bring into the store what it lacks of the data set; a video that fails is recorded, and the others go on.
@@ -74,6 +76,7 @@ def extract(
         stream: keep the features under this name, beside those of other encoders.
         refresh: make again what was made of sources that have changed since; else it is only reported.
         deep: look for such changes by digests, also where sizes and modification times are the same.
+        cluster: work on a Ray cluster, all of whose nodes see data set and store under the same path; None: here.
         progress: told what is being done.
 
     Raises:
@@ -83,7 +86,10 @@ def extract(
         FingerprintError: the store there was made by another recipe or of another data set.
         StoreError: the store is damaged, or another writer took this one for dead.
         TargetError: the store cannot be written.
+        ClusterError: Ray is not installed, there is no cluster, or its workers cannot work.
     """
+    if cluster is not None:
+        require_ray()
     fingerprints = stream_fingerprints(recipe, dataset.faces)
     if dataset.annotations is not None:
         fingerprints["labels"] |= dataset.annotations.fingerprint
@@ -99,7 +105,7 @@ def extract(
     )
     examiner = Examiner(dataset, target, deep=deep, refresh=refresh)
     work = Work(dataset, recipe, target.path, stream, fingerprints, device)
-    report = _Extraction(examiner, work, progress).run(limit, shard)
+    report = _Extraction(examiner, work, cluster, progress).run(limit, shard)
     with suppress(TargetError):  # a cache; a disk that takes no more is told of by what needs to be written
         target.write_index()
     return report
@@ -108,13 +114,23 @@ def extract(
 class _Extraction:
     """One run: what all its videos share."""
 
-    def __init__(self, examiner: Examiner, work: Work, progress: Progress) -> None:
+    def __init__(self, examiner: Examiner, work: Work, cluster: Cluster | None, progress: Progress) -> None:
         self._examiner, self._work, self._store, self._progress = examiner, work, examiner.store, progress
-        self._log = RunLog(self._store.path)
+        self._cluster = cluster
+        self._log, self._closing = RunLog(self._store.path), ExitStack()
 
     @cached_property
     def _engine(self) -> Engine:
+        engine = self._new_engine()
+        self._closing.callback(engine.close)
+        return engine
+
+    def _new_engine(self) -> Engine:
         # Only where there is something to do: what it imports takes seconds.
+        if self._cluster is not None:
+            from vaprompt.extraction.ray_engine import RayEngine
+
+            return RayEngine(self._work, self._store, self._log, self._cluster, self._progress)
         from vaprompt.extraction.local import local_engine
 
         return local_engine(self._work, self._store, self._log)
@@ -128,7 +144,8 @@ class _Extraction:
             with self._store.writing() as leases:
                 for video in overcome:
                     self._store.clear_failure(video)
-                self._make(todo, report, leases)
+                with self._closing:
+                    self._make(todo, report, leases)
         for video in (*report.done, *report.elsewhere, *report.skipped):
             notes = self._store.notes(video)
             if notes:
@@ -167,7 +184,7 @@ class _Extraction:
             image=self._work.recipe.image.model_dump(mode="json"),
             audio=self._work.recipe.audio.model_dump(mode="json"),
         )
-        self._engine.run(iter(claims), Told(finished, failed), task)
+        self._engine.run(iter(claims), Told(finished, failed, claims.lost), task)
         self._log.write("end", done=len(report.done), failed=len(report.failed))
         report.elsewhere.extend(claims.elsewhere)
         report.failed.update(claims.failed_elsewhere)

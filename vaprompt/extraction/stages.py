@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,14 +77,20 @@ class Meter:
 
     def note(self) -> str:
         """Return the summary in a few words."""
-        found = self.summary()
-        speeds = ", ".join(f"{speed:.3g} {name}/s" for name, speed in found["per_second"].items())
-        fill = found["queue_fill"]
-        return ", ".join(
-            part
-            for part in (speeds, "" if fill is None else f"queue {fill:.0%} full", f"limit: {found['limit']}")
-            if part
-        )
+        return note([self.summary()])
+
+
+def note(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """Return the summaries of one or several extractions under way, taken together, in a few words."""
+    speeds: Counter[str] = Counter()
+    for found in summaries:
+        speeds.update(found["per_second"])
+    fills = [found["queue_fill"] for found in summaries if found["queue_fill"] is not None]
+    limits = Counter(found["limit"] for found in summaries)
+    said = [f"{speed:.3g} {name}/s" for name, speed in speeds.items()]
+    said += [f"queue {sum(fills) / len(fills):.0%} full"] if fills else []
+    said += [f"limit: {limits.most_common(1)[0][0]}"] if limits else []
+    return ", ".join(said)
 
 
 class RunLog:

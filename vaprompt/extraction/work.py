@@ -40,6 +40,8 @@ class Told:
     finished: Callable[[Job], None]
     failed: Callable[[Job, str], None]
     """Told the reason as well."""
+    lost: Callable[[Job], Job | None]
+    """Told of a job whose worker is gone; returns what is still to be done of it, None where nothing is."""
 
 
 @runtime_checkable
@@ -62,7 +64,8 @@ class Engine(Protocol):
     def run(self, jobs: Iterator[Job | None], told: Told, task: Task) -> None:
         """Extract jobs, several at once; the next is asked for when there is room for it.
 
-        Doing a job twice, or by two engines, ends with the same bytes in the store (on the processor).
+        A job is what is missing of one video. Doing it twice, or by two engines at the same time, ends with the same
+        bytes in the store (on the processor), so that a job that may or may not have been done is simply done again.
 
         Args:
             jobs: what is to be done; asked by one thread at a time. None: nothing now, ask again.
@@ -75,5 +78,10 @@ class Engine(Protocol):
             DeviceError: a device was asked for that is not there.
             TargetError: the store cannot be written.
             StoreError: the store is damaged.
+            ClusterError: the machines that it works on cannot do it.
         """
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds on to."""
         ...

@@ -59,6 +59,7 @@ def examine(where: Path) -> Iterator[Finding]:
         yield _ffmpeg()
         yield from _weights()
     yield _faces()
+    yield _cluster()
     yield _recipes()
     yield _disk(where)
     yield _cache()
@@ -182,6 +183,15 @@ def _faces() -> Finding:
     if reason is None:
         return Finding("faces", "ok", "the detector is installed: predict and extract find faces themselves")
     return Finding("faces", "remark", f"{reason}: whole frames are used where there are no crops", INSTALL)
+
+
+def _cluster() -> Finding:
+    from vaprompt.cluster import INSTALL
+
+    try:
+        return Finding("ray", "ok", f"{version('ray')}: extract --engine ray works on several machines")
+    except PackageNotFoundError:
+        return Finding("ray", "remark", "not installed: extract works on one machine at a time", INSTALL)
 
 
 def _recipes() -> Finding:

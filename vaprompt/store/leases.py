@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vaprompt.errors import StoreError
+from vaprompt.errors import StoreError, TakenOverError
 from vaprompt.store.aside import clear_away
 from vaprompt.store.layout import ASIDE, LEASES, writable
 
@@ -120,12 +120,12 @@ class Leases:
         """Check that nobody took this writer for dead, as then others do its work.
 
         Raises:
-            StoreError: somebody did.
+            TakenOverError: somebody did.
         """
         with writable(self._store):
             there = self._file.exists()
         if self._lost.is_set() or not there:
-            raise StoreError(
+            raise TakenOverError(
                 self._store,
                 fault=f"this extraction gave no sign of life for {PATIENCE:g} s, and another took it for dead",
                 remedy="run the same command again: it goes on with what is left",

@@ -1,0 +1,99 @@
+"""A real Ray cluster of several nodes on this machine: it writes what the local engine writes, come what may."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.extraction.conftest import TINY, files_below
+from vaprompt.cluster import Cluster
+from vaprompt.extraction.pipeline import extract
+from vaprompt.extraction.stages import log_file
+from vaprompt.progress import Silent
+from vaprompt.store import FeatureStore
+
+pytestmark = pytest.mark.slow
+
+NODE = {"num_cpus": 2, "num_gpus": 1, "object_store_memory": 80 * 2**20}
+"""A GPU by name: what is asked of Ray is the same, and the networks run on the processor."""
+
+
+@pytest.fixture
+def cluster():
+    from ray.cluster_utils import Cluster as Nodes
+
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 * 2**20}
+    nodes = Nodes(initialize_head=True, head_node_args=head)
+    try:
+        yield nodes
+    finally:
+        nodes.shutdown()
+
+
+class Listening(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def logged(store: Path, event: str) -> list[dict]:
+    lines = [json.loads(line) for line in log_file(store).read_text().splitlines()]
+    return [line for line in lines if line["event"] == event]
+
+
+def test_a_node_that_is_killed_costs_what_it_had_in_hand_and_nothing_else(cluster, dataset, recipe, store, tmp_path):
+    doomed, _ = cluster.add_node(**NODE), cluster.add_node(**NODE)
+    target, published = tmp_path / "s.zarr", []
+
+    def kill() -> None:
+        while not published:
+            published.extend(file.parent.name for file in target.glob("labels/*/zarr.json"))
+            time.sleep(0.01)
+        cluster.remove_node(doomed, allow_graceful=False)
+
+    threading.Thread(target=kill, daemon=True).start()
+    watcher = Listening()
+    report = extract(dataset, recipe, target, cluster=Cluster(cluster.address), progress=watcher)
+    assert report.done == [video.name for video in dataset.videos]
+    assert report.failed == {}
+    assert files_below(target) == files_below(store)
+    assert not (target / ".leases").exists()
+    (lost,) = logged(target, "lost")
+    assert [line for line in watcher.said if " is gone; what it had in hand goes to others: " in line]
+    workers = logged(target, "worker")
+    assert len(workers) == 2
+    assert {(worker["devices"][0], worker["hands"]) for worker in workers} == {("cpu", 4)}
+    done = [line["video"] for line in logged(target, "video")]
+    again = {video for video in done if done.count(video) > 1}
+    assert again <= set(lost["videos"])
+    assert not again & set(published)
+
+
+def test_workers_can_share_a_gpu_and_a_video_that_fails_is_recorded(cluster, own, store, tmp_path):
+    cluster.add_node(**NODE)
+    (broken, *_), good = own.videos, own.videos[-1]
+    broken.media.write_bytes(b"no video")
+    target = tmp_path / "s.zarr"
+    changes = [part for change in TINY for part in ("--set", change)]
+    options = ["--engine", "ray", "--address", cluster.address, "--worker-gpus", "0.5", "--worker-cpus", "1", "--json"]
+    command = [sys.executable, "-m", "vaprompt", "extract", str(own.root), "--store", str(target), *changes, *options]
+    process = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert process.returncode == 3, process.stderr
+    assert "Traceback" not in process.stderr
+    result = json.loads(process.stdout)  # nothing of Ray's is among it
+    shares = {video.name for video in own.videos if video.media == broken.media}
+    assert result["failed"].keys() == shares
+    assert FeatureStore.open(target).failed().keys() == shares
+    assert len(logged(target, "worker")) == 2
+    ours, theirs = FeatureStore.open(target), FeatureStore.open(store)
+    assert ours.videos() == sorted(result["done"])
+    assert good.name in result["done"]
+    for video in ours.videos():
+        for stream in ("image", "audio", "labels"):
+            assert ours.marker(stream, video)["files"] == theirs.marker(stream, video)["files"]

@@ -1,0 +1,144 @@
+"""A Ray cluster to work on: how much of it is wanted, how to be its client, and what of it is there."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from importlib.util import find_spec
+from math import inf
+from types import ModuleType
+
+from vaprompt.errors import ClusterError
+
+INSTALL = "pip install 'vaprompt[ray]'"
+HOW_TO_START = (
+    "start one with: ray start --head, or ray up extract/ray.yaml; or name one with --address HOST:6379; "
+    "--address local starts one on this machine alone"
+)
+
+
+LISTENS = 10.0
+"""Seconds to wait for a cluster's head to answer."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Which cluster is to be used, and how much of it one worker takes."""
+
+    address: str = "auto"
+    """`auto`: that of this machine; `HOST:PORT` of its head; `local`: begin one on this machine, and end it."""
+    workers: int | None = None
+    """How many are wanted; None: as many as its nodes have room for, whenever nodes come or go."""
+    gpus: float | None = None
+    """GPUs of a worker, whole or a fraction of one; None: one where there are any."""
+    cpus: float | None = None
+    """Cores of a worker; None: its share of the smallest node."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What one worker takes of a node."""
+
+    gpus: float
+    cpus: float
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"{self.gpus:g} GPUs and {self.cpus:g} cores"
+
+
+def require_ray() -> None:
+    """Check that the optional package is installed.
+
+    Raises:
+        ClusterError: it is not.
+    """
+    if find_spec("ray") is None:
+        raise ClusterError("--engine ray", fault="needs the package ray", remedy=f"install it with: {INSTALL}")
+
+
+@contextmanager
+def connected(address: str) -> Iterator[ModuleType]:
+    """Yield the package ray while this process is a client of a cluster.
+
+    What Ray prints on stdout meanwhile, such as of nodes that end, is dropped: results belong there.
+
+    Raises:
+        ClusterError: ray is not installed, or there is no cluster, or another version of it.
+    """
+    require_ray()
+    _require_answer(address)
+    import ray
+
+    if address == "local":
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody unless it is asked for
+    mine = not ray.is_initialized()
+    with redirect_stdout(io.StringIO()):
+        if mine:
+            try:
+                ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=None)
+            except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+                reason = " ".join(str(error).split())[:200]
+                fault = f"no Ray cluster can be used there ({reason})"
+                raise ClusterError(f"--address {address}", fault=fault, remedy=HOW_TO_START) from None
+        try:
+            yield ray
+        finally:
+            if mine:
+                ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Check that somebody listens at HOST:PORT: Ray itself would try for two minutes.
+
+    Raises:
+        ClusterError: nobody does, or the address is none.
+    """
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit() or int(port) > 65535:
+        fault = "is not auto, local or HOST:PORT"
+        raise ClusterError(f"--address {address}", fault=fault, remedy="write for example --address head:6379")
+    try:
+        socket.create_connection((host, int(port)), timeout=LISTENS).close()
+    except OSError as error:
+        fault = f"nobody answers there ({error.strerror or error})"
+        raise ClusterError(f"--address {address}", fault=fault, remedy=HOW_TO_START) from None
+
+
+def size_of_worker(nodes: Sequence[Mapping[str, float]], wanted: Cluster) -> Size:
+    """Return what one worker is to take, where that was left open.
+
+    Args:
+        nodes: each node's resources, of which `CPU` and `GPU` count.
+        wanted: what was asked for.
+    """
+    gpus = wanted.gpus
+    if gpus is None:
+        gpus = 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
+    if wanted.cpus is not None:
+        return Size(gpus, wanted.cpus)
+    if gpus == 0:
+        # One for each node: it uses all cores that it is given.
+        shares = [node["CPU"] for node in nodes if node.get("CPU", 0) >= 1]
+    else:
+        fitting = ((node, node.get("GPU", 0) // gpus) for node in nodes)
+        shares = [node.get("CPU", 0) // count for node, count in fitting if count >= 1]
+    return Size(gpus, float(min(shares, default=1)))
+
+
+def workers_that_fit(nodes: Sequence[Mapping[str, float]], size: Size) -> int:
+    """Return how many workers of a size the nodes have room for, whatever else runs there."""
+    return sum(_fit(node, size) for node in nodes)
+
+
+def _fit(node: Mapping[str, float], size: Size) -> int:
+    limits = [node.get(name, 0) // part for name, part in (("GPU", size.gpus), ("CPU", size.cpus)) if part > 0]
+    # Who takes nothing would fit without end.
+    return 1 if not limits else int(min(limits, default=inf))
