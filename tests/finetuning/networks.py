@@ -51,13 +51,14 @@ def windows() -> RawBatch:
     return RawBatch(image_BTSSC, torch.randn(WINDOWS, 1024, 128, generator=generator))
 
 
-def losses(kl: float = 0.2) -> Callable[[Estimate], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+def losses(kl: float = 0.2) -> Callable[[Estimate], tuple[torch.Tensor, torch.Tensor]]:
     generator = torch.Generator().manual_seed(4)
     truth_B2 = torch.rand(WINDOWS, 2, generator=generator) * 2 - 1
     soft_BK = torch.softmax(torch.randn(WINDOWS, 9, generator=generator), dim=1)
 
-    def of(estimate: Estimate) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def of(estimate: Estimate) -> tuple[torch.Tensor, torch.Tensor]:
         ccc, divergence = ccc_loss(estimate.value, truth_B2), region_loss(estimate.region_BK, soft_BK)
-        return ccc + kl * divergence, ccc, divergence
+        loss = ccc + kl * divergence
+        return loss, torch.stack((loss, ccc, divergence)).detach()
 
     return of

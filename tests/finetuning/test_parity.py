@@ -16,12 +16,13 @@ from vaprompt.finetuning.finetune import finetune
 from vaprompt.finetuning.parity import BOUND, REMARKABLE, remark
 from vaprompt.finetuning.step import RawBatch
 from vaprompt.media.video import frame_times
+from vaprompt.model.estimator import Estimator
 from vaprompt.recipes import read_recipe, shipped
 from vaprompt.store import FeatureStore
 from vaprompt.training.data import load_split
-from vaprompt.training.loop import window_loss
 from vaprompt.training.run import train
 from vaprompt.training.runs import load_run
+from vaprompt.training.step import window_loss
 
 FROZEN = {"image": {"tune": "none"}, "audio": {"tune": "none"}}
 
@@ -101,21 +102,22 @@ def test_one_step_on_heads_alone_gives_the_same_loss(small_store, small_dataset,
     run = load_run(base)
     data = load_split(FeatureStore.open(small_store), "train", run.recipe)
     row_B = torch.arange(len(data.windows))
-    batch = data.features.batch(data.windows.image_WT[row_B], data.windows.audio_W[row_B])
+    batch = data.batch(row_B)
     optimizer = torch.optim.AdamW(run.estimator.parameters(), lr=1e-2, weight_decay=0.0)
 
-    def loss() -> torch.Tensor:
-        return window_loss(run.estimator(*batch), data.windows, row_B, run.recipe)[0]
+    def loss(estimator: Estimator) -> torch.Tensor:
+        estimate = estimator(*batch)
+        return window_loss(estimate.value, estimate.region_BK, data.windows, row_B, run.recipe)[0]
 
-    first = loss()
+    first = loss(run.estimator)
     assert len(data.windows) <= 32, "one step is an epoch"
     optimizer.zero_grad()
     first.backward()
     optimizer.step()
     tuned = load_run(tmp_path / "new")
     with torch.no_grad():
-        after = window_loss(tuned.estimator(*batch), data.windows, row_B, run.recipe)[0]
-        assert after.item() == pytest.approx(loss().item(), abs=1e-3)
+        after = loss(tuned.estimator)
+        assert after.item() == pytest.approx(loss(run.estimator).item(), abs=1e-3)
         assert after.item() < first.item() - 0.01, "the step did something"
     assert line["train"]["loss"] == pytest.approx(first.item(), abs=1e-3)
 

@@ -14,11 +14,11 @@ def gradients(raw, tuned, estimator, at_once: int, seed: int = 3, **named) -> tu
     parameters = {**tuned, **{f"heads.{name}": value for name, value in estimator.named_parameters()}}
     for parameter in parameters.values():
         parameter.grad = None
-    loss, _, _ = backward(raw, estimator, windows(), losses(), at_once=at_once, seed=seed, **named)
+    told = backward(raw, estimator, windows(), losses(), at_once=at_once, seed=seed, **named)
     return {
         name: torch.zeros_like(value) if value.grad is None else value.grad.clone()
         for name, value in parameters.items()
-    }, loss.item()
+    }, told[0].item()
 
 
 def check_same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor], share: float = 1e-3) -> None:

@@ -216,7 +216,7 @@ class _Job:
                 learning[stream] = choose(encoder, getattr(self.recipe, stream), stream)
                 if self.recipe.checkpointing:
                     save_memory(encoder)
-        dtype = _dtype(self.recipe.precision, self.device)
+        dtype = precision_of(self.recipe.precision, self.device)
         encoders = RawEncoders(image, audio, learning, dtype).to(self.device)
         tuned = dict(tuned_tensors(learning))
         settings = self.recipe.optimiser
@@ -351,7 +351,8 @@ def _stream_name(new: Path) -> str:
     return kept[:64] or "tuned"
 
 
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
+def precision_of(precision: str, device: torch.device) -> torch.dtype:
+    """Return the number format that a recipe's `precision` means on a device."""
     if precision != "auto":
         return DTYPES[precision]
     if device.type != "cuda":

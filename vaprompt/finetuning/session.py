@@ -30,8 +30,9 @@ from vaprompt.metrics import Scores, scores
 from vaprompt.model.estimator import Estimate, Estimator
 from vaprompt.progress import Task
 from vaprompt.training.data import LabelledWindows
-from vaprompt.training.loop import EpochLosses, end_values, window_loss
+from vaprompt.training.loop import EpochLosses, end_values
 from vaprompt.training.recipe import TrainRecipe
+from vaprompt.training.step import window_loss
 
 AT_ONCE = 4
 """What `auto` means on the processor, where no size is faster than another and memory is shared with everything."""
@@ -137,8 +138,9 @@ class Session:
     def _step(self, batch: RawBatch, part: Part, row_B: Tensor, epoch: int, step: int) -> list[float]:
         learners, seed = self.learners, derived_seed(self.recipe.seed, epoch, step)
 
-        def losses(estimate: Estimate) -> tuple[Tensor, Tensor, Tensor]:
-            return window_loss(estimate, part.windows, row_B.to(self.device), self.heads_recipe)
+        def losses(estimate: Estimate) -> tuple[Tensor, Tensor]:
+            rows = row_B.to(self.device)
+            return window_loss(estimate.value, estimate.region_BK, part.windows, rows, self.heads_recipe)
 
         def attempt() -> list[float]:
             # Freed first, so that an attempt that ran out of memory leaves nothing behind.
@@ -152,7 +154,7 @@ class Session:
                 seed=seed,
                 scale=learners.scaler.scale,
             )
-            return [float(value) for value in torch.stack(found).tolist()]
+            return [float(value) for value in found.tolist()]
 
         found: list[float] = self._halving(attempt)
         if not all(value - value == 0 for value in found):

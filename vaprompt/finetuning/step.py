@@ -28,8 +28,8 @@ Stream = Literal["image", "audio"]
 STREAMS: tuple[Stream, ...] = ("image", "audio")
 
 Heads = Callable[[Tensor | None, Tensor | None], Estimate]
-Losses = tuple[Tensor, Tensor, Tensor]
-"""The loss that is minimised, and its two parts."""
+Losses = Callable[[Estimate], tuple[Tensor, Tensor]]
+"""Gives the loss that is minimised, and what is told of it: it and its two parts (3,), apart from any graph."""
 
 
 @dataclass(frozen=True)
@@ -124,19 +124,19 @@ def backward(
     encoders: RawEncoders,
     heads: Heads,
     batch: RawBatch,
-    losses: Callable[[Estimate], Losses],
+    losses: Losses,
     *,
     at_once: int,
     seed: int,
     scale: Callable[[Tensor], Tensor] = lambda loss: loss,
-) -> Losses:
+) -> Float[Tensor, "3"]:
     """Add the gradients of a batch's loss to those of the parameters that learn, and return the loss and its parts.
 
     Args:
         encoders: make embeddings of raw windows.
         heads: make an estimate of embeddings.
         batch: the windows.
-        losses: of an estimate of the whole batch: what is minimised, and its two parts.
+        losses: of an estimate of the whole batch.
         at_once: windows in the encoders at once.
         seed: of all that is drawn at random in this step.
         scale: what the loss is multiplied with, for fp16.
@@ -146,9 +146,9 @@ def backward(
     if len(parts) == 1:
         with _seeded(seed, device):
             embeddings = encoders.encode(batch)
-        found = _heads(heads, embeddings, losses, seed, device)
-        scale(found[0]).backward()  # type: ignore[no-untyped-call]
-        return _detached(found)
+        loss, told = _heads(heads, embeddings, losses, seed, device)
+        scale(loss).backward()  # type: ignore[no-untyped-call]
+        return told
 
     pieces = []
     with torch.no_grad():
@@ -161,8 +161,8 @@ def backward(
         assert leaf is not None
         leaf.requires_grad_()
     del pieces
-    found = _heads(heads, Embeddings(joined["image"], joined["audio"]), losses, seed, device)
-    scale(found[0]).backward()  # type: ignore[no-untyped-call]
+    loss, told = _heads(heads, Embeddings(joined["image"], joined["audio"]), losses, seed, device)
+    scale(loss).backward()  # type: ignore[no-untyped-call]
     gradients = {stream: joined[stream].grad for stream in encoders.tuned}  # type: ignore[union-attr]
     first = 0
     for number, part in enumerate(parts if encoders.tuned else []):
@@ -173,12 +173,12 @@ def backward(
         pairs = [(piece.of(stream), gradient) for stream, gradient in gradients.items() if gradient is not None]
         values = [value for value, _ in pairs if value is not None]
         torch.autograd.backward(values, [gradient[rows] for _, gradient in pairs])
-    return _detached(found)
+    return told
 
 
 def _heads(
-    heads: Heads, embeddings: Embeddings, losses: Callable[[Estimate], Losses], seed: int, device: torch.device
-) -> Losses:
+    heads: Heads, embeddings: Embeddings, losses: Losses, seed: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     # Heads draw the same, however many windows fit into the encoders at once.
     with _seeded(seed, device):
         return losses(heads(embeddings.image_BTI, embeddings.audio_BSA))
@@ -187,11 +187,6 @@ def _heads(
 def _joined(pieces: list[Tensor | None]) -> Tensor | None:
     there = [piece for piece in pieces if piece is not None]
     return torch.cat(there) if there else None
-
-
-def _detached(found: Losses) -> Losses:
-    loss, ccc, kl = (value.detach() for value in found)
-    return loss, ccc, kl
 
 
 @contextmanager

@@ -54,7 +54,7 @@ class _Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(writing,),
-                env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+                env=_environment(),
             )
         finally:
             os.close(writing)
@@ -101,6 +101,12 @@ class _Worker:
             fault=f"a loading process ended {reason}, for which the lack of memory is the usual reason",
             remedy="give fewer with --workers, and run the same command again: it goes on",
         )
+
+
+def _environment() -> dict[str, str]:
+    """Return a process's environment: one thread, no accelerator, and modules from where this process has them."""
+    path = os.pathsep.join(filter(None, sys.path))
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
 
 
 class Workers:
