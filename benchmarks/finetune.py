@@ -1,0 +1,327 @@
+"""Measures fine-tuning: how many windows loading processes bring, how many the encoders take, and both together.
+
+    python benchmarks/finetune.py [--encoders paper|embedded] [--workers N] [--seconds 4] [--out FILE.json]
+
+Encoders are the paper's, of full size with random weights, where there is a GPU, else the miniatures in the package.
+Windows are the paper's: 20 pictures and 10 s of sound, 16 a step. The material is made on the spot: textured 112x112
+crops as jpg, whole frames as they are kept in a scratch folder, sound of noise, and a 640x360 video to decode. A step
+is forward, backward and AdamW. What does not fit the memory is recorded as such. Some two minutes on an H100.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from media import FRAMES, RATE, textured, write_video
+from PIL import Image
+
+from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
+from vaprompt.encoders.trainable import TrainableAudio, TrainableImage
+from vaprompt.faces.recipe import FaceRecipe
+from vaprompt.finetuning.finetune import precision_of
+from vaprompt.finetuning.recipe import AugmentationRecipe, FinetuneRecipe
+from vaprompt.finetuning.requests import Fit, Load, Person, Prepare, Setup, Sound
+from vaprompt.finetuning.scratch import sound_samples
+from vaprompt.finetuning.session import Part, Session, collate
+from vaprompt.finetuning.state import Learners, TuningState
+from vaprompt.finetuning.step import RawEncoders
+from vaprompt.finetuning.tuning import choose, save_memory, tuned_tensors
+from vaprompt.finetuning.workers import Workers
+from vaprompt.media.recipes import LogMelRecipe
+from vaprompt.model.estimator import Estimator, ModelRecipe
+from vaprompt.progress import SILENT
+from vaprompt.training.data import LabelledWindows
+from vaprompt.training.recipe import TrainRecipe
+
+PACKAGES = ("torch", "open_clip_torch", "transformers", "av", "pillow", "numpy")
+WINDOW, PICTURES, BATCH, CROPS = 10.0, 20, 16, 300
+MIXED = AugmentationRecipe(flip=0.5, crop=0.1, brightness=0.2, gain=6, time_mask=100, band_mask=24)
+STEPS: dict[str, dict[str, Any]] = {
+    "all, whole batch": {"checkpointing": False},
+    "all, whole batch, checkpointing": {},
+    "all, 4 at once": {"at_once": 4, "checkpointing": False},
+    "all, 4 at once, checkpointing": {"at_once": 4},
+    "last 4 blocks, whole batch": {"image": {"tune": "last"}, "audio": {"tune": "last"}, "checkpointing": False},
+    "norms, whole batch, checkpointing": {"image": {"tune": "norms"}, "audio": {"tune": "norms"}},
+    "heads alone": {"image": {"tune": "none"}, "audio": {"tune": "none"}},
+}
+ENCODERS = {
+    "paper": (ImageEncoderRecipe(weights="random:0"), AudioEncoderRecipe(weights="random:0")),
+    "embedded": (
+        ImageEncoderRecipe(model="embedded", weights="embedded"),
+        AudioEncoderRecipe(model="embedded", weights="embedded", steps=20),
+    ),
+}
+
+
+def main() -> None:
+    """Measure, print, and write what was asked for."""
+    gpu = torch.cuda.is_available()
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--encoders", choices=sorted(ENCODERS), default="paper" if gpu else "embedded")
+    options.add_argument("--workers", type=int, default=max(1, min(16, len(os.sched_getaffinity(0)) - 1)))
+    options.add_argument("--seconds", type=float, default=4.0, help="of each measurement, at least")
+    options.add_argument("--out", type=Path)
+    chosen = options.parse_args()
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), chosen.encoders, chosen.workers, chosen.seconds)
+        report = {
+            "machine": machine(),
+            "versions": {name: metadata.version(name) for name in PACKAGES},
+            "encoders": chosen.encoders,
+            "batch": BATCH,
+            "loading": bench.loading(),
+            "steps": bench.steps(),
+            "together": bench.together(),
+        }
+    report["seconds"] = round(time.perf_counter() - started, 1)
+    print(json.dumps(report, indent=2))
+    if chosen.out is not None:
+        chosen.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "architecture": platform.machine(),
+        "processor": model[0].split(":")[1].strip() if model else "unknown",
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "load at the start": round(os.getloadavg()[0], 2),
+    }
+
+
+@dataclass(frozen=True)
+class Endless:
+    """Stands for the material of a training: windows of the same few files, as often as they are asked for."""
+
+    template: Load
+
+    def request(self, window: int, seed: tuple[int, ...] | None = None) -> Load:
+        """Return a window's request; each takes other pictures and another second of sound."""
+        first = window * 7 % (CROPS - PICTURES * 10)
+        frames = tuple(range(first + 1, first + PICTURES * 10 + 1, 10))
+        return self.template.model_copy(update={"frames": frames, "end": WINDOW + window % 50, "seed": seed})
+
+
+class Bench:
+    """The material, the networks, and what is measured with them."""
+
+    def __init__(self, folder: Path, encoders: str, workers: int, seconds: float) -> None:
+        """Make the material and load the networks."""
+        self.folder, self.workers, self.seconds = folder, workers, seconds
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.dtype = precision_of("auto", self.device)
+        self.networks = TrainableImage(ENCODERS[encoders][0]), TrainableAudio(ENCODERS[encoders][1])
+        fingerprint = self.networks[0].fingerprint
+        self.fit = Fit(**{key: fingerprint[key] for key in Fit.model_fields})
+        face_HWC = textured(112, 112)
+        (folder / "crops").mkdir()
+        for frame in range(1, CROPS + 1):
+            picture = Image.fromarray(np.roll(face_HWC, frame, axis=1))
+            picture.save(folder / "crops" / f"{frame:05d}.jpg", quality=95)
+        side = self.fit.size
+        whole_HWC = np.resize(textured(side + 10, side + 10)[:side, :side], (side, side, 3))
+        np.save(folder / "kept.npy", np.stack([np.roll(whole_HWC, frame, axis=1) for frame in range(CROPS + 1)]))
+        samples = sound_samples(60.0 + WINDOW, rate=16000, before=WINDOW)
+        np.save(folder / "sound.npy", np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32))
+        self.crops = Load(crops=folder / "crops", sound="sound.npy")
+        self.kept = Load(pictures="kept.npy", sound="sound.npy")
+
+    def setup(self, faces: str = "crops", augmentation: AugmentationRecipe | None = None) -> Setup:
+        """Return what loading processes are told."""
+        return Setup(
+            scratch=self.folder,
+            faces=faces,
+            face=FaceRecipe(),
+            fit=self.fit,
+            sound=Sound(window=WINDOW, mel=LogMelRecipe()),
+            augmentation=augmentation or AugmentationRecipe(),
+        )
+
+    def loading(self) -> dict[str, Any]:
+        """Return windows a second by kind of pictures, the memory of a process, and how fast media are decoded."""
+        found: dict[str, Any] = {
+            "crops, 1 process": self.windows_per_second(self.crops, 1),
+            "crops, 1 process, augmented": self.windows_per_second(self.crops, 1, MIXED),
+            "kept pictures, 1 process": self.windows_per_second(self.kept, 1),
+        }
+        if self.workers > 1:
+            found[f"crops, {self.workers} processes"] = self.windows_per_second(self.crops, self.workers)
+            found[f"kept pictures, {self.workers} processes"] = self.windows_per_second(self.kept, self.workers)
+        found["seconds of 640x360 video decoded a second, 1 process"] = self.decoded_per_second()
+        return found
+
+    def windows_per_second(
+        self, template: Load, count: int, augmentation: AugmentationRecipe | None = None
+    ) -> dict[str, float]:
+        """Return how many windows so many processes bring, and the memory that is one's own."""
+        material, seed = Endless(template), None if augmentation is None else (0,)
+        with Workers(self.setup(augmentation=augmentation), count) as workers:
+            requests = (material.request(window, seed and (*seed, window)) for window in itertools.count())
+            with closing(workers.windows(requests)) as windows:
+                for _ in range(4 * count):
+                    next(windows)
+                start, done = time.perf_counter(), 0
+                while time.perf_counter() - start < self.seconds:
+                    next(windows)
+                    done += 1
+                took = time.perf_counter() - start
+            memory = own_memory(workers._workers[0].process.pid)
+        return {"windows_per_second": round(done / took, 1), "own_MB_a_process": memory}
+
+    def decoded_per_second(self) -> float:
+        """Return the seconds of video that one process decodes a second, a fifth of its frames and all sound kept."""
+        video = self.folder / "video.mp4"
+        write_video(video, textured(360, 640))
+        frames = tuple(range(1, FRAMES + 1, 5))
+        person = Person(
+            name="video", frames=frames, times=tuple((frame - 1) / RATE for frame in frames), file="decoded.npy"
+        )
+        request = Prepare(media=video, people=(person,), sharing=("video",), sound="heard.npy", last=FRAMES / RATE)
+        best = np.inf
+        with Workers(self.setup("frames"), 1) as workers:
+            for _ in range(3):
+                start = time.perf_counter()
+                list(workers.prepare([request]))
+                best = min(best, time.perf_counter() - start)
+        return round(FRAMES / RATE / best, 1)
+
+    def steps(self) -> dict[str, Any]:
+        """Return windows a second of each way to train, from windows that lie in memory, and the memory it takes."""
+        with Workers(self.setup(), 1) as workers:
+            material = Endless(self.crops)
+            windows = list(workers.windows(material.request(window) for window in range(BATCH)))
+        batch = collate(windows, pinned=False)
+        batch = type(batch)(*(value.to(self.device) for value in (batch.image_BTSSC, batch.mel_BFM)))
+        found = {}
+        for name, changes in STEPS.items():
+            self.free()
+            try:
+                found[name] = self.step_figures(self.session(changes, BATCH), batch)
+            except torch.OutOfMemoryError:
+                found[name] = {"fits": False}
+            print(name, found[name], file=sys.stderr, flush=True)
+        return found
+
+    def step_figures(self, session: Session, batch: Any) -> dict[str, Any]:
+        """Return windows a second of one way to train, and the memory that it takes."""
+        part, row_B = Part(labels(BATCH, self.device), 0), torch.arange(BATCH)
+        session.encoders.set_learning(True)
+        session.estimator.train()
+        took: list[float] = []
+        for step in itertools.count(1):
+            start = time.perf_counter()
+            session._step(batch, part, row_B, 1, step)  # ends with the loss on the processor
+            self.wait()
+            took.append(time.perf_counter() - start)
+            if len(took) > 3 and sum(took[2:]) > self.seconds:
+                break
+        figures = {"windows_per_second": round(BATCH * len(took[2:]) / sum(took[2:]), 2)}
+        if self.device.type == "cuda":
+            figures["peak_GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
+        return figures
+
+    def together(self) -> dict[str, Any]:
+        """Return windows a second of whole epochs, loading and steps side by side, as a training has them."""
+        found = {}
+        for name, template in (("crops", self.crops), ("kept pictures", self.kept)):
+            self.free()
+            changes = STEPS["all, whole batch, checkpointing"] if self.device.type == "cuda" else {"at_once": 4}
+            steps = 4
+            with Workers(self.setup(), self.workers) as workers:
+                for _ in range(2):  # the first epoch warms up
+                    session = self.session(changes, BATCH * steps, template, workers)
+                    start = time.perf_counter()
+                    with SILENT.task("epoch") as task:
+                        part = Part(labels(BATCH * steps, self.device), 0)
+                        session.train_epoch(TuningState(), part, task, lambda state: None)
+                    self.wait()
+                    took = time.perf_counter() - start
+                    steps = max(4, min(100, round(steps * self.seconds / took)))
+            found[f"{name}, {self.workers} processes"] = {
+                "windows_per_second": round(len(part.windows) / took, 2),
+            }
+        return found
+
+    def session(
+        self, changes: dict[str, Any], windows: int, template: Load | None = None, workers: Workers | None = None
+    ) -> Session:
+        """Return a training of so many windows."""
+        recipe = FinetuneRecipe.model_validate({"at_once": BATCH, **changes})
+        image, audio = (copy.deepcopy(network) for network in self.networks)
+        learning = {"image": choose(image, recipe.image, "image"), "audio": choose(audio, recipe.audio, "audio")}
+        if recipe.checkpointing:
+            save_memory(image)
+            save_memory(audio)
+        encoders = RawEncoders(image, audio, learning, self.dtype).to(self.device)
+        sound = int(audio.network.config.hidden_size)
+        prototype_KE = torch.nn.functional.normalize(torch.randn(9, image.dim), dim=-1)
+        estimator = Estimator(ModelRecipe(), image_dim=image.dim, audio_dim=sound, prototype_KE=prototype_KE)
+        estimator.to(self.device)
+        tuned = dict(tuned_tensors(learning))
+        groups = [{"params": list(estimator.parameters()), "lr": 1e-4}]
+        groups += [{"params": list(tuned.values()), "lr": 3e-6}] if tuned else []
+        optimizer = torch.optim.AdamW(groups, weight_decay=1e-4, fused=True)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        heads = TrainRecipe(batch=BATCH)
+        material: Any = Endless(template or self.crops)
+        loading: Any = workers
+        learners = Learners(estimator, tuned, optimizer, scaler)
+        return Session(self.folder, recipe, heads, encoders, estimator, learners, material, loading, self.device)
+
+    def wait(self) -> None:
+        """Wait until the device has done what it was asked for."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def free(self) -> None:
+        """Begin to count the memory anew."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+
+def labels(count: int, device: torch.device) -> LabelledWindows:
+    """Return random labels of so many windows."""
+    generator = torch.Generator().manual_seed(0)
+    value_W2 = torch.rand(count, 2, generator=generator) * 2 - 1
+    fields = {
+        "image_WT": torch.zeros(count, PICTURES, dtype=torch.int64),
+        "audio_W": torch.zeros(count, dtype=torch.int64),
+        "value_W2": value_W2,
+        "soft_WK": torch.softmax(torch.randn(count, 9, generator=generator), dim=1),
+        "step_value_WT2": value_W2[:, None].expand(-1, PICTURES, -1).contiguous(),
+        "step_valid_WT": torch.ones(count, PICTURES, dtype=torch.bool),
+        "video_W": torch.zeros(count, dtype=torch.int64),
+    }
+    return LabelledWindows(**{name: value.to(device) for name, value in fields.items()})
+
+
+def own_memory(process: int) -> int:
+    """Return the megabytes of a process that it shares with no other."""
+    lines: Iterator[str] = iter(Path(f"/proc/{process}/smaps_rollup").read_text().splitlines())
+    return round(sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024)
+
+
+if __name__ == "__main__":
+    main()
