@@ -8,6 +8,8 @@ Axes: B pictures, H height, W width, C colour channels, S the encoder's side.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
@@ -66,12 +68,36 @@ def _resize(
     # On the processor torch resizes bytes directly, with Pillow's own fixed-point arithmetic.
     if image_BCHW.device.type == "cpu":
         return F.interpolate(image_BCHW, (height, width), mode=mode, antialias=True)
-    return _resize_floats(image_BCHW, height, width, mode)
+    return _resize_by_products(image_BCHW, height, width, mode)
 
 
-def _resize_floats(
+def _resize_by_products(
     image_BCHW: UInt8[Tensor, "B 3 H W"], height: int, width: int, mode: str = "bicubic"
 ) -> UInt8[Tensor, "B 3 h w"]:
-    """Accelerators resize floats only; rounded to bytes as Pillow's result would be."""
-    resized = F.interpolate(image_BCHW.float(), (height, width), mode=mode, antialias=True)
-    return resized.round_().clamp_(0, 255).to(torch.uint8)
+    """Accelerators resize floats only, and slowly: products with the filter's weights, rounded as Pillow rounds.
+
+    Rows first and then columns, with bytes in between.
+    """
+    across_wW = _weights(image_BCHW.shape[3], width, mode, image_BCHW.device)
+    down_hH = _weights(image_BCHW.shape[2], height, mode, image_BCHW.device)
+    # Full precision, whatever is allowed elsewhere: the bytes are to be those of any other device.
+    wide_BCHw = (image_BCHW.float() @ across_wW.t()).add_(0.5).floor_().clamp_(0, 255)
+    return (down_hH @ wide_BCHw).add_(0.5).clamp_(0, 255).to(torch.uint8)
+
+
+@lru_cache(maxsize=32)
+def _weights(before: int, after: int, mode: str, device: torch.device) -> Float32[Tensor, "{after} {before}"]:
+    """Return the share of every pixel of a line in every pixel of the resized one.
+
+    A triangle, or Keys' cubic with a = -1/2, as wide as a pixel of the coarser of the two lines.
+    """
+    pixel = max(1.0, before / after)
+    centre_A1 = (torch.arange(after, dtype=torch.float64)[:, None] + 0.5) * before / after
+    distance_AB = (torch.arange(before, dtype=torch.float64) + 0.5 - centre_A1).abs() / pixel
+    if mode == "bilinear":
+        share_AB = (1 - distance_AB).clamp_min(0)
+    else:
+        near_AB = (1.5 * distance_AB - 2.5) * distance_AB**2 + 1
+        far_AB = ((-0.5 * distance_AB + 2.5) * distance_AB - 4) * distance_AB + 2
+        share_AB = torch.where(distance_AB < 1, near_AB, torch.where(distance_AB < 2, far_AB, 0.0))
+    return (share_AB / share_AB.sum(dim=1, keepdim=True)).to(device, torch.float32)
