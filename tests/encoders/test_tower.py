@@ -94,6 +94,28 @@ def test_pieces_are_filled_up_and_cut_again():
     assert seen == [3, 3, 3]
 
 
+@pytest.mark.parametrize(("compiled", "sizes"), [(None, [7]), (7, [7]), (3, [3, 3, 3]), (16, [16])])
+def test_on_accelerators_batches_go_whole_or_in_the_size_that_the_network_is_compiled_for(compiled, sizes):
+    seen = []
+
+    def network(item_BD):
+        seen.append(len(item_BD))
+        return item_BD + 1
+
+    run = InPieces(network, torch.device("cpu"), piece=1, compiled=compiled)
+    run._in_lanes = False
+    batch = torch.arange(14.0).reshape(7, 2)
+    assert torch.equal(run(batch), batch + 1)
+    assert seen == sizes
+
+
+@pytest.mark.parametrize("recipe", [ImageEncoderRecipe, AudioEncoderRecipe])
+def test_networks_are_compiled_for_one_size_where_it_is_asked_for(recipe):
+    assert recipe().compiled_for is None
+    assert recipe(compile=True, batch=7).compiled_for == 7
+    assert recipe(compile=True).compiled_for > 1
+
+
 def test_threads_that_compute_alone_leave_the_others_as_they_were():
     before, inside = torch.get_num_threads(), []
     assert Lanes(2).map(lambda _: torch.get_num_threads(), range(6)) == [1] * 6

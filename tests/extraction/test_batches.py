@@ -145,6 +145,29 @@ def test_auto_takes_the_smallest_of_the_best_sizes(overhead, best):
     assert all(true[size] < ENOUGH * max(true.values()) + 1e-9 for size in speeds if size < chosen)
 
 
+@given(victim=st.sampled_from([1, 2, 4, 8, 16, 32]), slower=st.floats(1, 1.9), best=st.sampled_from([4, 8, 16]))
+@settings(deadline=None, max_examples=25)
+def test_a_disturbance_while_a_size_is_tried_decides_nothing(victim, slower, best):
+    clock = Clock()
+    first = {"calls": 0}
+
+    def encode(size):
+        disturbed = size == victim and first["calls"] < 2
+        first["calls"] += size == victim
+        clock.spend((0.02 + 0.005 * size * (1 if size <= best else 2)) * (slower if disturbed else 1))
+
+    chosen, _ = fastest(encode, [1, 2, 4, 8, 16, 32], clock=clock)
+    true = {size: size / (0.02 + 0.005 * size * (1 if size <= best else 2)) for size in (1, 2, 4, 8, 16, 32)}
+    assert true[chosen] >= 0.95 * max(true.values())
+
+
+def test_sizes_are_not_raised_where_a_batch_takes_long_and_brings_little():
+    clock = Clock()
+    chosen, speeds = fastest(lambda size: clock.spend(1.5 * size), [1, 2, 4, 8], clock=clock)
+    assert chosen == 1
+    assert sorted(speeds) == [1, 2]
+
+
 def test_sizes_that_memory_does_not_hold_are_left_out():
     def encode(size):
         if size > 4:

@@ -58,7 +58,7 @@ class OpenClipEncoder:
         self._network, self._see = network, sight or network.encode_image
         if recipe.compile and self._device.type != "cpu":
             self._see = torch.compile(self._see, dynamic=False)
-        self._run = InPieces(self._from_bytes, self._device, piece=self._piece(), compiled=recipe.compile)
+        self._run = InPieces(self._from_bytes, self._device, piece=self._piece(), compiled=recipe.compiled_for)
 
     def encode(self, image_BHWC: UInt8[np.ndarray, "B H W 3"]) -> Float32[Tensor, "B D"]:
         """Return the embeddings of RGB pictures of one size, after the projection and not normalised, on the CPU."""

@@ -21,7 +21,7 @@ class InPieces:
     """A network that takes a batch on the CPU and returns its embeddings there, in float32."""
 
     def __init__(
-        self, network: Callable[[Tensor], Tensor], device: torch.device, *, piece: int, compiled: bool = False
+        self, network: Callable[[Tensor], Tensor], device: torch.device, *, piece: int, compiled: int | None = None
     ) -> None:
         """Run `network` on a device.
 
@@ -29,23 +29,24 @@ class InPieces:
             network: takes a batch on the device.
             device: where it runs.
             piece: items it sees at once on the processor; of no meaning elsewhere.
-            compiled: it is compiled for one size of batch, so that smaller ones are filled up to the largest so far.
+            compiled: the size of batch that it is compiled for, elsewhere; None: it takes any.
         """
         self._network, self._device, self._piece, self._compiled = network, device, piece, compiled
-        self._largest = 0
+        self._in_lanes = device.type == "cpu"
 
     def __call__(self, input: Tensor) -> Tensor:  # noqa: A002
         """Return the embeddings of a batch (B, ...)."""
-        if self._device.type == "cpu":
+        if self._in_lanes:
             return torch.cat(lanes().map(self._one_piece, torch.split(input, self._piece)))
-        if self._compiled:
-            self._largest = max(self._largest, len(input))
+        return torch.cat([self._elsewhere(some) for some in torch.split(input, self._compiled or max(1, len(input)))])
+
+    @torch.inference_mode()
+    def _elsewhere(self, input: Tensor) -> Tensor:  # noqa: A002
         items = len(input)
-        input = _filled(input, self._largest)  # noqa: A001
+        input = _filled(input, self._compiled or items)  # noqa: A001
         if self._device.type == "cuda":
             input = input.pin_memory()  # noqa: A001
-        with torch.inference_mode():
-            output = self._network(input.to(self._device, non_blocking=True)).float()[:items]
+        output = self._network(input.to(self._device, non_blocking=True)).float()[:items]
         # Copying back waits for the network; until then the pinned batch above is held.
         return output.cpu()
 

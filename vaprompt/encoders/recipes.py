@@ -13,6 +13,9 @@ from vaprompt.recipes import Recipe
 Precision = Literal["fp32", "bf16", "fp16"]
 Batch = Literal["auto"] | Annotated[int, Field(ge=1, le=4096)]
 
+COMPILED_PICTURES, COMPILED_WINDOWS = 256, 32
+"""What a batch of `auto` is where networks are compiled: trying sizes would compile them for each."""
+
 EMBEDDED = "embedded"
 """The value of `model` and `weights` that means the miniatures inside the package."""
 
@@ -37,7 +40,15 @@ class ImageEncoderRecipe(Recipe):
     batch: Batch = "auto"
     """Pictures encoded at once, or `auto`: what is fastest here, measured at the start; changes speed alone."""
     compile: bool = False
-    """Let torch compile the network on an accelerator, in a minute or more at the start; changes rounding only."""
+    """Let torch compile the network on an accelerator, for one size of batch, in a minute or more at the start; changes
+    rounding only."""
+
+    @property
+    def compiled_for(self) -> int | None:
+        """The size of batch that an accelerator's network is compiled for; None: it is not compiled."""
+        if not self.compile:
+            return None
+        return COMPILED_PICTURES if self.batch == "auto" else self.batch
 
     @model_validator(mode="after")
     def _miniature_is_whole(self) -> ImageEncoderRecipe:
@@ -65,13 +76,21 @@ class AudioEncoderRecipe(Recipe):
     batch: Batch = "auto"
     """Windows encoded at once, or `auto`: what is fastest here, measured at the start; changes speed alone."""
     compile: bool = False
-    """Let torch compile the network on an accelerator, in a minute or more at the start; changes rounding only."""
+    """Let torch compile the network on an accelerator, for one size of batch, in a minute or more at the start; changes
+    rounding only."""
     steps: int | None = Field(None, ge=1, le=4096)
     """Time steps kept of each window, by averaging; left out: as many as the encoder has (AST: 101)."""
     window: float = Field(10.0, gt=0, le=60)
     """Seconds of sound that one window holds."""
     hop: float = Field(3.0, ge=0.04, le=60)
     """Seconds from one window's end to the next one's."""
+
+    @property
+    def compiled_for(self) -> int | None:
+        """The size of batch that an accelerator's network is compiled for; None: it is not compiled."""
+        if not self.compile:
+            return None
+        return COMPILED_WINDOWS if self.batch == "auto" else self.batch
 
     @model_validator(mode="after")
     def _miniature_is_whole(self) -> AudioEncoderRecipe:

@@ -58,7 +58,7 @@ class AstEncoder:
             self._hear = lambda mel_BFM: plain(mel_BFM.to(dtype)).last_hidden_state
         if recipe.compile and self._device.type != "cpu":
             self._hear = torch.compile(self._hear, dynamic=False)
-        self._run = InPieces(self._from_wave, self._device, piece=1, compiled=recipe.compile)
+        self._run = InPieces(self._from_wave, self._device, piece=1, compiled=recipe.compiled_for)
 
     def encode(self, wave_BL: Float32[Tensor, "B L"]) -> Float32[Tensor, "B S D"]:
         """Return the embeddings of mono sounds in [-1, 1], as sequences over time, on the CPU."""

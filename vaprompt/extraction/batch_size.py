@@ -10,23 +10,29 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from vaprompt.encoders.recipes import Batch
+from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
 
 IN_FLIGHT = 2
 """Batches that a device works on at once: while one is copied or awaited, the other is computed."""
-UNMEASURED = {"image": 16, "audio": 4}
+UNMEASURED_PICTURES, UNMEASURED_WINDOWS = 16, 4
 """What `auto` means where too little is encoded for a measurement, as in prediction."""
-BUDGET = 12.0
-"""Seconds after which no further size is tried."""
+BUDGET = 10.0
+"""Seconds after which nothing further is tried."""
 SHORTEST = 0.1
 """Seconds that one measurement lasts at least."""
-ENOUGH = 0.98
-"""The smallest size within this share of the best is taken: smaller batches need less memory and wait less."""
+ROUNDS = 3
+"""How often a size that may be the best is measured, in turns, so that a moment's disturbance decides nothing."""
+HOPEFUL, ENOUGH = 0.5, 0.98
+"""What is slower than this share of the best is not measured again. The smallest size within that share of the best is
+taken: smaller batches need less memory and wait less."""
+LONG, GAIN = 1.0, 1.05
+"""Sizes are not raised further where a batch takes so many seconds and the latest raise gained less than this."""
 
 
-def fixed(batch: Batch, stream: str) -> int:
+def fixed(recipe: ImageEncoderRecipe | AudioEncoderRecipe) -> int:
     """Return a recipe's size of batch, without measurement."""
-    return UNMEASURED[stream] if batch == "auto" else batch
+    unmeasured = UNMEASURED_PICTURES if isinstance(recipe, ImageEncoderRecipe) else UNMEASURED_WINDOWS
+    return unmeasured if recipe.batch == "auto" else recipe.batch
 
 
 def fastest(
@@ -35,8 +41,8 @@ def fastest(
     """Return the size of batch to use, and the items a second of each size that was tried.
 
     Sizes are tried from the smallest on, each with as many batches in flight as in an extraction, until two in a row
-    bring nothing, the time is up, or memory does not suffice; then all are tried once more, and the better of both
-    counts, so that a moment's disturbance decides nothing.
+    bring nothing, batches get long for little, the time is up, or memory does not suffice. Those that are near the
+    best are then measured again in turns, and each size's best measurement counts: disturbances only make it slower.
 
     Args:
         encode: encodes a batch of so many items, whatever they show.
@@ -52,14 +58,25 @@ def fastest(
                 speeds[size] = _speed(encode, size, pool, clock)
             except torch.OutOfMemoryError:
                 break
-            best = max(speeds.values())
-            if clock() - started > BUDGET or all(speed < best for speed in list(speeds.values())[-2:]):
+            if clock() - started > BUDGET or not _worth_raising(speeds):
                 break
-        for size in speeds:
-            if clock() - started <= 2 * BUDGET:
-                speeds[size] = max(speeds[size], _speed(encode, size, pool, clock))
+        for _ in range(ROUNDS - 1):
+            for size in [size for size, speed in speeds.items() if speed >= HOPEFUL * max(speeds.values())]:
+                if clock() - started <= 2 * BUDGET:
+                    speeds[size] = max(speeds[size], _speed(encode, size, pool, clock))
     best = max(speeds.values())
     return next(size for size, speed in speeds.items() if speed >= ENOUGH * best), speeds
+
+
+def _worth_raising(speeds: dict[int, float]) -> bool:
+    *before, (size, speed) = speeds.items()
+    if not before:
+        return True
+    best = max(speeds.values())
+    if all(speed < best for speed in list(speeds.values())[-2:]):
+        return False
+    seconds = IN_FLIGHT * size / speed
+    return seconds < LONG or speed >= GAIN * before[-1][1]
 
 
 def _speed(encode: Callable[[int], object], size: int, pool: ThreadPoolExecutor, clock: Callable[[], float]) -> float:

@@ -131,7 +131,7 @@ def encode_pictures(
         MediaError: a picture cannot be decoded.
         WeightsError: the network's values do not fit float16.
     """
-    for batch in ahead(together(pictures, most=fixed(recipe.image.batch, "image"), most_bytes=BATCH_BYTES)):
+    for batch in ahead(together(pictures, most=fixed(recipe.image), most_bytes=BATCH_BYTES)):
         yield ImageFeatures(stored(encoder.encode(batch.rgb_NHWC), "image"), batch.frame_N, batch.time_N)
 
 
@@ -151,7 +151,7 @@ def audio_batches(
         WeightsError: the network's values do not fit float16.
     """
     end_W = audio_ends(last, window=recipe.window, hop=recipe.hop)
-    size = fixed(recipe.batch, "audio")
+    size = fixed(recipe)
     if not has_audio(media):
         # One silence is like another.
         silence_1L = torch.zeros(1, round(recipe.window * encoder.rate))

@@ -51,8 +51,9 @@ class Encoders:
         """Return how many items of `image` or `audio` are encoded at once; measured, if the recipe leaves it open."""
         with self._lock:
             if stream not in self._sizes:
-                wanted = (self.recipe.image if stream == "image" else self.recipe.audio).batch
-                self._sizes[stream] = self._measured(stream) if wanted == "auto" else wanted
+                encoder = self.recipe.image if stream == "image" else self.recipe.audio
+                compiled = None if torch.device(self.devices[0]).type == "cpu" else encoder.compiled_for
+                self._sizes[stream] = compiled or (self._measured(stream) if encoder.batch == "auto" else encoder.batch)
             return self._sizes[stream]
 
     def _measured(self, stream: str) -> int:
