@@ -75,37 +75,44 @@ const Charts = (() => {
     });
   }
 
-  /** Paint stretches of time behind the lines: {from, to} in seconds, a colour, and stripes where asked for. */
+  /** Diagonal stripes of a colour, as a filling; they join at the borders of their tile. */
+  function stripes(context, colour) {
+    const size = Math.round(8 * uPlot.pxRatio);
+    const tile = new OffscreenCanvas(size, size);
+    const pen = tile.getContext("2d");
+    pen.strokeStyle = colour;
+    pen.lineWidth = uPlot.pxRatio;
+    pen.beginPath();
+    for (const shift of [-size, 0, size]) {
+      pen.moveTo(shift - 1, size + 1);
+      pen.lineTo(shift + size + 1, -1);
+    }
+    pen.stroke();
+    return context.createPattern(tile, "repeat");
+  }
+
+  /** Paint stretches of time behind the lines: {ranges: [[from, to]] in seconds, ascending, colour, striped}. */
   function paintSpans(plot, spans) {
     const { ctx, bbox } = plot;
+    const last = bbox.left + bbox.width;
     ctx.save();
-    ctx.beginPath();
-    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
-    ctx.clip();
     for (const { ranges, colour, striped } of spans) {
-      ctx.fillStyle = ctx.strokeStyle = Theme.colour(colour);
+      ctx.fillStyle = striped ? stripes(ctx, Theme.colour(colour)) : Theme.colour(colour);
+      let left = null;
+      let right = null;
+      const fill = () => left !== null && ctx.fillRect(left, bbox.top, right - left, bbox.height);
       for (const [from, to] of ranges) {
-        const left = plot.valToPos(from, "x", true);
-        const width = Math.max(plot.valToPos(to, "x", true) - left, 1);
-        if (left > bbox.left + bbox.width || left + width < bbox.left) continue;
-        if (!striped) {
-          ctx.fillRect(left, bbox.top, width, bbox.height);
-          continue;
+        const start = Math.max(Math.floor(plot.valToPos(from, "x", true)), bbox.left);
+        const end = Math.min(Math.max(Math.ceil(plot.valToPos(to, "x", true)), start + 1), last);
+        if (end <= bbox.left || start >= last) continue;
+        // Single frames that share a pixel, or touch, are painted once.
+        if (left !== null && start <= right) right = Math.max(right, end);
+        else {
+          fill();
+          [left, right] = [start, end];
         }
-        ctx.save();
-        ctx.beginPath();
-        ctx.rect(left, bbox.top, width, bbox.height);
-        ctx.clip();
-        ctx.beginPath();
-        const first = Math.max(left, bbox.left) - bbox.height;
-        const last = Math.min(left + width, bbox.left + bbox.width);
-        for (let x = first - (first % 8); x < last; x += 8) {
-          ctx.moveTo(x, bbox.top + bbox.height);
-          ctx.lineTo(x + bbox.height, bbox.top);
-        }
-        ctx.stroke();
-        ctx.restore();
       }
+      fill();
     }
     ctx.restore();
   }

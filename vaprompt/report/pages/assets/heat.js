@@ -21,7 +21,6 @@ const Heat = (() => {
   /** Paint rows x columns values from 0 to 1 (row 0 at the bottom) over the whole canvas, each cell a flat colour. */
   function paint(canvas, values, rows, columns) {
     const colours = ramp();
-    const cells = new OffscreenCanvas(columns, rows);
     const image = new ImageData(columns, rows);
     for (let row = 0; row < rows; row++) {
       for (let column = 0; column < columns; column++) {
@@ -32,6 +31,12 @@ const Heat = (() => {
         image.data[at + 3] = 255;
       }
     }
+    stretched(canvas, image);
+  }
+
+  /** Fill a canvas with a small image, whose pixels become cells. */
+  function stretched(canvas, image) {
+    const cells = new OffscreenCanvas(image.width, image.height);
     cells.getContext("2d").putImageData(image, 0, 0);
     const context = canvas.getContext("2d");
     context.imageSmoothingEnabled = false;
@@ -160,27 +165,26 @@ const Heat = (() => {
       return `${highest + 1}, ${rows[highest]}`;
     }
 
+    let colours = ramp();
+
     function draw() {
-      const { width, height, density } = sharpen(canvas);
-      const colours = ramp();
-      const context = canvas.getContext("2d");
+      sharpen(canvas);
       const [from, to] = view.view();
-      context.scale(density, density);
-      const tall = height / rows.length;
-      for (let index = 0; index < time.length; index++) {
-        // A window's result holds from the middle to the one before to the middle to the one behind.
-        const start = index ? (time[index - 1] + time[index]) / 2 : time[0];
-        const end = index + 1 < time.length ? (time[index] + time[index + 1]) / 2 : time[index];
-        if (end < from || start > to) continue;
-        const left = ((start - from) / (to - from)) * width;
-        const right = ((end - from) / (to - from)) * width;
+      // A column of the screen shows the window that ends nearest to it.
+      const strip = new ImageData(canvas.width, rows.length);
+      let index = 0;
+      for (let x = 0; x < canvas.width; x++) {
+        const at = from + ((x + 0.5) / canvas.width) * (to - from);
+        while (index + 1 < time.length && time[index + 1] - at < at - time[index]) index++;
         for (let row = 0; row < rows.length; row++) {
           // The root of a share: a region with a tenth is seen beside one with a half.
-          const step = 3 * Math.round(255 * Math.sqrt(Math.min(1, values[index * rows.length + row])));
-          context.fillStyle = `rgb(${colours[step]} ${colours[step + 1]} ${colours[step + 2]})`;
-          context.fillRect(left, row * tall, Math.max(right - left, 0.6) + 0.3, tall);
+          const step = 3 * Math.round(255 * Math.sqrt(Math.min(1, Math.max(0, values[index * rows.length + row]))));
+          const pixel = 4 * (row * canvas.width + x);
+          strip.data.set(colours.subarray(step, step + 3), pixel);
+          strip.data[pixel + 3] = 255;
         }
       }
+      stretched(canvas, strip);
     }
 
     function seconds(event) {
@@ -198,7 +202,11 @@ const Heat = (() => {
     canvas.addEventListener("click", (event) => options.pick && options.pick(seconds(event)));
     const observer = new ResizeObserver(draw);
     observer.observe(canvas);
-    const ends = [view.changed(draw), Theme.changed(draw), () => observer.disconnect()];
+    const recolour = () => {
+      colours = ramp();
+      draw();
+    };
+    const ends = [view.changed(draw), Theme.changed(recolour), () => observer.disconnect()];
     return { draw, destroy: () => (ends.forEach((end) => end()), host.replaceChildren()) };
   }
 
