@@ -19,7 +19,7 @@ UPLOT_SHA512 := 2883159c6ebccefbb95d751b0b82d010f9e1c0ec41b8bc96d401eda66e882935
 PYTEST := $(BIN)/python -m pytest
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo extract train test test-slow check format bench encoders assets clean
+.PHONY: help setup demo extract train test test-slow check format bench encoders assets screenshots clean
 
 help:
 	@echo 'make setup      make the environment .venv'
@@ -30,6 +30,7 @@ help:
 	@echo 'make check      ruff and mypy (make format: let ruff mend what it can)'
 	@echo 'make bench      measure again what the README and benchmarks/ state'
 	@echo 'make encoders   train the embedded encoders again (an hour on two cores)'
+	@echo 'make screenshots take the pictures of pages in README and docs again, from the demo'
 	@echo 'make assets     fetch the chart library of the pages again (npm; what is committed suffices otherwise)'
 	@echo 'make clean      remove caches and build products; keeps .venv, stores and runs'
 
@@ -88,6 +89,9 @@ assets:
 	cp "$$from/package/dist/uPlot.iife.min.js" "$$from/package/dist/uPlot.min.css" "$$from/package/LICENSE" $(ASSETS)/uplot/; \
 	chmod 644 $(ASSETS)/uplot/*; \
 	echo "uPlot $(UPLOT): $(ASSETS)/uplot"
+
+screenshots: demo
+	$(BIN)/python docs/screenshots.py demo
 
 clean:
 	rm -rf build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.media.loudness import STEP, Loudness
@@ -38,7 +39,7 @@ from vaprompt.training.run import train
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from tests.browsing import Tab, chromium  # noqa: E402  the tests' browser, which watches for errors and requests
+from tests.browsing import Tab, chromium, programs  # noqa: E402  the tests' browser, which watches for errors and requests
 
 VIDEOS, FRAMES, SHORTEST, LONGEST, RATE = 76, 383_814, 73, 47_435, 30.0
 IMAGE, AUDIO, STEPS, HOP, WINDOW = 16, 12, 101, 3.0, 10.0
@@ -63,6 +64,10 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--out", type=Path)
     chosen = options.parse_args()
+    try:
+        programs()
+    except pytest.skip.Exception as reason:
+        raise SystemExit(str(reason)) from None
     with tempfile.TemporaryDirectory() as folder:
         page, making = make_page(Path(folder))
         seeing = look(page, Path(folder))

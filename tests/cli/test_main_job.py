@@ -45,6 +45,7 @@ def test_the_demo_ends_with_scores_and_predictions(first_demo: tuple[Path, Call]
     assert sorted(path.name for path in target.iterdir()) == [
         "data",
         "predictions",
+        "report.html",
         "run",
         "store.log.jsonl",
         "store.zarr",
@@ -61,6 +62,7 @@ def test_the_demo_ends_with_scores_and_predictions(first_demo: tuple[Path, Call]
         assert (np.diff(rows[:, 1]) > 0).all()
         assert (np.abs(rows[:, 2:]) <= 1).all()
     assert len(result["predictions"]) == 2
+    assert "</html>" in Path(result["report"]).read_text()
     for plot in result["plots"]:
         with Image.open(plot) as picture:
             picture.verify()

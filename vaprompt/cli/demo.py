@@ -18,11 +18,11 @@ def demo(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Do the whole job on drawn faces and voices: generate, extract, train, evaluate, predict.
+    """Do the whole job on drawn faces and voices: generate, extract, train, evaluate, predict, report.
 
-    Needs no network, and some minutes on two cores. DIR then holds data, store.zarr, run and predictions, as the
-    single commands would have made them. What is there already is not made again, so a second call is quick and a
-    call that was stopped goes on.
+    Needs no network, and some minutes on two cores. DIR then holds data, store.zarr, run, predictions and
+    report.html, as the single commands would have made them. What is there already is not made again, so a second
+    call is quick and a call that was stopped goes on.
 
     Example: vaprompt demo demo
     """
@@ -49,6 +49,7 @@ def demo(
                 "run": job.run,
                 "predictions": [video.csv for video in job.prediction.done],
                 "plots": [job.traces, *job.plots],
+                "report": job.report,
                 "extraction": job.extraction,
                 "training": summary(job.training),
                 "evaluation": job.evaluation.result,
@@ -65,6 +66,7 @@ def demo(
                 f"traces:      {job.traces}",
                 *(f"prediction:  {video.csv}" for video in job.prediction.done),
                 *(f"its plot:    {plot}" for plot in job.plots),
+                f"report:      {job.report} (a page: open it in a browser)",
                 f"next:        vaprompt predict {job.run} YOUR_VIDEO.mp4 --out {job.predictions}",
             ]
         )

@@ -22,10 +22,12 @@ from vaprompt.prediction.predict import PredictionReport, predict
 from vaprompt.progress import SILENT, Progress
 from vaprompt.recipes import read_recipe, shipped
 from vaprompt.report.figures import plot_evaluation, plot_prediction
+from vaprompt.report.report import write_report
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import TrainResult, train
 
 PREDICTED_VIDEOS = 2
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class WholeJob:
     prediction: PredictionReport
     plots: list[Path]
     """One for each predicted video."""
+    report: Path
+    """The page about the run."""
 
 
 def do_whole_job(
@@ -54,12 +58,12 @@ def do_whole_job(
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> WholeJob:
-    """Generate, extract, train, evaluate and predict below the folder `target`, by the shipped demo recipes.
+    """Generate, extract, train, evaluate, predict and report below the folder `target`, by the shipped demo recipes.
 
     What is there already is not made again; what was killed goes on.
 
     Args:
-        target: folder that gets `data`, `store.zarr`, `run` and `predictions`.
+        target: folder that gets `data`, `store.zarr`, `run`, `predictions` and `report.html`.
         data_changes: `--set` overrides of the data set's description.
         train_changes: `--set` overrides of the training recipe.
         device: `auto`, `cpu`, `cuda`, ...
@@ -83,7 +87,8 @@ def do_whole_job(
     # A detector that knows photographs finds drawn faces only now and then.
     prediction = predict(run, unseen_media(dataset), predictions, faces="frames", device=device, progress=progress)
     plots = [plot_prediction(video) for video in prediction.done]
-    return WholeJob(data, store, run, predictions, extraction, training, evaluation, traces, prediction, plots)
+    report = write_report([run], target / REPORT, store=store, data=data, device=device, progress=progress).path
+    return WholeJob(data, store, run, predictions, extraction, training, evaluation, traces, prediction, plots, report)
 
 
 def unseen_media(dataset: Dataset) -> list[Path]:
