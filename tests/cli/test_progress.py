@@ -1,7 +1,9 @@
 """How progress reaches a log and a terminal."""
 
+import contextlib
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,11 +82,21 @@ def screen(watch: Callable[[Progress], None], columns: int, clock: Callable[[], 
     """Return everything that a terminal of so many columns is sent, without what moves its cursor."""
     shown_end, written_end = os.openpty()
     os.environ["COLUMNS"] = str(columns)
-    with os.fdopen(written_end, "w") as terminal, os.fdopen(shown_end, "rb", buffering=0) as seen:
+    pieces: list[bytes] = []
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # the other end was closed
+            while piece := os.read(shown_end, 4096):
+                pieces.append(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with os.fdopen(written_end, "w") as terminal:
         assert isinstance(progress(terminal), RichProgress)
         watch(RichProgress(terminal, clock=clock))
-        terminal.flush()
-        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.read(262_144).decode()).replace("\r", "\n")
+    reader.join()
+    os.close(shown_end)
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", b"".join(pieces).decode()).replace("\r", "\n")
 
 
 def test_a_terminal_gets_bars_that_show_names_as_they_are():

@@ -109,13 +109,15 @@ class RichProgress:
         self._console.print(text, markup=False, soft_wrap=True)
 
     def _new_bars(self) -> Bars:
-        def whole() -> Column:
-            return Column(no_wrap=True)
-
         roomy = self._console.width >= ROOMY
+
+        def whole() -> Column:
+            # Where there is no room at all, numbers wrap as well.
+            return Column(no_wrap=roomy, overflow="fold")
+
         return Bars(
             # The name alone may wrap: numbers that are cut off say nothing.
-            TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold", min_width=10)),
+            TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold", min_width=6)),
             *((BarColumn(bar_width=12, table_column=whole()),) if roomy else ()),
             MofNCompleteColumn(table_column=whole()),
             TextColumn("{task.fields[unit]}", markup=False, table_column=whole()),
