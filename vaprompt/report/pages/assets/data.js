@@ -5,6 +5,13 @@ const Data = (() => {
   const TYPES = { i1: Int8Array, u1: Uint8Array, i2: Int16Array, u2: Uint16Array, i4: Int32Array, u4: Uint32Array };
   const GAP = -32768;
 
+  if (!("DecompressionStream" in window)) {
+    const note = document.createElement("p");
+    note.className = "note";
+    note.textContent = "This browser is too old to draw the charts: they need one of 2024 or later. Tables are all here.";
+    document.querySelector("main").prepend(note);
+  }
+
   /** The value of the block called `name`; null where the page has none. */
   function block(name) {
     const element = document.getElementById(`data-${name}`);

@@ -141,7 +141,9 @@ const Videos = (() => {
     });
     search.addEventListener("input", refresh);
     order.addEventListener("change", refresh);
-    Theme.changed(() => seen.forEach((one) => one.draw()));
+    const redraw = () => seen.forEach((one) => one.draw());
+    Theme.changed(redraw);
+    new ResizeObserver(redraw).observe(host);
     refresh();
     if (visible.length) select(visible[0], true);
   }
