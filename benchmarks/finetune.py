@@ -57,7 +57,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "all, whole batch, checkpointing": {},
     "all, 4 at once": {"at_once": 4, "checkpointing": False},
     "all, 4 at once, checkpointing": {"at_once": 4},
-    "last 4 blocks, whole batch": {"image": {"tune": "last"}, "audio": {"tune": "last"}, "checkpointing": False},
+    "last third, whole batch": {"image": {"tune": "last"}, "audio": {"tune": "last"}, "checkpointing": False},
     "norms, whole batch, checkpointing": {"image": {"tune": "norms"}, "audio": {"tune": "norms"}},
     "heads alone": {"image": {"tune": "none"}, "audio": {"tune": "none"}},
 }
@@ -134,40 +134,51 @@ class Bench:
         self.networks = TrainableImage(ENCODERS[encoders][0]), TrainableAudio(ENCODERS[encoders][1])
         fingerprint = self.networks[0].fingerprint
         self.fit = Fit(**{key: fingerprint[key] for key in Fit.model_fields})
+        self.paper = self.fit.model_copy(update={"size": 224})
         face_HWC = textured(112, 112)
         (folder / "crops").mkdir()
         for frame in range(1, CROPS + 1):
             picture = Image.fromarray(np.roll(face_HWC, frame, axis=1))
             picture.save(folder / "crops" / f"{frame:05d}.jpg", quality=95)
-        side = self.fit.size
-        whole_HWC = np.resize(textured(side + 10, side + 10)[:side, :side], (side, side, 3))
-        np.save(folder / "kept.npy", np.stack([np.roll(whole_HWC, frame, axis=1) for frame in range(CROPS + 1)]))
+        for fit in {self.fit.size: self.fit, self.paper.size: self.paper}.values():
+            side = fit.size
+            whole_HWC = textured(side + 10, side + 10)[:side, :side]
+            whole_HWC = np.resize(whole_HWC, (side, side, 3))
+            kept = np.stack([np.roll(whole_HWC, frame, axis=1) for frame in range(CROPS + 1)])
+            np.save(folder / f"kept{side}.npy", kept)
         samples = sound_samples(60.0 + WINDOW, rate=16000, before=WINDOW)
         np.save(folder / "sound.npy", np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32))
         self.crops = Load(crops=folder / "crops", sound="sound.npy")
-        self.kept = Load(pictures="kept.npy", sound="sound.npy")
+        self.kept, self.kept_paper = (
+            Load(pictures=f"kept{fit.size}.npy", sound="sound.npy") for fit in (self.fit, self.paper)
+        )
 
-    def setup(self, faces: str = "crops", augmentation: AugmentationRecipe | None = None) -> Setup:
+    def setup(
+        self, faces: str = "crops", augmentation: AugmentationRecipe | None = None, fit: Fit | None = None
+    ) -> Setup:
         """Return what loading processes are told."""
         return Setup(
             scratch=self.folder,
             faces=faces,
             face=FaceRecipe(),
-            fit=self.fit,
+            fit=fit or self.fit,
             sound=Sound(window=WINDOW, mel=LogMelRecipe()),
             augmentation=augmentation or AugmentationRecipe(),
         )
 
     def loading(self) -> dict[str, Any]:
-        """Return windows a second by kind of pictures, the memory of a process, and how fast media are decoded."""
+        """Return windows a second by kind of pictures, the memory of a process, and how fast media are decoded.
+
+        Pictures are 224x224, the paper's size, whatever the networks of the other measurements take.
+        """
         found: dict[str, Any] = {
             "crops, 1 process": self.windows_per_second(self.crops, 1),
             "crops, 1 process, augmented": self.windows_per_second(self.crops, 1, MIXED),
-            "kept pictures, 1 process": self.windows_per_second(self.kept, 1),
+            "kept pictures, 1 process": self.windows_per_second(self.kept_paper, 1),
         }
         if self.workers > 1:
             found[f"crops, {self.workers} processes"] = self.windows_per_second(self.crops, self.workers)
-            found[f"kept pictures, {self.workers} processes"] = self.windows_per_second(self.kept, self.workers)
+            found[f"kept pictures, {self.workers} processes"] = self.windows_per_second(self.kept_paper, self.workers)
         found["seconds of 640x360 video decoded a second, 1 process"] = self.decoded_per_second()
         return found
 
@@ -176,7 +187,7 @@ class Bench:
     ) -> dict[str, float]:
         """Return how many windows so many processes bring, and the memory that is one's own."""
         material, seed = Endless(template), None if augmentation is None else (0,)
-        with Workers(self.setup(augmentation=augmentation), count) as workers:
+        with Workers(self.setup(augmentation=augmentation, fit=self.paper), count) as workers:
             requests = (material.request(window, seed and (*seed, window)) for window in itertools.count())
             with closing(workers.windows(requests)) as windows:
                 for _ in range(4 * count):
@@ -199,7 +210,7 @@ class Bench:
         )
         request = Prepare(media=video, people=(person,), sharing=("video",), sound="heard.npy", last=FRAMES / RATE)
         best = np.inf
-        with Workers(self.setup("frames"), 1) as workers:
+        with Workers(self.setup("frames", fit=self.paper), 1) as workers:
             for _ in range(3):
                 start = time.perf_counter()
                 list(workers.prepare([request]))
@@ -258,7 +269,7 @@ class Bench:
                     self.wait()
                     took = time.perf_counter() - start
                     steps = max(4, min(100, round(steps * self.seconds / took)))
-            found[f"{name}, {self.workers} processes"] = {
+            found[f"{name}, {self.workers} process{'es' if self.workers > 1 else ''}"] = {
                 "windows_per_second": round(len(part.windows) / took, 2),
             }
         return found
@@ -267,8 +278,13 @@ class Bench:
         self, changes: dict[str, Any], windows: int, template: Load | None = None, workers: Workers | None = None
     ) -> Session:
         """Return a training of so many windows."""
-        recipe = FinetuneRecipe.model_validate({"at_once": BATCH, **changes})
         image, audio = (copy.deepcopy(network) for network in self.networks)
+        third = {
+            stream: {**changes[stream], "blocks": -(-len(network.anatomy.blocks) // 3)}
+            for stream, network in (("image", image), ("audio", audio))
+            if stream in changes
+        }
+        recipe = FinetuneRecipe.model_validate({"at_once": BATCH, **changes, **third})
         learning = {"image": choose(image, recipe.image, "image"), "audio": choose(audio, recipe.audio, "audio")}
         if recipe.checkpointing:
             save_memory(image)

@@ -16,7 +16,7 @@ from jaxtyping import Float32, UInt8
 from vaprompt.errors import MediaError
 from vaprompt.finetuning.augmentation import draw
 from vaprompt.finetuning.requests import Fit, Load, Setup
-from vaprompt.finetuning.scratch import cut_sound, fit_picture
+from vaprompt.finetuning.scratch import cut_sound, fit_pictures
 from vaprompt.media.crops import list_crops, read_images
 from vaprompt.media.spectrogram import drawn
 
@@ -55,18 +55,14 @@ def load(request: Load, setup: Setup) -> RawWindow:
 def _pictures(request: Load, setup: Setup, fit: Fit) -> UInt8[np.ndarray, "T S S 3"]:
     if request.pictures is not None:
         kept_MSSC = np.load(setup.scratch / request.pictures, mmap_mode="r", allow_pickle=False)
-        return _fitted([kept_MSSC[row] for row in request.frames], fit)
+        return fit_pictures([kept_MSSC[row] for row in request.frames], fit)
     assert request.crops is not None
     # A window that holds fewer pictures than it wants has some of them several times.
     frames, position_T = np.unique(request.frames, return_inverse=True)
     crops = request.crops
     paths = [crop_path(crops, frame) for frame in frames.tolist()]
-    image_TSSC: np.ndarray = _fitted(list(read_images(paths)), fit)[position_T]
+    image_TSSC: np.ndarray = fit_pictures(list(read_images(paths)), fit)[position_T]
     return image_TSSC
-
-
-def _fitted(pictures: list[UInt8[np.ndarray, "_ _ 3"]], fit: Fit) -> UInt8[np.ndarray, "T S S 3"]:
-    return np.stack([fit_picture(rgb_HWC, fit) for rgb_HWC in pictures])
 
 
 def crop_path(folder: Path, frame: int) -> Path:
