@@ -22,6 +22,7 @@ from vaprompt.finetuning.step import STREAMS, RawEncoders, Stream
 from vaprompt.recipes import validated, without_none
 from vaprompt.store import FeatureStore
 from vaprompt.training.recipe import TrainRecipe
+from vaprompt.training.run import CLIP_NOTE
 from vaprompt.training.runs import CHECKPOINT, ENCODERS, FORMAT, OWN, Run
 
 
@@ -49,7 +50,7 @@ def facts_at_start(
         },
         "extraction": parent.facts["extraction"],
         **{key: parent.facts[key] for key in kept},
-        "notes": list(dict.fromkeys([*parent.facts.get("notes", []), *remarks(parent.facts["extraction"])])),
+        "notes": _notes(parent, recipe),
         "made_by": {
             "vaprompt": vaprompt.__version__,
             "torch": version("torch"),
@@ -58,6 +59,13 @@ def facts_at_start(
             "threads": torch.get_num_threads(),
         },
     }
+
+
+def _notes(parent: Run, recipe: FinetuneRecipe) -> list[str]:
+    notes = [*parent.facts.get("notes", []), *remarks(parent.facts["extraction"])]
+    # What is compared with the prototypes is not frozen any more: the KL term reaches the image encoder.
+    learns = recipe.image.tune != "none" and "image" in parent.recipe.model.modalities
+    return [note for note in dict.fromkeys(notes) if not (learns and note == CLIP_NOTE)]
 
 
 def require_same(run: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

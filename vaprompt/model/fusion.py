@@ -23,6 +23,9 @@ class FusionRecipe(Recipe):
 
     kind: Literal["attention", "gated", "attention+gated"] = "attention+gated"
     """Table 2's three strategies; the last is the paper's."""
+    gate: Literal["linear", "projected"] = "linear"
+    """`linear`: one layer on both sides (paper, equation 4). `projected`: the released code's, of two layers on both
+    sides projected, with a projection behind the mix."""
     heads: int = Field(4, ge=1, le=64)
     """Attention heads; must divide the model's width."""
     feedforward: int = Field(1024, ge=1, le=16384)
@@ -118,6 +121,29 @@ class GatedFusion(nn.Module):
         return torch.lerp(image_TBD, attended_TBD, gate_TBD), gate_TBD
 
 
+class ProjectedGatedFusion(nn.Module):
+    """The released code's gate: two layers on both sides, projected, and a projection behind the mix.
+
+    What is wrong with it: it is not the paper's equations 4 and 5, and has three times their weights. Ours, where its
+    hidden layer is not known: as wide as the model, with ReLU.
+    """
+
+    def __init__(self, width: int) -> None:
+        """Build it for `width` channels."""
+        super().__init__()
+        self.attended, self.image = nn.Linear(width, width), nn.Linear(width, width)
+        self.gate = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self, attended_TBD: Float[Tensor, "T B D"], image_TBD: Float[Tensor, "T B D"]
+    ) -> tuple[Float[Tensor, "T B D"], Float[Tensor, "T B D"]]:
+        """Return the fused sequence and the gate in [0, 1]; 1 lets only the attended sound through."""
+        attended_TBD, image_TBD = self.attended(attended_TBD), self.image(image_TBD)
+        gate_TBD = self.gate(torch.cat((attended_TBD, image_TBD), dim=-1)).sigmoid()
+        return self.out(torch.lerp(image_TBD, attended_TBD, gate_TBD)), gate_TBD
+
+
 class Fusion(nn.Module):
     """One of Table 2's strategies."""
 
@@ -125,7 +151,8 @@ class Fusion(nn.Module):
         """Build it for `width` channels."""
         super().__init__()
         self.attention = CrossModalAttention(width, recipe) if "attention" in recipe.kind else None
-        self.gated = GatedFusion(width) if "gated" in recipe.kind else None
+        gate = GatedFusion if recipe.gate == "linear" else ProjectedGatedFusion
+        self.gated = gate(width) if "gated" in recipe.kind else None
 
     def forward(self, image_TBD: Float[Tensor, "T B D"], audio_SBD: Float[Tensor, "S B D"]) -> Fused:
         """Return the fused sequence, one step for each image step, with the gate and the attention where there are."""
