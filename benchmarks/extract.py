@@ -5,8 +5,9 @@
 Encoders are of full size with random weights. The straightforward loop is open_clip's PIL transform and network in
 fp32, 32 crops of one video at once; for sound transformers' feature extractor and AST in fp32, one clip at a time. The
 encoder alone is fed from memory. Each round measures all of them, one right after the other, and a ratio is the median
-of the rounds' ratios, so that a machine that is busy now and then disturbs them least. Memory is measured in processes
-of their own, on 1080p videos of 10 and 60 minutes, one encoded minute repeated without encoding it again.
+of the rounds' ratios. What other programs disturb is measured again, and how much they took stands beside it
+(`quiet.py`). What matrix products alone would allow on this processor stands beside what is reached. Memory is
+measured by `one_hour.py`.
 """
 
 from __future__ import annotations
@@ -16,26 +17,25 @@ import io
 import json
 import os
 import platform
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from fractions import Fraction
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import open_clip
 import torch
 from media import FRAMES, textured, write_video
+from one_hour import memory
 from open_clip.transform import image_transform
 from PIL import Image
+from quiet import quietly
 from torch.nn.functional import cosine_similarity
 from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 
@@ -43,12 +43,13 @@ from vaprompt.datasets.base import Dataset, Video
 from vaprompt.encoders.pooling import patches_over_time
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
 from vaprompt.encoders.registry import audio_encoder, image_encoder
+from vaprompt.encoders.tower import DTYPES, Linear
 from vaprompt.extraction import local, pipeline
 from vaprompt.extraction.batch_size import IN_FLIGHT, fastest, sizes
 from vaprompt.extraction.recipe import ExtractRecipe, PromptRecipe
 from vaprompt.extraction.stages import log_file
+from vaprompt.lanes import lanes
 from vaprompt.media.resize import preprocess
-from vaprompt.store import FeatureStore
 
 PACKAGES = ("torch", "torchvision", "torchaudio", "open_clip_torch", "transformers", "av", "pillow", "numpy", "zarr")
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -57,7 +58,23 @@ VIDEOS, CROPS, LOOP = 2, 32, 32
 CLIPS = 4
 """Clips of a measurement of the loop, and of the encoder alone."""
 WINDOW, HOP, RATE = 10.0, 1.0, 16000
-MINUTES = (10, 60)
+TOKENS = {"images": 197, "clips": 1214}
+
+
+def _gflop(tokens: int, *, first_only: bool) -> float:
+    """Return the GFLOP of products in twelve layers of 768 channels, of which the last may give one token alone."""
+    width = 768
+    attention, others = 2 * tokens * width, 12 * width**2 - 2 * width**2
+    layers = 11 if first_only else 12
+    products = layers * tokens * (2 * width**2 + others + attention)
+    if first_only:
+        products += tokens * 2 * width**2 + others + attention
+    patches = (tokens - 1) * 768 * width if first_only else (tokens - 2) * 256 * width
+    return round(2 * (products + patches) / 1e9, 2)
+
+
+GFLOP = {"images": _gflop(TOKENS["images"], first_only=True), "clips": _gflop(TOKENS["clips"], first_only=False)}
+"""What an image and a clip take by our arrangement of the networks, but for the little beside the layers."""
 
 
 def main() -> None:
@@ -65,12 +82,8 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--no-memory", action="store_true")
-    options.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     options.add_argument("--out", type=Path)
     chosen = options.parse_args()
-    if chosen.memory_of is not None:
-        print(json.dumps(memory_of(chosen.memory_of)))
-        return
     with tempfile.TemporaryDirectory() as folder:
         report = {
             "machine": machine(),
@@ -78,6 +91,7 @@ def main() -> None:
             **Bench(Path(folder), chosen.rounds).measure(),
         }
         if not chosen.no_memory:
+            say("memory")
             report["memory"] = memory(Path(folder))
     print(json.dumps(report, indent=2))
     if chosen.out is not None:
@@ -86,23 +100,61 @@ def main() -> None:
 
 def machine() -> dict[str, Any]:
     """Return what the figures depend on, and how busy the machine is with other things."""
-    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    flags = Path("/proc/cpuinfo").read_text()
+    model = [line for line in flags.splitlines() if line.startswith("model name")]
     return {
         "architecture": platform.machine(),
         "processor": model[0].split(":")[1].strip() if model else "unknown",
         "cores": os.cpu_count(),
         "torch threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "bf16 matrix units": half_is_fast(),
+        "bf16 matrix units": "amx_bf16" in flags,
+        "bf16 vector units": "avx512_bf16" in flags,
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load at the start": round(os.getloadavg()[0], 2),
     }
 
 
 def half_is_fast() -> bool:
-    """Say whether the processor multiplies bf16 matrices in hardware."""
-    flags = Path("/proc/cpuinfo").read_text()
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+    """Say whether the processor multiplies bf16 in hardware, in vectors or in tiles of matrices."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def products(precision: str, reached: dict[str, float], loop: dict[str, float]) -> dict[str, Any]:
+    """Return what matrix products alone would allow, at the speed at which they are done for these networks.
+
+    Args:
+        precision: of the encoders.
+        reached: items a second of the encoders alone, by kind.
+        loop: and of the straightforward loop.
+    """
+    found: dict[str, Any] = {f"GFLOP/s, {kind}": speed_of_products(kind) for kind in ("fp32", precision)}
+    for name, work in GFLOP.items():
+        allowed = found[f"GFLOP/s, {precision}"] / work
+        found[name] = {
+            "GFLOP an item": work,
+            "allowed per second": round(allowed, 3),
+            "allowed to loop": round(allowed / loop[name], 3),
+            "reached of it": round(reached[name] / allowed, 3),
+        }
+    return found
+
+
+@torch.inference_mode()
+def speed_of_products(precision: str) -> float:
+    """Return the GFLOP/s of all cores, each with packed products of the sizes of a vision transformer's layer."""
+    tokens, width, hidden = TOKENS["images"], 768, 3072
+    kind = DTYPES[precision]
+    up = Linear(torch.randn(hidden, width, dtype=kind), None)
+    input_TD = torch.randn(1, 4 * tokens, width, dtype=kind)
+
+    def work(_: int) -> None:
+        for _ in range(20):
+            up(input_TD)
+
+    count = lanes().count
+    speed, _ = quietly(lambda: per_second(lambda: lanes().map(work, range(count)), 20 * count, least=1.0))
+    return round(speed * 2 * 4 * tokens * width * hidden / 1e9, 1)
 
 
 class Bench:
@@ -138,17 +190,25 @@ class Bench:
             rows.append(self.round(image_batch, audio_batch))
         resizing = [self.resizing() for _ in range(2 * self.rounds)]
 
+        def middle(name: str, of: list[dict[str, float]]) -> float:
+            return statistics.median(row[name] for row in of)
+
         def ratio(above: str, below: str, of: list[dict[str, float]]) -> float:
             return round(statistics.median(row[above] / row[below] for row in of), 3)
 
         best = [
-            sweep["speeds"][str(size)] / max(sweep["speeds"].values())
+            sweep["per second"][str(size)] / max(sweep["per second"].values())
             for sweep, size in ((image_sweep, image_batch), (audio_sweep, audio_batch))
         ]
         return {
             "precision": self.precision,
             "batch": {"image": image_sweep, "audio": audio_sweep},
             "rows": {"rounds, per second": rows, "pictures made ready, per second and core": resizing},
+            "products": products(
+                self.precision,
+                {name: middle(f"{name}, encoder alone", rows) for name in GFLOP},
+                {name: middle(f"{name}, loop", rows) for name in GFLOP},
+            ),
             "cosine": self.cosines(),
             "ratios": {
                 "image_pipeline_to_encoder": ratio("images, pipeline", "images, encoder alone", rows),
@@ -173,11 +233,14 @@ class Bench:
         chosen, measured = fastest(encode, candidates)
         say(f"{stream}: auto takes {chosen} of {measured}")
         speeds: dict[int, list[float]] = {size: [] for size in candidates}
+        others = []
         for _ in range(self.rounds):
             for size in candidates:
-                speeds[size].append(self.alone(encode, size, 12 if stream == "image" else 4))
+                speed, share = quietly(partial(self.alone, encode, size, 16 if stream == "image" else 4))
+                speeds[size].append(speed)
+                others.append(share)
         medians = {str(size): round(statistics.median(found), 3) for size, found in speeds.items()}
-        return {"auto": chosen, "speeds": medians}, chosen
+        return {"auto": chosen, "per second": medians, "others took at most": round(max(others), 3)}, chosen
 
     def alone(self, encode: Callable[[int], object], size: int, items: int) -> float:
         """Return how many items an encoder makes of batches from memory, as many in flight as in the pipeline."""
@@ -191,22 +254,28 @@ class Bench:
     def round(self, image_batch: int, audio_batch: int) -> dict[str, float]:
         """Return one measurement of everything, one right after the other."""
         seeing, hearing = self.seeing[self.precision], self.hearing[self.precision]
-        row = {"load": os.getloadavg()[0]}
-        row["images, loop"] = per_second(self.image_loop, LOOP)
-        row["images, encoder alone"] = self.alone(
-            lambda count: seeing.encode(self.image_BHWC[:count]), image_batch, LOOP
-        )
-        row["images, pipeline"] = self.extracted("images", self.precision, image_batch)
-        if self.precision == "fp32":
-            row["images, pipeline in fp32"] = row["images, pipeline"]
-        else:
-            row["images, pipeline in fp32"] = self.extracted("images", "fp32", image_batch)
-        row["clips, loop"] = per_second(self.audio_loop, CLIPS)
-        row["clips, encoder alone"] = self.alone(
-            lambda count: hearing.encode(self.wave_BL[:count]), audio_batch, 2 * CLIPS
-        )
-        row["clips, pipeline"] = self.extracted("clips", self.precision, audio_batch)
-        row = {name: round(value, 3) for name, value in row.items()}
+
+        def see(count: int) -> object:
+            return seeing.encode(self.image_BHWC[:count])
+
+        def hear(count: int) -> object:
+            return hearing.encode(self.wave_BL[:count])
+
+        works: dict[str, Callable[[], float]] = {
+            "images, loop": partial(per_second, self.image_loop, LOOP),
+            "images, encoder alone": partial(self.alone, see, image_batch, LOOP),
+            "images, pipeline": partial(self.extracted, "images", self.precision, image_batch),
+            "images, pipeline in fp32": partial(self.extracted, "images", "fp32", image_batch),
+            "clips, loop": partial(per_second, self.audio_loop, CLIPS),
+            "clips, encoder alone": partial(self.alone, hear, audio_batch, 2 * CLIPS),
+            "clips, pipeline": partial(self.extracted, "clips", self.precision, audio_batch),
+        }
+        row, others = {}, []
+        for name, work in works.items():
+            speed, share = quietly(work)
+            row[name] = round(speed, 3)
+            others.append(share)
+        row["others took at most"] = round(max(others), 3)
         say(str(row))
         return row
 
@@ -231,8 +300,7 @@ class Bench:
     @torch.no_grad()
     def image_loop(self) -> torch.Tensor:
         """Encode crops the straightforward way."""
-        input_BCSS = torch.stack([self.transform(Image.open(io.BytesIO(jpg))) for jpg in self.jpgs])
-        return self.clip.encode_image(input_BCSS)
+        return self.clip.encode_image(torch.stack(self.by_pil()))
 
     @torch.no_grad()
     def audio_loop(self) -> torch.Tensor:
@@ -247,12 +315,18 @@ class Bench:
         """Return pictures a second of one core, from jpg in memory to tensors."""
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        ours = per_second(self.made_ready, len(self.jpgs), least=0.3)
-        theirs = per_second(
-            lambda: [self.transform(Image.open(io.BytesIO(jpg))) for jpg in self.jpgs], len(self.jpgs), least=0.3
-        )
+        ours, share = quietly(partial(per_second, self.made_ready, len(self.jpgs), least=0.5))
+        theirs, other_share = quietly(partial(per_second, self.by_pil, len(self.jpgs), least=0.5))
         torch.set_num_threads(threads)
-        return {"jpg to tensor": round(ours, 1), "jpg to tensor by PIL": round(theirs, 1)}
+        return {
+            "jpg to tensor": round(ours, 1),
+            "jpg to tensor by PIL": round(theirs, 1),
+            "others took at most": round(max(share, other_share), 3),
+        }
+
+    def by_pil(self) -> list[torch.Tensor]:
+        """Decode, resize and normalise the crops as open_clip does."""
+        return [self.transform(Image.open(io.BytesIO(jpg))) for jpg in self.jpgs]
 
     def made_ready(self) -> torch.Tensor:
         """Decode, resize and normalise the crops."""
@@ -321,86 +395,6 @@ def material(folder: Path) -> Dataset:
             Image.fromarray(face_HWC).save(crops / f"{1 + index * FRAMES // CROPS:05d}.jpg", quality=95)
         videos.append(Video(f"video{number}", "train", media, crops, None))
     return Dataset("benchmark", "affwild2", folder, "crops", tuple(videos))
-
-
-def memory(folder: Path) -> dict[str, Any]:
-    """Return the largest resident memory of extractions of short and long 1080p videos, in megabytes."""
-    minute = folder / "minute.mp4"
-    write_minute(minute)
-    found = {}
-    for minutes in MINUTES:
-        long = folder / f"{minutes}.mp4"
-        repeat(minute, long, minutes)
-        command = [sys.executable, __file__, "--memory-of", str(long)]
-        ended = subprocess.run(command, check=True, capture_output=True)  # noqa: S603
-        found[f"{minutes} minutes"] = json.loads(ended.stdout)
-        long.unlink()
-    return found
-
-
-def memory_of(media: Path) -> dict[str, float]:
-    """Return the largest resident memory after loading and trying the encoders, and after an extraction."""
-    image, audio = image_encoder(image_recipe("fp32")), audio_encoder(audio_recipe("fp32"))
-    image.encode(np.zeros((1, 224, 224, 3), dtype=np.uint8))
-    audio.encode(torch.zeros(1, round(WINDOW * RATE)))
-    image.encode_text(["a happy face"])
-    own = peak()
-    local.image_encoder, local.audio_encoder = (lambda *_: image), (lambda *_: audio)
-    recipe = ExtractRecipe(
-        image=image_recipe("fp32").model_copy(update={"batch": 16}),
-        # Every frame is decoded; few are encoded, as the networks' time is not the question here.
-        image_rate=0.02,
-        audio=audio_recipe("fp32").model_copy(update={"batch": 4, "hop": 60.0}),
-        prompts=PromptRecipe(phrases=("happy",), templates=("a {} face",)),
-    )
-    dataset = Dataset("memory", "affwild2", media.parent, "frames", (Video("long", "train", media, None, None),))
-    store = media.with_suffix(".zarr")
-    report = pipeline.extract(dataset, recipe, store)
-    assert report.done == ["long"], report.failed
-    counts = FeatureStore.open(store).marker("image", "long")["counts"]
-    return {"model": own, "extraction": peak(), "above the model": round(peak() - own, 1), **counts}
-
-
-def peak() -> float:
-    """Return this process's largest resident memory so far, in megabytes."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
-
-
-def write_minute(target: Path) -> None:
-    """Write a minute of 1080p at 10 frames a second, with a tone."""
-    picture_HWC = textured(1080, 1920)
-    rate = 10
-    with av.open(str(target), "w") as container:
-        video = container.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
-        video.height, video.width, video.pix_fmt = 1080, 1920, "yuv420p"
-        audio = container.add_stream("aac", rate=44100, layout="mono")
-        for index in range(60 * rate):
-            frame = av.VideoFrame.from_ndarray(np.roll(picture_HWC, 8 * index, axis=1), format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, rate)
-            tone = 8000 * np.sin(2 * np.pi * 440 / 44100 * (np.arange(4410) + index * 4410))
-            sound = av.AudioFrame.from_ndarray(tone[None].astype(np.int16), format="s16", layout="mono")
-            sound.sample_rate, sound.pts, sound.time_base = 44100, index * 4410, Fraction(1, 44100)
-            for packet in (*video.encode(frame), *audio.encode(sound)):
-                container.mux(packet)
-        for stream in (video, audio):
-            for packet in stream.encode(None):
-                container.mux(packet)
-
-
-def repeat(minute: Path, target: Path, minutes: int) -> None:
-    """Write a video's packets so many times, one after the other, without encoding them again."""
-    with av.open(str(target), "w") as out, av.open(str(minute)) as first:
-        streams = {stream.type: out.add_stream_from_template(stream) for stream in first.streams}
-        for turn in range(minutes):
-            with av.open(str(minute)) as container:
-                for packet in container.demux():
-                    if packet.dts is None or packet.pts is None:
-                        continue
-                    # A second's gap: sound is a little longer than the picture, and time stamps must ascend.
-                    shift = round(61 * turn / packet.time_base)
-                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                    packet.stream = streams[packet.stream.type]
-                    out.mux(packet)
 
 
 if __name__ == "__main__":

@@ -53,10 +53,13 @@ def test_an_items_bits_are_its_own(tokens):
 
 def test_products_are_for_processors_that_multiply_vectors_of_bf16_alone(monkeypatch):
     cpu = torch.device("cpu")
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert attention(torch.bfloat16, cpu) is by_products
     assert attention(torch.float32, cpu) is fused
     assert attention(torch.bfloat16, torch.device("cuda")) is fused
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert attention(torch.bfloat16, cpu) is fused
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     assert attention(torch.bfloat16, cpu) is fused

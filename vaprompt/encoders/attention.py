@@ -24,7 +24,7 @@ Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def attention(dtype: torch.dtype, device: torch.device) -> Attention:
     """Return the fastest way to attend in a number format on a device; every machine has one and keeps to it."""
-    vectors = device.type == "cpu" and dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    vectors = device.type == "cpu" and dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()
     return by_products if vectors and not torch.cpu._is_amx_tile_supported() else fused
 
 
