@@ -87,7 +87,12 @@ def note(summaries: Sequence[Mapping[str, Any]]) -> str:
         speeds.update(found["per_second"])
     fills = [found["queue_fill"] for found in summaries if found["queue_fill"] is not None]
     limits = Counter(found["limit"] for found in summaries)
+    seconds: Counter[str] = Counter()
+    for found in summaries:
+        for name, took in found["seconds"].items():
+            seconds[ENCODE if name.startswith(ENCODE) else name] += took
     said = [f"{speed:.3g} {name}/s" for name, speed in speeds.items()]
+    said += [f"{stage} {seconds[stage]:.3g} s" for stage in (READ, RESIZE, ENCODE, WRITE) if stage in seconds]
     said += [f"queue {sum(fills) / len(fills):.0%} full"] if fills else []
     said += [f"limit: {limits.most_common(1)[0][0]}"] if limits else []
     return ", ".join(said)
