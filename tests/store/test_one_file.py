@@ -17,9 +17,9 @@ import zarr
 
 from tests.store.stores import content, filled, several
 from vaprompt.errors import StoreError, TargetError
-from vaprompt.files import held
 from vaprompt.store import FeatureStore
 from vaprompt.store.layout import group_metadata
+from vaprompt.store.leases import ROOT, present
 from vaprompt.store.sharing.hdf5 import export, import_
 from vaprompt.store.sharing.packed import pack, unpack
 
@@ -108,24 +108,23 @@ def test_a_flipped_bit_in_the_one_file_is_found(tmp_path, form):
 KILLED = """
 import importlib, os, signal, sys
 from pathlib import Path
-where, module, name, source, target, left = sys.argv[1:]
-where, left = importlib.import_module(f"vaprompt.store.sharing.{where}"), int(left)
-verified = where.verified_files
-def counted(*arguments):
+from vaprompt.store.groups import Group
+module, name, source, target, left = sys.argv[1:]
+read, left = Group.read, int(left)
+def counted(self, file):
     global left
-    for found in verified(*arguments):
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        yield found
-where.verified_files = counted
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(self, file)
+Group.read = counted
 getattr(importlib.import_module(module), name)(Path(source), Path(target))
 """
 
 
-def kill(where: str, call: Callable[..., None], source: Path, target: Path, after: int) -> None:
+def kill(call: Callable[..., None], source: Path, target: Path, after: int) -> None:
     """Do `call` in a process that is killed when it has read some files."""
-    command = [sys.executable, "-c", KILLED, where, call.__module__, call.__name__, source, target, str(after)]
+    command = [sys.executable, "-c", KILLED, call.__module__, call.__name__, source, target, str(after)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
 
 
@@ -133,16 +132,16 @@ def kill(where: str, call: Callable[..., None], source: Path, target: Path, afte
 def test_a_killed_call_leaves_nothing_that_looks_whole_and_the_next_finishes(tmp_path, form):
     there, back, name = FORMS[form]
     store = filled(tmp_path / "s.zarr", {"a": "train", "b": "train"})
-    kill(there.__module__.rpartition(".")[2], there, store.path, tmp_path / name, 5)
+    kill(there, store.path, tmp_path / name, 5)
     assert not (tmp_path / name).exists()
     assert len(list(tmp_path.glob(".s*"))) == 1
     there(store.path, tmp_path / name)
     assert not list(tmp_path.glob(".s*"))
     target = tmp_path / "back.zarr"
-    kill("folder", back, tmp_path / name, target, 31)  # of 32, so that a few groups are in place
+    kill(back, tmp_path / name, target, 31)  # of 32, so that a few groups are in place
     with pytest.raises(StoreError, match="copying it was not finished"):
         FeatureStore.open(target)
-    with held(target), pytest.raises(TargetError, match="another process is writing into it"):
+    with present(target) as other, other.holding(ROOT), pytest.raises(TargetError, match="another process is writing"):
         back(tmp_path / name, target)
     before = {marker: marker.stat().st_mtime_ns for marker in target.glob("*/*/zarr.json")}
     assert 2 <= len(before) < 6
@@ -253,7 +252,7 @@ def test_a_marker_lists_files_of_arrays_only(tmp_path, name):
     marker = store.marker("image", "video1")
     marker["files"][name] = {"bytes": 1, "sha256": "0" * 64}
     (store.path / "image/video1/zarr.json").write_bytes(group_metadata(marker))
-    with pytest.raises(StoreError, match="as no store has it"):
+    with pytest.raises(StoreError, match="lists a file '.*do not trust"):
         pack(store.path, tmp_path / "s.zip")
 
 

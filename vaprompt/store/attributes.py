@@ -47,7 +47,7 @@ def attribute_faults(group: str, attributes: Mapping[str, Any]) -> Iterator[str]
 def marker_faults(stream: str, marker: Mapping[str, Any], *, complete: bool = True) -> Iterator[str]:
     """Yield what is wrong with a marker by itself; unless `complete`, what it leaves out is no fault."""
     files = marker.get("files")
-    if not isinstance(files, dict) or not all(_is_file(key, facts) for key, facts in files.items()):
+    if not isinstance(files, dict) or not all(is_file(key, facts) for key, facts in files.items()):
         yield "lists its files in another form"
     if kind_of(stream) == TEXT:
         if not _are(marker.get("prompts"), str):
@@ -87,7 +87,8 @@ def _is_count(value: object) -> bool:
     return type(value) in (int, float) and 0 <= value < 2**53  # type: ignore[operator]
 
 
-def _is_file(key: object, facts: object) -> bool:
+def is_file(key: object, facts: object) -> bool:
+    """Say whether this is an entry of a marker's `files`, whatever the file's name."""
     return (
         isinstance(key, str)
         and isinstance(facts, dict)

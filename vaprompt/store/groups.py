@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vaprompt.errors import StoreError
+from vaprompt.store.attributes import is_file
 from vaprompt.store.index import Index, build_index, other_groups, read_index
 from vaprompt.store.layout import (
     FAILED,
@@ -25,16 +26,18 @@ from vaprompt.store.layout import (
     place,
     read_attributes,
 )
-from vaprompt.store.storage import Storage, key_parts
+from vaprompt.store.storage import Storage
 from vaprompt.store.streams import kind_of
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*/(zarr\.json|c(/[0-9]{1,12})+)")
+"""The files that a group of this format has: of each array its metadata and its chunks."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """One group of a store."""
+    """One published group, wherever it lies."""
 
+    storage: Storage
     key: str
     """Its path below the root, which itself is the empty one."""
     attributes: Mapping[str, Any]
@@ -51,48 +54,64 @@ class Group:
         return files
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """Bytes of all its files."""
         return sum(facts["bytes"] for facts in self.files.values())
+
+    def read(self, file: str) -> bytes:
+        """Return one of its files, with the digest that its marker says.
+
+        Raises:
+            StoreError: it is missing or not what was written.
+        """
+        facts, key = self.files[file], joined(self.key, file)
+        where, unit = place(self.storage, key), place(self.storage, self.key)
+        try:
+            # Its length is known, and so no more is read: over a network, asking for it would double the requests.
+            content = self.storage.read(key, facts["bytes"])
+        except FileNotFoundError:
+            raise damaged(where, "is missing", unit) from None
+        if len(content) != facts["bytes"]:
+            raise damaged(where, f"has {len(content)} bytes instead of {facts['bytes']}", unit)
+        if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+            raise damaged(where, "is not what was written", unit)
+        return content
+
+    def contents(self) -> Iterator[tuple[str, bytes]]:
+        """Yield name and content of its files in order of names; raises what `read` does."""
+        for file in sorted(self.files):
+            yield file, self.read(file)
 
 
 def read_group(storage: Storage, key: str) -> Group | None:
     """Return a group, if it is there and published; what its marker lists stays within it.
 
     Raises:
-        StoreError: its marker is damaged, or could lead elsewhere.
+        StoreError: its marker is damaged, or lists what no group of this format has.
     """
     attributes = read_attributes(storage, key)
-    if attributes is None or ("status" in attributes and attributes["status"] != "done"):
+    if attributes is None or attributes.get("status", "done") != "done":
         return None
     files = attributes.get("files", {})
     where = place(storage, joined(key, GROUP_FILE))
-    if not isinstance(files, dict) or not all(_is_file(facts) for facts in files.values()):
+    if not isinstance(files, dict) or not all(is_file(file, facts) for file, facts in files.items()):
         raise damaged(where, "lists its files in another form", place(storage, key))
     for file in files:
-        if not file or file == GROUP_FILE or any(part.startswith(".") for part in key_parts(file, where)):
+        if not _FILE.fullmatch(file):
             raise StoreError(where, fault=f"lists a file '{file[:80]}'", remedy="do not trust this store")
-    return Group(key, attributes)
+    return Group(storage, key, attributes)
 
 
-def read_file(storage: Storage, group: Group, file: str) -> bytes:
-    """Return one of a group's files, with the digest that its marker says.
+def required_group(storage: Storage, key: str) -> Group:
+    """Return a group that was there a moment ago.
 
     Raises:
-        StoreError: it is missing or not what was written.
+        StoreError: it is gone, its marker is damaged, or lists what no group of this format has.
     """
-    facts, key = group.files[file], joined(group.key, file)
-    try:
-        # Its length is known, and so no more is read: over a network, asking for it would double the requests.
-        content = storage.read(key, facts["bytes"])
-    except FileNotFoundError:
-        raise damaged(place(storage, key), "is missing", place(storage, group.key)) from None
-    if len(content) != facts["bytes"]:
-        fault = f"has {len(content)} bytes instead of {facts['bytes']}"
-        raise damaged(place(storage, key), fault, place(storage, group.key))
-    if hashlib.sha256(content).hexdigest() != facts["sha256"]:
-        raise damaged(place(storage, key), "is not what was written", place(storage, group.key))
-    return content
+    group = read_group(storage, key)
+    if group is None:
+        raise damaged(place(storage, key), "is gone", place(storage, key))
+    return group
 
 
 def digests(index: Index, where: str) -> dict[str, str]:
@@ -141,13 +160,3 @@ def content_digest(found: Mapping[str, str]) -> str:
     """Return one digest for all of a store's groups: that of what is in it, wherever it lies."""
     text = json.dumps(found, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _is_file(facts: object) -> bool:
-    return (
-        isinstance(facts, dict)
-        and type(facts.get("bytes")) is int
-        and facts["bytes"] >= 0
-        and isinstance(facts.get("sha256"), str)
-        and _SHA256.fullmatch(facts["sha256"]) is not None
-    )

@@ -12,12 +12,12 @@ from pathlib import Path
 from vaprompt.errors import StoreError
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
-from vaprompt.store.groups import Group, digests, fresh_index, is_failures, read_file, read_group
+from vaprompt.store.groups import Group, digests, fresh_index, is_failures, read_group
 from vaprompt.store.index import INDEX_FILE, Index
 from vaprompt.store.layout import GROUP_FILE, joined, writable, write_file
 from vaprompt.store.leases import Leases
 from vaprompt.store.remote import AT_ONCE, Remote
-from vaprompt.store.storage import Folder, Storage
+from vaprompt.store.storage import Folder
 from vaprompt.store.transfer import MB, Count, Transfer, all_at_once, arrived
 from vaprompt.store.writing import GroupWriter
 
@@ -93,7 +93,7 @@ def pull_into(
                     (target / key).mkdir(exist_ok=True)
                 write_file(target / key / GROUP_FILE, groups[key].metadata)
         held = [key for key in todo if key not in groups or groups[key].files]
-        total = sum(_bytes(index, key) for key in held) + sum(group.bytes for group in groups.values())
+        total = sum(_bytes(index, key) for key in held) + sum(group.size for group in groups.values())
         with (
             progress.task("pulling", total=total / MB, unit="MB") as task,
             ThreadPoolExecutor(AT_ONCE) as files,
@@ -102,7 +102,7 @@ def pull_into(
             def bring(key: str) -> None:
                 group = groups.get(key) or arrived(lent[key] or storage, key)
                 came, skipped = (partial(tell, task=task, note=key) for tell in (count.add, count.skip))
-                _pull_group(target, storage, group, leases, lent[key], files, came, skipped)
+                _pull_group(target, group, leases, lent[key], files, came, skipped)
 
             all_at_once(held, bring)
         _forget_failures(local, folder, theirs)
@@ -112,7 +112,6 @@ def pull_into(
 
 def _pull_group(
     target: Path,
-    storage: Storage,
     group: Group,
     leases: Leases,
     lender: Folder | None,
@@ -126,13 +125,13 @@ def _pull_group(
         there = None
     if there is not None and there.files == group.files:
         write_file(target / group.key / GROUP_FILE, group.metadata)
-        there_already(group.bytes)
+        there_already(group.size)
         return
     with GroupWriter(target, group.key, leases) as writer:
 
         def bring(file: str) -> int:
             if lender is None or not writer.link(file, lender.location / group.key / file):
-                writer.copy(file, read_file(storage, group, file))
+                writer.copy(file, group.read(file))
             return int(group.files[file]["bytes"])
 
         for size in files.map(bring, group.files):

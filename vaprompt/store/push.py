@@ -16,7 +16,7 @@ from vaprompt.errors import StoreError, TargetError
 from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.fingerprint import require_equal
-from vaprompt.store.groups import Group, digests, fresh_index, is_failures, read_file, read_group
+from vaprompt.store.groups import Group, digests, fresh_index, is_failures, read_group
 from vaprompt.store.index import INDEX_FILE, Index, index_bytes
 from vaprompt.store.layout import GROUP_FILE, joined
 from vaprompt.store.remote import AT_ONCE, PUSH_NOTE, Remote
@@ -98,7 +98,7 @@ class _Push:
         groups = [arrived(self._storage, key) for key in todo]
         held, bare = [g for g in groups if g.files], [g for g in groups if not g.files]
         with (
-            self._progress.task("pushing", total=sum(group.bytes for group in held) / MB, unit="MB") as task,
+            self._progress.task("pushing", total=sum(group.size for group in held) / MB, unit="MB") as task,
             ThreadPoolExecutor(AT_ONCE) as files,
         ):
             all_at_once(held, lambda group: self._group(group, group.key in theirs, files, task))
@@ -126,7 +126,7 @@ class _Push:
                     )
             self._objects.remove([joined(group.key, file) for file in found.keys() - group.files.keys() - {GROUP_FILE}])
         else:
-            self._count.skip(group.bytes, task, group.key)
+            self._count.skip(group.size, task, group.key)
         self._put(marker, group.metadata)
 
     def _has_files(self, group: Group) -> bool:
@@ -138,7 +138,7 @@ class _Push:
         return there is not None and there.files == group.files
 
     def _file(self, group: Group, file: str) -> int:
-        content = read_file(self._storage, group, file)
+        content = group.read(file)
         self._objects.put(joined(group.key, file), content, bytes.fromhex(group.files[file]["sha256"]))
         return len(content)
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from vaprompt.errors import StoreError, TargetError
 from vaprompt.files import PARTIAL
+from vaprompt.store.groups import Group
 from vaprompt.store.index import INDEX_FILE
 from vaprompt.store.layout import GROUP_FILE, joined, writable
-from vaprompt.store.sharing.contents import Group, is_same
+from vaprompt.store.sharing.contents import Listed, is_same
 from vaprompt.store.storage import Storage
 
 
-def is_there(target: Path, opened: Callable[[Path], Storage], root: Mapping[str, Any], groups: list[Group]) -> bool:
+def is_there(target: Path, opened: Callable[[Path], Storage], root: Group, groups: list[Listed]) -> bool:
     """Say whether `target` already holds just this; clear away what killed calls left of it.
 
     Raises:
@@ -35,7 +35,7 @@ def is_there(target: Path, opened: Callable[[Path], Storage], root: Mapping[str,
     return True
 
 
-def require_whole(storage: Storage, groups: list[Group], archive: Path) -> None:
+def require_whole(storage: Storage, groups: list[Listed], archive: Path) -> None:
     """Check that one file holds its groups and nothing else, and that they claim no more bytes than it has.
 
     A group whose marker is lost would be taken for one that was never there; what is left of it tells.
@@ -43,13 +43,13 @@ def require_whole(storage: Storage, groups: list[Group], archive: Path) -> None:
     Raises:
         StoreError: it holds what belongs to no group, or entries overlap, so that a small file would fill the disk.
     """
-    claimed, there = sum(group.bytes for group in groups), archive.stat().st_size
+    claimed, there = sum(group.size for group in groups), archive.stat().st_size
     if claimed > there:
         fault = f"says that it holds {claimed} bytes of features, but has {there} bytes itself"
         raise StoreError(archive, fault=fault, remedy="do not trust this file")
     left = storage.files("").keys() - {GROUP_FILE, INDEX_FILE}
     for group in groups:
-        left -= {joined(group.key, name) for name in (GROUP_FILE, *group.attributes().get("files", ()))}
+        left -= {joined(group.key, name) for name in (GROUP_FILE, *group.group().files)}
     if left:
         fault = f"holds {len(left)} files that belong to no group, such as '{min(left)[:80]}'"
         raise StoreError(archive, fault=fault, remedy="it is damaged: get it again")

@@ -13,11 +13,11 @@ from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.fingerprint import require_equal
 from vaprompt.store.layout import FAILED, SPLITS, TEXT, place
 from vaprompt.store.sharing.comparing import differing_parts, same_prompt, streams_of
-from vaprompt.store.sharing.contents import Group, contents, open_contents, root_attributes
+from vaprompt.store.sharing.contents import Listed, contents, open_contents, root_of
 from vaprompt.store.sharing.folder import write_store
 from vaprompt.store.streams import kind_of
 
-Opened = tuple[FeatureStore, list[Group]]
+Opened = tuple[FeatureStore, list[Listed]]
 
 
 @dataclass(frozen=True)
@@ -108,16 +108,16 @@ def subset(
         group
         for group in groups
         if group.video is None
-        or ((not videos or group.video in videos) and (not splits or group.attributes().get("split") in splits))
+        or ((not videos or group.video in videos) and (not splits or group.group().attributes.get("split") in splits))
     ]
     if not any(streams_of(kept).values()):
         raise StoreError(str(store.location), fault="has no such video", remedy="ask for other splits or videos")
     return _write(target, store, kept, verb="copying", progress=progress)
 
 
-def _united(opened: Sequence[Opened], *, preferred: bool) -> tuple[list[Group], int]:
+def _united(opened: Sequence[Opened], *, preferred: bool) -> tuple[list[Listed], int]:
     """Return what a merged store holds besides prompts, and how many groups several stores have alike."""
-    chosen: dict[str, Group] = {}
+    chosen: dict[str, Listed] = {}
     shared, conflicts = 0, dict[str, list[str]]()
     first = opened[0][0]
     for store, groups in opened:
@@ -129,8 +129,8 @@ def _united(opened: Sequence[Opened], *, preferred: bool) -> tuple[list[Group], 
             remedy="merge stores of one data set only",
         )
         require_equal(
-            root_attributes(store).get("streams", {}),
-            root_attributes(first).get("streams", {}),
+            root_of(store).attributes.get("streams", {}),
+            root_of(first).attributes.get("streams", {}),
             where=f"{store.location} (streams under a name)",
             other=f"in {first.location}",
             remedy="merge stores that have the same named streams, or extract what one of them lacks",
@@ -141,13 +141,13 @@ def _united(opened: Sequence[Opened], *, preferred: bool) -> tuple[list[Group], 
                 continue
             if group.video is None:
                 require_equal(
-                    group.attributes().get("fingerprint", {}),
-                    there.attributes().get("fingerprint", {}),
+                    group.group().attributes.get("fingerprint", {}),
+                    there.group().attributes.get("fingerprint", {}),
                     where=place(group.source, group.key),
                     other=f"in {there.source.location}",
                     remedy="merge stores of one recipe only, or extract again",
                 )
-            elif not differing_parts(there.attributes(), group.attributes()):
+            elif not differing_parts(there.group().attributes, group.group().attributes):
                 shared += 1
             elif not preferred or there.source is not first.storage:
                 conflicts.setdefault(group.video, []).append(group.stream)
@@ -167,7 +167,7 @@ def _united(opened: Sequence[Opened], *, preferred: bool) -> tuple[list[Group], 
     return kept, shared
 
 
-def _united_text(stores: Sequence[FeatureStore], folder: Path) -> list[Group]:
+def _united_text(stores: Sequence[FeatureStore], folder: Path) -> list[Listed]:
     """Return the group of all prompts: that of a store which has them all, or one that is written in `folder`."""
     having = [store for store in stores if store.storage.size(f"{TEXT}/zarr.json") is not None]
     united = dict(having[0].text()) if having else {}
@@ -194,16 +194,16 @@ def _united_text(stores: Sequence[FeatureStore], folder: Path) -> list[Group]:
 
 
 def _write(
-    target: Path, like: FeatureStore, groups: Sequence[Group], *, verb: str, progress: Progress, shared: int = 0
+    target: Path, like: FeatureStore, groups: Sequence[Listed], *, verb: str, progress: Progress, shared: int = 0
 ) -> Written:
     groups = sorted(groups, key=lambda group: group.key.split("/"))
-    write_store(target, root_attributes(like), groups, verb=verb, progress=progress)
+    write_store(target, root_of(like), groups, verb=verb, progress=progress)
     whole = _whole(groups)
     everything = {video for videos in streams_of(groups).values() for video in videos}
     return Written(sorted(whole), sorted(everything - whole), len(FeatureStore.open(target).text()), shared)
 
 
-def _whole(groups: list[Group]) -> set[str]:
+def _whole(groups: list[Listed]) -> set[str]:
     """Return the videos that have all streams."""
     streams = [set(videos) for videos in streams_of(groups).values()]
     return set.intersection(*streams) if streams else set()

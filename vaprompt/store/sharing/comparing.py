@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.fingerprint import differing
 from vaprompt.store.layout import FAILED, TEXT
-from vaprompt.store.sharing.contents import Group, open_contents
+from vaprompt.store.sharing.contents import Listed, open_contents
 from vaprompt.store.streams import kind_of
 
 PROVENANCE = ("source", "notes")
@@ -37,9 +37,9 @@ def same_prompt(left_D: Float32[np.ndarray, "D"], right_D: Float32[np.ndarray, "
     return bool(np.all(np.abs(left_D - right_D) <= PROMPT_TOLERANCE * largest))
 
 
-def streams_of(groups: list[Group]) -> dict[str, dict[str, Group]]:
+def streams_of(groups: list[Listed]) -> dict[str, dict[str, Listed]]:
     """Return the groups of videos, by stream and video; failures are none."""
-    found: dict[str, dict[str, Group]] = {}
+    found: dict[str, dict[str, Listed]] = {}
     for group in groups:
         if kind_of(group.stream) in (FAILED, TEXT):
             continue
@@ -78,10 +78,10 @@ def compare(left: Path | str, right: Path | str) -> dict[str, Any]:
     return {"a": str(one.location), "b": str(two.location), "equal": not any(map(_told, found.values()))} | found
 
 
-def _parts(left: Group | None, right: Group | None) -> list[str]:
+def _parts(left: Listed | None, right: Listed | None) -> list[str]:
     if left is None or right is None:
         return ["only in a" if right is None else "only in b"]
-    return differing_parts(left.attributes(), right.attributes())
+    return differing_parts(left.group().attributes, right.group().attributes)
 
 
 def _prompts(one: FeatureStore, two: FeatureStore) -> dict[str, Any]:

@@ -1,105 +1,111 @@
 """Writing published groups into a new store: whole or not at all, and resumable.
 
 Groups are put in place by rename, each once its files are on the disk; the root's metadata comes last, so that a
-half-copied store is not taken for a whole one. Until then a hidden file says what the folder is.
+half-copied store is not taken for a whole one. Until then a hidden file says what the folder is. That is in what it
+differs from pulling, which adds to a store that others may be reading.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from vaprompt.errors import TargetError
-from vaprompt.files import held
+from vaprompt.files import make_folder
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
-from vaprompt.store.layout import (
-    ASIDE,
-    GROUP_FILE,
-    UNFINISHED,
-    read_attributes,
-    sync_folder,
-    sync_tree,
-    writable,
-    write_attributes,
-    write_file,
-)
-from vaprompt.store.sharing.contents import Group, contents, is_same, verified_files
+from vaprompt.store.groups import Group, read_group
+from vaprompt.store.layout import ASIDE, GROUP_FILE, LEASES, UNFINISHED, writable, write_attributes, write_file
+from vaprompt.store.leases import ROOT, Leases, present
+from vaprompt.store.sharing.contents import Listed, contents, is_same
 from vaprompt.store.storage import Folder
+from vaprompt.store.writing import GroupWriter
 
 MEGABYTE = 10**6
 WRITERS = 4
 
 
-def write_store(
-    target: Path, root: Mapping[str, Any], groups: Sequence[Group], *, verb: str, progress: Progress = SILENT
-) -> None:
+def write_store(target: Path, root: Group, groups: Sequence[Listed], *, verb: str, progress: Progress = SILENT) -> None:
     """Write a store with this root and these groups, or finish what a killed call has begun.
 
     Args:
         target: the folder; it is not there, or is empty, or holds all or a part of just this.
-        root: the root's attributes.
+        root: the root.
         groups: parents before what is in them.
         verb: what is done, for whoever watches.
         progress: who is told.
 
     Raises:
         StoreError: a file of a group is damaged.
-        TargetError: something else is there, or it cannot be written.
+        TargetError: something else is there, it cannot be written, or another process writes it.
     """
-    groups = list(groups)
-    with held(target):
-        if not (target / UNFINISHED).exists() and any(target.iterdir()):
-            if not (target / GROUP_FILE).exists() or not is_same(Folder(target), root, groups):
-                raise _something_else(target)
-            return
+    if _is_written(target, root, groups):
+        return
+    with _alone(target) as leases:
         write_file(target / UNFINISHED, b"This store is being copied. Run the same command again to finish it.\n")
-        with writable(target):
-            shutil.rmtree(target / ASIDE, ignore_errors=True)
-            (target / ASIDE).mkdir()
         if {group.key for group in contents(Folder(target))} - {group.key for group in groups}:
             raise _something_else(target)
-        with progress.task(verb, sum(group.bytes for group in groups) / MEGABYTE, "MB") as task:
+        with progress.task(verb, sum(group.size for group in groups) / MEGABYTE, "MB") as task:
             for group in groups:
                 if group.video is None:
-                    _copy(group, target)
+                    _copy(group, target, leases)
             below = [group for group in groups if group.video is not None]
             # Threads, as the disk is waited for after every file.
             pool = ThreadPoolExecutor(WRITERS)
             try:
-                for group, _ in zip(below, pool.map(lambda group: _copy(group, target), below), strict=True):
-                    task.advance(group.bytes / MEGABYTE, group.key)
+                copied = pool.map(lambda group: _copy(group, target, leases), below)
+                for group, _ in zip(below, copied, strict=True):
+                    task.advance(group.size / MEGABYTE, group.key)
             finally:
                 pool.shutdown(cancel_futures=True)
-        write_attributes(target, root)
+        write_attributes(target, root.attributes, aside=target / ASIDE / leases.writer)
+        FeatureStore.open(target).write_index()
         with writable(target):
-            shutil.rmtree(target / ASIDE)
-            FeatureStore.open(target).write_index()
             (target / UNFINISHED).unlink()
 
 
-def _copy(group: Group, target: Path) -> None:
-    attributes = group.attributes()
-    there = read_attributes(Folder(target), group.key)
+def _is_written(target: Path, root: Group, groups: Sequence[Listed]) -> bool:
+    """Say whether all is there already.
+
+    Raises:
+        TargetError: something else is there.
+    """
+    make_folder(target)
+    with writable(target):
+        there = {entry.name for entry in target.iterdir()} - {ASIDE, LEASES}
+    if not there or UNFINISHED in there:
+        return False
+    if GROUP_FILE not in there or not is_same(Folder(target), root, groups):
+        raise _something_else(target)
+    return True
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[Leases]:
+    """Be the only writer of a store, on whatever machine; what a dead one left half-written is cleared away.
+
+    Raises:
+        TargetError: it cannot be written, or another process writes it.
+    """
+    with present(target) as leases:
+        if not leases.acquire(ROOT):
+            fault = "another process is writing into it"
+            raise TargetError(target, fault=fault, remedy="wait for it to end, or name another folder")
+        yield leases
+
+
+def _copy(listed: Listed, target: Path, leases: Leases) -> None:
+    group, there = listed.group(), read_group(Folder(target), listed.key)
     if there is not None:
-        if there != attributes:
+        if there.attributes != group.attributes:
             raise _something_else(target)
         return
-    with writable(target):
-        aside = Path(tempfile.mkdtemp(dir=target / ASIDE))
-        aside.chmod(0o755)  # mkdtemp's own rights would keep a shared store's other readers out
-        for name, content in verified_files(group.source, group.key, attributes):
-            file = aside / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
-        sync_tree(aside)
-        write_attributes(aside, attributes)
-        aside.rename(target / group.key)
-        sync_folder((target / group.key).parent)
+    with GroupWriter(target, group.key, leases) as writer:
+        for file, content in group.contents():
+            writer.copy(file, content)
+        writer.publish_copy(group.metadata)
 
 
 def _something_else(target: Path) -> TargetError:

@@ -15,10 +15,11 @@ from vaprompt.errors import StoreError
 from vaprompt.files import published, unwritable
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
-from vaprompt.store.layout import GROUP_FILE, damaged, group_metadata, joined, place
+from vaprompt.store.groups import Group
+from vaprompt.store.layout import GROUP_FILE, damaged, joined, place
 from vaprompt.store.reading import CHECKSUM_BYTES, arrays_of, checksum, read_form
 from vaprompt.store.sharing.archive import is_there, require_whole
-from vaprompt.store.sharing.contents import Group, contents, open_contents, root_attributes, verified_files
+from vaprompt.store.sharing.contents import contents, open_contents, root_of
 from vaprompt.store.sharing.folder import MEGABYTE, write_store
 from vaprompt.store.sharing.hdf5_storage import Hdf5
 
@@ -31,18 +32,18 @@ def export(location: Path | str, target: Path, *, progress: Progress = SILENT) -
         TargetError: something else is at `target`, or it cannot be written.
     """
     store, groups = open_contents(location)
-    root = root_attributes(store)
+    root = root_of(store)
     if is_there(target, Hdf5, root, groups):
         return
     with (
         published(target) as aside,
         _created(aside, target) as file,
-        progress.task("exporting", sum(group.bytes for group in groups) / MEGABYTE, "MB") as task,
+        progress.task("exporting", sum(group.size for group in groups) / MEGABYTE, "MB") as task,
     ):
         for group in groups:
-            _write(file, group)
-            task.advance(group.bytes / MEGABYTE, group.key)
-        _write_metadata(file, group_metadata(root))
+            _write(file, group.group())
+            task.advance(group.size / MEGABYTE, group.key)
+        _write_metadata(file, root.metadata)
 
 
 def import_(file: Path, target: Path, *, progress: Progress = SILENT) -> None:
@@ -55,7 +56,7 @@ def import_(file: Path, target: Path, *, progress: Progress = SILENT) -> None:
     store = FeatureStore.from_storage(Hdf5(file))
     groups = contents(store.storage)
     require_whole(store.storage, groups, file)
-    write_store(target, root_attributes(store), groups, verb="importing", progress=progress)
+    write_store(target, root_of(store), groups, verb="importing", progress=progress)
 
 
 @contextmanager
@@ -74,9 +75,8 @@ def _created(aside: Path, target: Path) -> Iterator[h5py.File]:
 
 
 def _write(file: h5py.File, group: Group) -> None:
-    attributes = group.attributes()
     made = file.require_group(group.key)
-    arrays = {name: read_form(group.source, group.key, name, attributes) for name in arrays_of(attributes)}
+    arrays = {name: read_form(group.storage, group.key, name, group.attributes) for name in arrays_of(group.attributes)}
     opened: dict[str, h5py.Dataset] = {}
     for name, form in arrays.items():
         if not all(form.shape[1:]):
@@ -87,7 +87,7 @@ def _write(file: h5py.File, group: Group) -> None:
     chunks = {
         joined(name, form.key(chunk)): (name, chunk) for name, form in arrays.items() for chunk in range(form.chunks)
     }
-    for key, content in verified_files(group.source, group.key, attributes):
+    for key, content in group.contents():
         if key in chunks:
             name, chunk = chunks[key]
             body = content[:-CHECKSUM_BYTES]
@@ -101,7 +101,7 @@ def _write(file: h5py.File, group: Group) -> None:
             if name not in opened:
                 raise _damaged(group, key, "belongs to no array")
             opened[name].attrs.create(GROUP_FILE, np.frombuffer(content, np.uint8))
-    _write_metadata(made, group_metadata(attributes))
+    _write_metadata(made, group.metadata)
 
 
 def _write_metadata(group: h5py.Group, content: bytes) -> None:
@@ -109,7 +109,7 @@ def _write_metadata(group: h5py.Group, content: bytes) -> None:
 
 
 def _damaged(group: Group, key: str, fault: str) -> StoreError:
-    return damaged(place(group.source, joined(group.key, key)), fault, place(group.source, group.key))
+    return damaged(place(group.storage, joined(group.key, key)), fault, place(group.storage, group.key))
 
 
 def _system_error(error: OSError | RuntimeError) -> OSError:

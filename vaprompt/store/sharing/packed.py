@@ -11,9 +11,9 @@ from vaprompt.files import published
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.index import INDEX_FILE, build_index, index_bytes
-from vaprompt.store.layout import GROUP_FILE, group_metadata, joined
+from vaprompt.store.layout import GROUP_FILE, joined
 from vaprompt.store.sharing.archive import is_there, require_whole
-from vaprompt.store.sharing.contents import open_contents, root_attributes, verified_files
+from vaprompt.store.sharing.contents import open_contents, root_of
 from vaprompt.store.sharing.folder import MEGABYTE, write_store
 from vaprompt.store.storage import Zip
 
@@ -29,22 +29,22 @@ def pack(location: Path | str, target: Path, *, progress: Progress = SILENT) -> 
         TargetError: something else is at `target`, or it cannot be written.
     """
     store, groups = open_contents(location)
-    root = root_attributes(store)
+    root = root_of(store)
     if is_there(target, Zip, root, groups):
         return
     with (
         published(target) as aside,
         zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive,
-        progress.task("packing", sum(group.bytes for group in groups) / MEGABYTE, "MB") as task,
+        progress.task("packing", sum(group.size for group in groups) / MEGABYTE, "MB") as task,
     ):
         for group in groups:
-            for name, content in verified_files(group.source, group.key, group.attributes()):
+            for name, content in group.group().contents():
                 archive.writestr(_entry(joined(group.key, name)), content)
-            task.advance(group.bytes / MEGABYTE, group.key)
+            task.advance(group.size / MEGABYTE, group.key)
         # What says that a group is there comes behind what it says.
         for group in sorted(groups, key=lambda group: (-group.key.count("/"), group.key)):
-            archive.writestr(_entry(joined(group.key, GROUP_FILE)), group_metadata(group.attributes()))
-        archive.writestr(_entry(GROUP_FILE), group_metadata(root))
+            archive.writestr(_entry(joined(group.key, GROUP_FILE)), group.group().metadata)
+        archive.writestr(_entry(GROUP_FILE), root.metadata)
         archive.writestr(_entry(INDEX_FILE), _index(store))
 
 
@@ -58,7 +58,7 @@ def unpack(archive: Path, target: Path, *, progress: Progress = SILENT) -> None:
     store, groups = open_contents(archive)
     if isinstance(store.storage, Zip):
         require_whole(store.storage, groups, archive)
-    write_store(target, root_attributes(store), groups, verb="unpacking", progress=progress)
+    write_store(target, root_of(store), groups, verb="unpacking", progress=progress)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
