@@ -45,7 +45,7 @@ def several(path: Path) -> FeatureStore:
     store = filled(path, {"a": "train", "b": "validation", "c.d": "test"})
     with store.writer("image", "long", IMAGE) as writer:
         rows = np.random.default_rng(9).normal(size=(3000, 512)).astype(np.float16)
-        writer.append(embedding=rows, frame=np.arange(3000, dtype=np.int32), time=np.arange(3000) / 30)
+        writer.append(embedding=rows, frame=np.arange(1, 3001, dtype=np.int32), time=np.arange(3000) / 30)
         writer.publish({"split": "train", "notes": []})
     with store.writer("audio", "silent", {"schema": 1}) as writer:
         writer.append(embedding=np.zeros((0, 3, 4), np.float16), end=np.zeros(0))

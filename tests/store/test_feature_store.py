@@ -28,9 +28,11 @@ def test_arrays_come_back_however_they_were_cut(pieces, chunk_rows, seed):
         patch.setattr(writing, "CHUNK_BYTES", chunk_rows * 6)
         store = FeatureStore.create(Path(folder) / "s.zarr")
         with store.writer("image", "v", {}) as writer:
+            written = 0
             for batch in batches:
-                frame = np.full(len(batch), 1, np.int32)
+                frame = np.arange(written + 1, written + len(batch) + 1, dtype=np.int32)
                 writer.append(embedding=batch, frame=frame, time=frame.astype(np.float64))
+                written += len(batch)
             writer.publish({})
         read = FeatureStore.open(store.path).image("v")
     np.testing.assert_array_equal(read.embedding_ND, np.concatenate(batches))

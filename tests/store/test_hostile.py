@@ -5,13 +5,15 @@ import os
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.store.stores import filled
+from tests.store.stores import DATASET, filled
 from vaprompt.errors import StoreError
 from vaprompt.store import FeatureStore
 from vaprompt.store.reading import parse_form
 from vaprompt.store.storage import Folder, Zip
+from vaprompt.store.verification import verify
 
 
 def metadata(**changes) -> bytes:
@@ -146,6 +148,40 @@ def test_zip_files_that_could_harm_are_refused(tmp_path):
         archive.writestr("../zarr.json", "{}")
     with pytest.raises(StoreError, match="could leave it"):
         Zip(tmp_path / "d.zip")
+    with zipfile.ZipFile(tmp_path / "n.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo(""), "{}")
+    with pytest.raises(StoreError, match="without a name"):
+        Zip(tmp_path / "n.zip")
     (tmp_path / "e.zip").write_bytes(b"PK\x03\x04" + bytes(100))
     with pytest.raises(StoreError, match="is no feature store"):
         FeatureStore.open(tmp_path / "e.zip")
+
+
+TIME = np.arange(4) / 30
+SENSELESS = {
+    "times that never were": ("labels", {"time": np.array([0.0, 1.0, 2.0, 1e300])}, {}, "time: holds times beyond"),
+    "times that go back": ("image", {"time": TIME[::-1].copy()}, {}, "time: is not ascending"),
+    "more frames than the video has": ("image", {}, {"frames": 3}, "counts from 1 to 4"),
+    "frames before the first": ("image", {"frame": np.arange(4, dtype=np.int32)}, {}, "counts from 0 to 3"),
+    "another count of valid labels": ("labels", {}, {"valid": 3}, "counts 4 frames, and its marker 3"),
+    "another type": ("labels", {"time": TIME.astype(np.float32)}, {}, "is float32 in 1 dimensions"),
+    "other dimensions": ("image", {"time": TIME[:, None]}, {}, "is float64 in 2 dimensions"),
+}
+
+
+@pytest.mark.parametrize("senseless", SENSELESS)
+def test_what_fits_its_digests_and_makes_no_sense_is_refused(tmp_path, senseless):
+    stream, arrays, counts, said = SENSELESS[senseless]
+    whole = {
+        "image": {"embedding": np.zeros((4, 8), np.float16), "frame": np.arange(1, 5, dtype=np.int32), "time": TIME},
+        "labels": {"value": np.zeros((4, 2), np.float32), "valid": np.ones(4, np.bool_), "time": TIME},
+    }[stream]
+    store = FeatureStore.create(tmp_path / "s.zarr", dataset=DATASET)
+    with store.writer(stream, "v", {"schema": 1}) as writer:
+        writer.append(**(whole | arrays))
+        told = {"frames": 4, "encoded": 4, "valid": 4, "seconds": 0.1} | counts
+        writer.publish({"split": "train", "counts": told, "notes": []})
+    with pytest.raises(StoreError, match=said):
+        getattr(FeatureStore.open(store.path), stream)("v")
+    faults = verify(store.path, deep=True).faults
+    assert [fault for fault in faults if fault.stream == stream]

@@ -252,7 +252,7 @@ def test_a_marker_lists_files_of_arrays_only(tmp_path, name):
     marker = store.marker("image", "video1")
     marker["files"][name] = {"bytes": 1, "sha256": "0" * 64}
     (store.path / "image/video1/zarr.json").write_bytes(group_metadata(marker))
-    with pytest.raises(StoreError, match="lists a file '.*do not trust"):
+    with pytest.raises(StoreError, match=r"lists a file '.*do not trust"):
         pack(store.path, tmp_path / "s.zip")
 
 

@@ -177,7 +177,7 @@ def packets(container: InputContainer, stream: Stream, path: Path, pulse: Pulse)
         MediaError: the file is cut off.
     """
     stated = StatedEnd(container, path)
-    for packet in container.demux():
+    for packet in _demuxed(container, path):
         pulse()
         stated.passed(packet)
         if packet.stream.index != stream.index:  # the empty packets at the end have no index of their own
@@ -188,6 +188,24 @@ def packets(container: InputContainer, stream: Stream, path: Path, pulse: Pulse)
     short = stated.short()
     if short is not None:
         raise MediaError(path, fault=f"is cut off: {short}", remedy=f"{COPY_AGAIN}; if it is whole, convert it")
+
+
+def _demuxed(container: InputContainer, path: Path) -> Iterator[Packet[Stream]]:
+    """Yield the packets of all streams.
+
+    Raises:
+        MediaError: a stream begins in mid-file that the header does not know, as in a damaged flv.
+    """
+    every = container.demux()
+    while True:
+        try:
+            packet = next(every)
+        except StopIteration:
+            return
+        except IndexError:  # PyAV looks the stream up among those that were there when the file was opened
+            fault = "holds a stream that its header does not know"
+            raise MediaError(path, fault=fault, remedy=f"{COPY_AGAIN}; if it is whole, convert it") from None
+        yield packet
 
 
 def cut_off(path: Path) -> MediaError:

@@ -26,6 +26,8 @@ ASCENDING = {"image": ("frame", "time"), "audio": ("end",), "labels": ("time",)}
 
 EMBEDDING = "embedding"
 """The one array that is large."""
+MOST_SECONDS = 10 * 86400.0
+"""The longest time in a store; no file that is read lasts longer than a day."""
 
 
 def form_faults(storage: Storage, stream: str, group: str, marker: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -60,24 +62,30 @@ def content_faults(
     Args:
         stream: the stream.
         marker: the group's attributes.
-        arrays: its arrays; a large embedding need not be among them (see `finite_halves`).
+        arrays: its arrays, or some of them; a large embedding need not be among them (see `finite_halves`).
     """
+    counts = marker.get("counts", {})
     for name, values in arrays.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             yield name, "holds values that are not finite"
-    for name in ASCENDING.get(kind_of(stream), ()):
+    for name in arrays.keys() & {"time", "end"}:
+        if bool(np.any(np.abs(arrays[name]) > MOST_SECONDS)):
+            yield name, f"holds times beyond {MOST_SECONDS:g} s"
+    for name in arrays.keys() & ASCENDING.get(kind_of(stream), ()):
         # Two frames may share a time stamp; no two rows are of one frame or window.
         step = np.diff(arrays[name])
         if step.size and not bool(np.all(step >= 0 if name == "time" else step > 0)):
             yield name, "is not ascending"
-    if kind_of(stream) == "image" and len(arrays["frame"]):
-        first, last, frames = int(arrays["frame"][0]), int(arrays["frame"][-1]), marker["counts"]["frames"]
+    if kind_of(stream) == "image" and len(arrays.get("frame", ())):
+        first, last = int(arrays["frame"][0]), int(arrays["frame"][-1])
+        frames = counts.get("frames", last)
         if first < 1 or last > frames:
             yield "frame", f"counts from {first} to {last}, but the video has the frames 1 to {frames}"
-    if kind_of(stream) == "labels":
+    if kind_of(stream) == "labels" and {"valid", "value"} <= arrays.keys():
         valid_F, value_F2 = arrays["valid"], arrays["value"]
-        if int(valid_F.sum()) != marker["counts"].get("valid"):
-            yield "valid", f"counts {int(valid_F.sum())} frames, and its marker {marker['counts'].get('valid')}"
+        valid = int(valid_F.sum())
+        if valid != counts.get("valid", valid):
+            yield "valid", f"counts {valid} frames, and its marker {counts['valid']}"
         if bool(np.any(np.abs(value_F2[valid_F]) > 1)):
             yield "value", "leaves [-1, 1] in frames that are valid"
 

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Float64, Int32
 
 from vaprompt import __version__
 from vaprompt.errors import StoreError
+from vaprompt.store.content import ARRAYS, EMBEDDING, content_faults
 from vaprompt.store.features import AudioFeatures, ImageFeatures, StoredLabels
 from vaprompt.store.index import Index, read_index
 from vaprompt.store.layout import (
@@ -343,8 +344,30 @@ class StoreReader:
         return StoreError(str(self.location), fault=f"has no stream '{stream}'", remedy="extract it first")
 
     def _arrays(self, stream: str, video: str, names: tuple[str, ...]) -> list[np.ndarray]:
-        marker = self.marker(stream, video)
-        return [read_array(self._storage, joined(self._group(stream), video), name, marker) for name in names]
+        marker, group = self.marker(stream, video), joined(self._group(stream), video)
+        arrays = {name: read_array(self._storage, group, name, marker) for name in names}
+        self._require_sense(stream, group, marker, arrays)
+        return list(arrays.values())
+
+    def _require_sense(
+        self, stream: str, group: str, marker: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> None:
+        """Check what digests do not tell of arrays: their types, and that times and counts can be what they say.
+
+        Raises:
+            StoreError: they cannot.
+        """
+        for name, values in arrays.items():
+            dtype, dimensions = ARRAYS[stream][name]
+            if (values.dtype.name, values.ndim) != (dtype, dimensions):
+                fault = f"is {values.dtype.name} in {values.ndim} dimensions and not {dtype} in {dimensions}"
+                raise damaged(place(self._storage, joined(group, name)), fault, place(self._storage, group))
+        small = {name: values for name, values in arrays.items() if name != EMBEDDING}
+        if len({len(values) for values in arrays.values()}) > 1:
+            lengths = ", ".join(f"{name} {len(values)}" for name, values in arrays.items())
+            raise damaged(place(self._storage, group), f"has arrays of {lengths} rows", place(self._storage, group))
+        for name, fault in content_faults(stream, marker, small):
+            raise damaged(place(self._storage, joined(group, name)), fault, place(self._storage, group))
 
     def _marker_or_none(self, stream: str, video: str) -> dict[str, Any] | None:
         key = (stream, checked_name(video, self.location))

@@ -179,13 +179,14 @@ class Zip:
             raise StoreError(path, fault=fault, remedy=remedy) from None
         self._entries: dict[str, zipfile.ZipInfo] = {}
         for entry in self._zip.infolist():
-            if entry.is_dir():
+            if entry.filename and entry.is_dir():
                 continue
             plain = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1
             if not plain or entry.compress_size != entry.file_size or entry.filename in self._entries:
                 fault = f"holds the entry '{entry.filename[:80]}' compressed, encrypted or twice"
                 raise StoreError(path, fault=fault, remedy="pack the store again with: vaprompt store pack")
-            key_parts(entry.filename, path)
+            if not key_parts(entry.filename, path):
+                raise StoreError(path, fault="holds an entry without a name", remedy="do not trust this store")
             self._entries[entry.filename] = entry
         self._children: dict[str, set[str]] = {}
         for name in self._entries:
