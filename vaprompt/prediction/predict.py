@@ -106,25 +106,15 @@ def predict(
         DetectorError: faces are to be looked for, and the detector is not installed.
         TargetError: `out` cannot be written, or two files would have the same name there.
     """
-    device = pick_device(device)
-    loaded = load_run(run, device)
-    recipe = validated(ExtractRecipe, loaded.facts["extraction"], where=str(run))
     targets = _targets(media, out)
-    detector = _detector(loaded, faces)
-    with progress.task("loading the encoders", total=2, unit="encoders") as task:
-        seeing = image_encoder(recipe.image, device=device)
-        task.advance(1, "image")
-        hearing = audio_encoder(recipe.audio, device=device)
-        task.advance(1, "audio")
-    _require_same_encoders(loaded, seeing, hearing)
+    predictor = load_predictor(run, faces=faces, person=person, every=every, device=device, progress=progress)
+    report = PredictionReport()
     begun = not out.exists()
     make_folder(out)
-    report = PredictionReport()
-    predictor = _Predictor(loaded, recipe, seeing, hearing, detector, faces, person, every, progress)
     with progress.task("predicting", total=len(targets), unit="videos") as task:
         for file, target in targets.items():
             try:
-                report.done.extend(predictor.predict(file, target))
+                report.done.extend(predictor.predict(file, target, progress))
             except MediaError as error:
                 report.failed[str(file)] = str(error)
                 progress.say(str(error))
@@ -134,6 +124,44 @@ def predict(
     return report
 
 
+def load_predictor(
+    run: Path,
+    *,
+    faces: FaceChoice = "auto",
+    person: PersonChoice = "largest",
+    every: int | None = None,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> Predictor:
+    """Return what predicts one video after another, the run and its encoders loaded once.
+
+    Args:
+        run: folder of a complete run.
+        faces: as for `predict`.
+        person: as for `predict`.
+        every: as for `predict`.
+        device: `auto`, `cpu`, `cuda`, ...
+        progress: who is told how far the loading is.
+
+    Raises:
+        RunError: the run cannot be loaded.
+        WeightsError: the encoders that made its store are not at hand.
+        FingerprintError: the encoders or the detector at hand are not those.
+        DetectorError: faces are to be looked for, and the detector is not installed.
+    """
+    device = pick_device(device)
+    loaded = load_run(run, device)
+    recipe = validated(ExtractRecipe, loaded.facts["extraction"], where=str(run))
+    detector = _detector(loaded, faces)
+    with progress.task("loading the encoders", total=2, unit="encoders") as task:
+        seeing = image_encoder(recipe.image, device=device)
+        task.advance(1, "image")
+        hearing = audio_encoder(recipe.audio, device=device)
+        task.advance(1, "audio")
+    _require_same_encoders(loaded, seeing, hearing)
+    return Predictor(loaded, recipe, seeing, hearing, detector, faces, person, every)
+
+
 def label_scale(run: Run) -> tuple[float, float]:
     """Return the lowest and highest value of the scale of the data set that a run was trained on; -1 and 1 mostly."""
     low, high = run.facts["store"]["dataset"].get("label_range", (-1.0, 1.0))
@@ -141,8 +169,8 @@ def label_scale(run: Run) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class _Predictor:
-    """What all files share."""
+class Predictor:
+    """A run with its encoders, loaded; what all files share."""
 
     run: Run
     recipe: ExtractRecipe
@@ -152,20 +180,25 @@ class _Predictor:
     faces: FaceChoice
     person: PersonChoice
     every: int | None
-    progress: Progress
 
-    def predict(self, file: Path, target: Path) -> list[PredictedVideo]:
+    def predict(self, file: Path, target: Path, progress: Progress = SILENT) -> list[PredictedVideo]:
+        """Write one video's prediction to the CSV `target`, or one beside it for each person; return them.
+
+        Raises:
+            MediaError: the video cannot be decoded, or shows no face where faces are to be detected.
+            TargetError: the CSV cannot be written.
+        """
         seconds = probe(file).duration
         people: list[Person | None] = [None]
         notes: list[str] = []
         if self.detector is not None:
-            with self.progress.task(f"finding faces in {file.name}", total=seconds, unit="s") as task:
+            with progress.task(f"finding faces in {file.name}", total=seconds, unit="s") as task:
                 found = find_faces(file, self.detector, self.recipe.face, task)
             time_F = found.time_F
             notes += self._choose(found.people, people, file)
         else:
             time_F = frame_times(file)
-        with self.progress.task(f"predicting {file.name}", total=float(time_F[-1]), unit="s") as task:
+        with progress.task(f"predicting {file.name}", total=float(time_F[-1]), unit="s") as task:
             values = predict_subjects(
                 self.run, self.recipe, file, time_F, people, self.seeing, self.hearing, self.every, _Reached(task)
             )
