@@ -6,6 +6,7 @@ Nothing may change them: a test that writes copies first (`shutil.copytree`).
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from tests.servers import S3_VARIABLES, Front, in_front_of, moto
 
 # Before torch is imported: the tests' networks are too small for the threads to pay.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What is kept between runs of the program is not to outlive the tests, nor to come from before them.
+_CACHE = tempfile.TemporaryDirectory(prefix="vaprompt-cache-")
+os.environ["VAPROMPT_CACHE"] = _CACHE.name
 
 SMALL_SEED = 5
 

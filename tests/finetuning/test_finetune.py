@@ -23,7 +23,7 @@ from vaprompt.finetuning.finetune import finetune
 from vaprompt.finetuning.parity import BOUND, cached_predictions
 from vaprompt.metrics import scores
 from vaprompt.prediction.predict import predict
-from vaprompt.training.data import load_split
+from vaprompt.training.data import Resident
 from vaprompt.training.runs import load_run
 
 SKIPPED = {"run.json"}
@@ -93,7 +93,7 @@ def test_features_from_the_tuned_encoders_score_as_the_training_did(tuned, tuned
     for stream, fingerprint in facts["store"]["fingerprints"].items():
         store.require(stream, fingerprint)
     value = cached_predictions(run, store, facts["videos"]["validation"])
-    truth = load_split(store, "validation", run.recipe).windows.value_W2.numpy()
+    truth = Resident(store, run.recipe).split("validation", run.recipe).windows.value_W2.numpy()
     assert scores(value, truth)["mean"] == pytest.approx(facts["best"]["mean"], abs=0.005)
     evaluation = evaluate(tuned, store=tuned_store, device="cpu", out=tuned_store.parent / "scores").result
     assert evaluation["official"]["frames"] > 0

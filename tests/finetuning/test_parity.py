@@ -19,7 +19,7 @@ from vaprompt.media.video import frame_times
 from vaprompt.model.estimator import Estimator
 from vaprompt.recipes import read_recipe, shipped
 from vaprompt.store import FeatureStore
-from vaprompt.training.data import load_split
+from vaprompt.training.data import Resident
 from vaprompt.training.run import train
 from vaprompt.training.runs import load_run
 from vaprompt.training.step import window_loss
@@ -100,7 +100,7 @@ def test_one_step_on_heads_alone_gives_the_same_loss(small_store, small_dataset,
     (line,) = [json.loads(text) for text in (tmp_path / "new" / "metrics.jsonl").read_text().splitlines()]
 
     run = load_run(base)
-    data = load_split(FeatureStore.open(small_store), "train", run.recipe)
+    data = Resident(FeatureStore.open(small_store), run.recipe).split("train", run.recipe)
     row_B = torch.arange(len(data.windows))
     batch = data.batch(row_B)
     optimizer = torch.optim.AdamW(run.estimator.parameters(), lr=1e-2, weight_decay=0.0)

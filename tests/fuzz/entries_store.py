@@ -9,7 +9,7 @@ import numpy as np
 from vaprompt.recipes import validated
 from vaprompt.store import FeatureStore
 from vaprompt.store.verification import verify
-from vaprompt.training.data import load_split
+from vaprompt.training.data import Resident
 from vaprompt.training.recipe import TrainRecipe
 
 RECIPE = validated(TrainRecipe, {"window": {"seconds": 0.5, "stride": 0.1, "frames": 3}}, where="fuzz")
@@ -41,7 +41,7 @@ def _done(path: Path) -> None:
 
 
 def _train(path: Path) -> None:
-    load_split(FeatureStore.open(path), "train", RECIPE)
+    Resident(FeatureStore.open(path), RECIPE).split("train", RECIPE)
 
 
 STORE = {

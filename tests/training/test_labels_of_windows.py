@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.planted import FINGERPRINTS, plant_store
 from tests.test_windows import videos
 from vaprompt.store import FeatureStore
-from vaprompt.training.data import labelled_windows, load_split
+from vaprompt.training.data import Resident, labelled_windows
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.windows import WindowRecipe
 
@@ -41,7 +41,7 @@ def test_labels_reach_the_batch_with_their_frames(tmp_path):
         with store.writer("labels", video, FINGERPRINTS["labels"]) as writer:
             writer.append(value=value_F2, valid=labels.valid_F, time=labels.time_F)
             writer.publish({"split": split, "counts": {}, "notes": []})
-    read = load_split(FeatureStore.open(path), "train", TrainRecipe())
+    read = Resident(FeatureStore.open(path), TrainRecipe()).split("train", TrainRecipe())
     window = TrainRecipe().window
     expected = []
     for video in read.videos:

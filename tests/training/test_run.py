@@ -197,20 +197,6 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(store, undisturbed, tm
         assert contents(tmp_path / str(threads)) == contents(undisturbed)
 
 
-def test_features_that_are_not_finite_are_named(tmp_path):
-    path = plant_store(tmp_path / "s.zarr", train=2, validation=1)
-    store = FeatureStore.open(path)
-    image = store.image("video1")
-    embedding = image.embedding_ND.copy()
-    embedding[41, 3] = np.nan
-    with store.writer("image", "video1", store.fingerprint("image")) as writer:
-        writer.append(embedding=embedding, frame=image.frame_N, time=image.time_N)
-        writer.publish({"split": "train", "counts": {}, "notes": []})
-    with pytest.raises(StoreError, match=r"image/video1 holds values that are not finite, first in row 42"):
-        train(path, recipe(), tmp_path / "run", device="cpu")
-    assert not (tmp_path / "run").exists()
-
-
 def test_splits_that_cannot_be_trained_on_are_named(tmp_path):
     with pytest.raises(StoreError, match="no video of the validation split"):
         train(plant_store(tmp_path / "a.zarr", validation=0, train=2), recipe(), tmp_path / "run", device="cpu")

@@ -1,14 +1,14 @@
 """The whole estimator: projections, temporal encoders, fusion, regression head and region head.
 
-Axes: B windows in the batch, T image steps, S audio steps, I and A the cached embeddings' channels, D the
-model's channels, H attention heads, K regions; the last axis 2 is valence, arousal.
+Axes: B windows in the batch, U sounds that they hear, T image steps, S audio steps, I and A the cached embeddings'
+channels, D the model's channels, H attention heads, K regions; the last axis 2 is valence, arousal.
 """
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -96,12 +96,25 @@ class Estimator(nn.Module):
             else ClipRegionHead(prototype_KE, recipe.prompt)
         )
 
-    def forward(self, image_BTI: Float[Tensor, "B T I"] | None, audio_BSA: Float[Tensor, "B S A"] | None) -> Estimate:
-        """Return the estimate for each window; a modality that the recipe leaves out may be None."""
+    def forward(
+        self,
+        image_BTI: Float[Tensor, "B T I"] | None,
+        audio_USA: Float[Tensor, "U S A"] | None,
+        clip_B: Int64[Tensor, "B"] | None = None,
+    ) -> Estimate:
+        """Return the estimate for each window.
+
+        Args:
+            image_BTI: the windows' pictures; may be None where the recipe leaves them out.
+            audio_USA: their sounds; likewise.
+            clip_B: which of the sounds each window hears, where several hear the same; None: each its own.
+        """
         image_TBI = None if image_BTI is None or self.image is None else image_BTI.transpose(0, 1)
-        audio_SBA = None if audio_BSA is None or self.audio is None else audio_BSA.transpose(0, 1)
+        audio_SUA = None if audio_USA is None or self.audio is None else audio_USA.transpose(0, 1)
         fused = self._fuse(
-            None if self.image is None else self.image(image_TBI), None if self.audio is None else self.audio(audio_SBA)
+            None if self.image is None else self.image(image_TBI),
+            None if self.audio is None else self.audio(audio_SUA),
+            clip_B,
         )
         return Estimate(
             self.head(fused.sequence_TBD),
@@ -110,10 +123,12 @@ class Estimator(nn.Module):
             fused.attention_BHTS,
         )
 
-    def _fuse(self, image_TBD: Tensor | None, audio_SBD: Tensor | None) -> Fused:
+    def _fuse(self, image_TBD: Tensor | None, audio_SUD: Tensor | None, clip_B: Tensor | None) -> Fused:
         if self.fusion is not None:
-            fused: Fused = self.fusion(image_TBD, audio_SBD)
+            fused: Fused = self.fusion(image_TBD, audio_SUD, clip_B)
             return fused
-        alone_TBD = audio_SBD if image_TBD is None else image_TBD
-        assert alone_TBD is not None
+        alone_TBD = image_TBD
+        if alone_TBD is None:
+            assert audio_SUD is not None
+            alone_TBD = audio_SUD if clip_B is None else audio_SUD.index_select(1, clip_B)
         return Fused(alone_TBD, None, None)

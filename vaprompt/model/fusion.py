@@ -1,7 +1,7 @@
 """Hierarchical fusion: sound is aligned to the picture by attention, then let in by a gate (paper, section 3.4).
 
-Axes: T image steps, S audio steps, B windows in the batch, D channels, H attention heads, C = D / H channels of a head.
-Inside the network time stands before the windows, as recurrences read it.
+Axes: T image steps, S audio steps, B windows in the batch, U sounds that they hear, D channels, H attention heads,
+C = D / H channels of a head. Inside the network time stands before the windows, as recurrences read it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -58,12 +58,15 @@ class MultiheadAttention(nn.Module):
         self.dropout = Dropout(dropout, windows=0)
 
     def forward(
-        self, asking_TBD: Float[Tensor, "T B D"], answering_SBD: Float[Tensor, "S B D"]
+        self,
+        asking_TBD: Float[Tensor, "T B D"],
+        answering_SUD: Float[Tensor, "S U D"],
+        clip_B: Int64[Tensor, "B"] | None = None,
     ) -> tuple[Float[Tensor, "T B D"], Float[Tensor, "B H T S"]]:
         """Return what each asking step gathers from the answering ones, and in which shares, before dropout."""
         width = asking_TBD.shape[-1]
         query_TBD = F.linear(asking_TBD, self.in_proj_weight[:width], self.in_proj_bias[:width])
-        both_SB2D = F.linear(answering_SBD, self.in_proj_weight[width:], self.in_proj_bias[width:])
+        both_SB2D = _heard(F.linear(answering_SUD, self.in_proj_weight[width:], self.in_proj_bias[width:]), clip_B)
         key_SBD, value_SBD = both_SB2D.chunk(2, dim=-1)
         query_BHTC, key_BHSC, value_BHSC = (self._by_head(part) for part in (query_TBD, key_SBD, value_SBD))
         scale = (width // self.heads) ** -0.5
@@ -95,10 +98,13 @@ class CrossModalAttention(nn.Module):
         self.attention_dropout, self.feedforward_dropout = Dropout(recipe.dropout), Dropout(recipe.dropout)
 
     def forward(
-        self, image_TBD: Float[Tensor, "T B D"], audio_SBD: Float[Tensor, "S B D"]
+        self,
+        image_TBD: Float[Tensor, "T B D"],
+        audio_SUD: Float[Tensor, "S U D"],
+        clip_B: Int64[Tensor, "B"] | None = None,
     ) -> tuple[Float[Tensor, "T B D"], Float[Tensor, "B H T S"]]:
         """Return the image steps, each enriched with the sound that it attends to, and how much of it that is."""
-        heard_TBD, share_BHTS = self.attention(image_TBD, audio_SBD)
+        heard_TBD, share_BHTS = self.attention(image_TBD, audio_SUD, clip_B)
         attended_TBD = self.attention_norm(image_TBD + self.attention_dropout(heard_TBD))
         fed_TBD = self.feedforward_dropout(self.feedforward(attended_TBD))
         normed_TBD: Tensor = self.feedforward_norm(attended_TBD + fed_TBD)
@@ -154,15 +160,32 @@ class Fusion(nn.Module):
         gate = GatedFusion if recipe.gate == "linear" else ProjectedGatedFusion
         self.gated = gate(width) if "gated" in recipe.kind else None
 
-    def forward(self, image_TBD: Float[Tensor, "T B D"], audio_SBD: Float[Tensor, "S B D"]) -> Fused:
-        """Return the fused sequence, one step for each image step, with the gate and the attention where there are."""
+    def forward(
+        self,
+        image_TBD: Float[Tensor, "T B D"],
+        audio_SUD: Float[Tensor, "S U D"],
+        clip_B: Int64[Tensor, "B"] | None = None,
+    ) -> Fused:
+        """Return the fused sequence, one step for each image step, with the gate and the attention where there are.
+
+        Args:
+            image_TBD: what was seen in each window.
+            audio_SUD: what was heard.
+            clip_B: which of the sounds each window hears; None: each its own.
+        """
         share_BHTS = None
         if self.attention is not None:
-            heard_TBD, share_BHTS = self.attention(image_TBD, audio_SBD)
+            heard_TBD, share_BHTS = self.attention(image_TBD, audio_SUD, clip_B)
         else:
             # The gate alone needs one audio step for each image step: the mean of those that it covers.
-            heard_TBD = F.adaptive_avg_pool1d(audio_SBD.permute(1, 2, 0), len(image_TBD)).permute(2, 0, 1)
+            pooled_UDT = F.adaptive_avg_pool1d(audio_SUD.permute(1, 2, 0), len(image_TBD))
+            heard_TBD = _heard(pooled_UDT.permute(2, 0, 1), clip_B)
         if self.gated is None:
             return Fused(heard_TBD, None, share_BHTS)
         fused_TBD, gate_TBD = self.gated(heard_TBD, image_TBD)
         return Fused(fused_TBD, gate_TBD, share_BHTS)
+
+
+def _heard(sound_SUD: Tensor, clip_B: Tensor | None) -> Tensor:
+    """Return the sound that each window hears."""
+    return sound_SUD if clip_B is None else sound_SUD.index_select(1, clip_B)

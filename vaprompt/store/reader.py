@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32
+from jaxtyping import Float16, Float32, Float64, Int32
 
 from vaprompt import __version__
 from vaprompt.errors import StoreError
@@ -28,7 +28,7 @@ from vaprompt.store.layout import (
     place,
     read_attributes,
 )
-from vaprompt.store.reading import read_array
+from vaprompt.store.reading import read_array, read_form, read_pieces
 from vaprompt.store.storage import Storage, open_storage
 from vaprompt.store.streams import folder_of, named_streams, require_stream
 
@@ -214,6 +214,25 @@ class StoreReader:
         """
         embedding_WSD, end_W = self._arrays("audio", video, ("embedding", "end"))
         return AudioFeatures(embedding_WSD, end_W)
+
+    def embedding_shape(self, stream: str, video: str) -> tuple[int, ...]:
+        """Return the shape of a video's embeddings, rows first.
+
+        Raises:
+            StoreError: they are not in the store, or damaged.
+        """
+        group = joined(self._group(stream), video)
+        return read_form(self._storage, group, "embedding", self.marker(stream, video)).shape
+
+    def embedding_pieces(self, stream: str, video: str) -> Iterator[Float16[np.ndarray, "_ ..."]]:
+        """Yield a video's embeddings some rows at a time, in order.
+
+        Raises:
+            StoreError: they are not in the store, or damaged.
+        """
+        group, marker = joined(self._group(stream), video), self.marker(stream, video)
+        form = read_form(self._storage, group, "embedding", marker)
+        yield from read_pieces(self._storage, group, "embedding", marker, form)
 
     def image_times(self, video: str) -> tuple[Int32[np.ndarray, "N"], Float64[np.ndarray, "N"]]:
         """Return which frames (from 1) a video's image embeddings are of, and their times, without the embeddings.

@@ -66,16 +66,37 @@ def read_array(storage: Storage, group: str, name: str, marker: Mapping[str, Any
         StoreError: a chunk is missing, cut short or changed, or the metadata is damaged or of another format.
     """
     form = read_form(storage, group, name, marker)
-    values = np.empty((form.chunks * form.rows, *form.shape[1:]), dtype=form.dtype)
-    flat = values.reshape(-1).view(np.uint8)
+    values = np.empty(form.shape, dtype=form.dtype)
+    done = 0
+    for piece in read_pieces(storage, group, name, marker, form):
+        values[done : done + len(piece)] = piece
+        done += len(piece)
+    return values
+
+
+def read_pieces(
+    storage: Storage, group: str, name: str, marker: Mapping[str, Any], form: ArrayForm
+) -> Iterator[np.ndarray]:
+    """Yield one array of a published group, some rows at a time; each piece can only be read.
+
+    Args:
+        storage: the store's files.
+        group: the group's key.
+        name: the array's name.
+        marker: the group's attributes.
+        form: what `read_form` returned for it.
+
+    Raises:
+        StoreError: a chunk is missing, cut short or changed.
+    """
     for chunk in range(form.chunks):
         key = joined(name, form.key(chunk))
         content = read_listed(storage, group, key, marker, most=form.chunk_bytes + CHECKSUM_BYTES)
         body = memoryview(content)[:-CHECKSUM_BYTES]
         if checksum(bytes(body)) != content[-CHECKSUM_BYTES:]:
             raise _damaged(storage, group, key, "does not have its checksum")
-        flat[chunk * form.chunk_bytes : (chunk + 1) * form.chunk_bytes] = np.frombuffer(body, np.uint8)
-    return values[: form.shape[0]]
+        rows = min(form.rows, form.shape[0] - chunk * form.rows)
+        yield np.frombuffer(body, form.dtype).reshape(form.rows, *form.shape[1:])[:rows]
 
 
 def checksum(body: bytes) -> bytes:

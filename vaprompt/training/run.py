@@ -27,7 +27,7 @@ from vaprompt.regions import prototypes
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
 from vaprompt.training.checkpoint import TrainingState, load_state, save_state, save_weights
-from vaprompt.training.data import ResidentSplit, load_split
+from vaprompt.training.data import Resident, ResidentSplit
 from vaprompt.training.loop import Epoch, train_epoch, validate
 from vaprompt.training.optimiser import Optimiser
 from vaprompt.training.recipe import TrainRecipe
@@ -72,6 +72,8 @@ def train(
     device: str = "auto",
     resume: bool = False,
     stopping: str = "validation",
+    memory: int | None = None,
+    resident: Resident | None = None,
     progress: Progress = SILENT,
 ) -> TrainResult:
     """Train heads on a store's features, and leave the best epoch's weights in `run`.
@@ -88,6 +90,8 @@ def train(
         device: `auto`, `cpu`, `cuda`, ...
         resume: insist that there is a training to go on with.
         stopping: the split whose score decides on the best epoch and when to stop; what is recorded of it has its name.
+        memory: bytes of features that may lie in memory at a time, about; None: all. The numbers are the same.
+        resident: the store's features, where they are in memory already.
         progress: who is told how far it is.
 
     Raises:
@@ -112,17 +116,12 @@ def train(
     elif run.is_dir() and any(PARTIAL not in entry.name for entry in run.iterdir()):
         raise RunError(run, fault="is not empty and holds no run", remedy="name a new folder with --run")
 
-    with progress.task("reading the store", unit="splits", total=2) as task:
-        training = load_split(source, "train", recipe, device=device)
-        task.advance(1, f"{len(training.windows)} training windows")
-        unseen = load_split(source, stopping, recipe, device=device)
-        task.advance(1, f"{len(unseen.windows)} {stopping} windows")
+    if resident is None:
+        resident = Resident(source, recipe, device=device, most=memory, progress=progress)
+    training, unseen = (resident.split(split, recipe) for split in ("train", stopping))
     prototype_KE = prototypes(source.text(), recipe.regions.phrases, recipe.regions.templates)
     facts |= {
-        "dims": {
-            "image": training.features.image_NI.shape[-1],
-            "audio": training.features.audio_ASC.shape[-1],
-        },
+        "dims": resident.dims,
         "windows": {"train": len(training.windows), stopping: len(unseen.windows)},
         "notes": notes,
     }
@@ -135,8 +134,8 @@ def train(
         torch.manual_seed(recipe.seed)
         estimator = Estimator(
             recipe.model,
-            image_dim=facts["dims"]["image"],
-            audio_dim=facts["dims"]["audio"],
+            image_dim=resident.dims.get("image", 0),
+            audio_dim=resident.dims.get("audio", 0),
             prototype_KE=torch.from_numpy(prototype_KE),
         ).to(device)
         with progress.task("training", total=recipe.epochs, unit="epochs") as task:
@@ -230,7 +229,7 @@ def _facts(store: FeatureStore, recipe: TrainRecipe, device: str, stopping: str)
         "recipe": without_none(recipe.model_dump(mode="json")),
         "store": {
             "path": str(store.location),
-            "fingerprints": {stream: store.fingerprint(stream) for stream in ("image", "audio")},
+            "fingerprints": {stream: store.fingerprint(stream) for stream in recipe.model.modalities},
             "dataset": store.dataset,
         },
         "extraction": store.recipe,

@@ -1,6 +1,7 @@
 """A run on disk: the recipe, what it was made from, its weights; and how it is opened and asked for predictions.
 
-Axes: F frames of a video, N image embeddings, A cached audio windows, S audio steps, I and C channels, W windows.
+Axes: F frames of a video, N image embeddings, A cached audio windows, S audio steps, I and C channels, W windows,
+B windows at once, U sounds that they hear.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64, Int64
 
 from vaprompt.errors import RunError
+from vaprompt.lanes import lanes
 from vaprompt.model.estimator import Estimator
 from vaprompt.recipes import read_recipe
 from vaprompt.training.checkpoint import load_weights, put_weights
@@ -30,6 +32,8 @@ STATE = "resume.safetensors"
 FORMAT = 1
 ENCODERS = "encoders"
 """The folder of a fine-tuned run's own encoders, `image` and `audio`."""
+ACCELERATOR_BATCH = 1024
+"""Windows that an accelerator predicts at once."""
 OWN = "run:"
 """In front of the name of one of them, where the run's extraction recipe names weights: wherever the run lies."""
 
@@ -47,9 +51,9 @@ class Run:
 
     def predict(
         self,
-        image_embedding_NI: Float[np.ndarray, "N I"],
+        image_embedding_NI: Float[np.ndarray, "N I"] | None,
         image_time_N: Float64[np.ndarray, "N"],
-        audio_embedding_ASC: Float[np.ndarray, "A S C"],
+        audio_embedding_ASC: Float[np.ndarray, "A S C"] | None,
         audio_end_A: Float64[np.ndarray, "A"],
         time_F: Float64[np.ndarray, "F"],
     ) -> Float32[np.ndarray, "F 2"]:
@@ -59,9 +63,10 @@ class Run:
         interpolated linearly in time.
 
         Args:
-            image_embedding_NI: image embeddings, in frame order; at least one.
+            image_embedding_NI: image embeddings, in frame order, at least one; may be None where the recipe leaves
+                pictures out.
             image_time_N: their times in seconds from the video's first frame.
-            audio_embedding_ASC: cached audio windows.
+            audio_embedding_ASC: cached audio windows; may be None where the recipe leaves sound out.
             audio_end_A: when each ends, in seconds; the first at or before 0.
             time_F: every frame's time in seconds, ascending from 0.
 
@@ -76,14 +81,16 @@ class Run:
     def predict_at(
         self,
         end_W: Float64[np.ndarray, "W"],
-        image_embedding_NI: Float[np.ndarray, "N I"],
+        image_embedding_NI: Float[np.ndarray, "N I"] | None,
         image_time_N: Float64[np.ndarray, "N"],
-        audio_embedding_ASC: Float[np.ndarray, "A S C"],
+        audio_embedding_ASC: Float[np.ndarray, "A S C"] | None,
         audio_end_A: Float64[np.ndarray, "A"],
         time_F: Float64[np.ndarray, "F"],
     ) -> Float32[np.ndarray, "W 2"]:
-        """Return valence and arousal in [-1, 1] at the ends of windows, in seconds; else as `predict`."""
-        self._require_dims(image_embedding_NI.shape[-1], audio_embedding_ASC.shape[-1])
+        """Return valence and arousal in [-1, 1] at the ends of windows, in seconds; else as `predict`.
+
+        Where windows end closer together than sounds, each sound goes through its network once.
+        """
         windows = cut_windows(
             end_W,
             time_F=time_F,
@@ -92,38 +99,55 @@ class Run:
             seconds=self.recipe.window.seconds,
             frames=self.recipe.window.frames,
         )
-        parts = []
-        for first in range(0, len(end_W), EVALUATION_BATCH):
-            rows = slice(first, first + EVALUATION_BATCH)
-            image_BTI, audio_BSC = (
-                image_embedding_NI[windows.image_WT[rows]],
-                audio_embedding_ASC[windows.audio_W[rows]],
-            )
-            parts.append(self.predict_windows(image_BTI, audio_BSC))
-        return np.concatenate(parts)
+        together = np.argsort(windows.audio_W, kind="stable")
 
+        def predict(row_B: Int64[np.ndarray, "B"]) -> Float32[np.ndarray, "B 2"]:
+            image_BTI = None if image_embedding_NI is None else image_embedding_NI[windows.image_WT[row_B]]
+            sound_U, clip_B = np.unique(windows.audio_W[row_B], return_inverse=True)
+            audio_USC = None if audio_embedding_ASC is None else audio_embedding_ASC[sound_U]
+            return self.predict_windows(image_BTI, audio_USC, clip_B.astype(np.int64))
+
+        size = EVALUATION_BATCH if self.device == "cpu" else ACCELERATOR_BATCH
+        batches = [together[first : first + size] for first in range(0, len(together), size)]
+        parts = lanes().map(predict, batches) if self.device == "cpu" else [predict(batch) for batch in batches]
+        value_W2 = np.empty((len(end_W), 2), np.float32)
+        value_W2[together] = np.concatenate(parts)
+        return value_W2
+
+    @torch.inference_mode()
     def predict_windows(
-        self, image_BTI: Float[np.ndarray, "B T I"], audio_BSC: Float[np.ndarray, "B S C"]
+        self,
+        image_BTI: Float[np.ndarray, "B T I"] | None,
+        audio_USC: Float[np.ndarray, "U S C"] | None,
+        clip_B: Int64[np.ndarray, "B"] | None = None,
     ) -> Float32[np.ndarray, "B 2"]:
         """Return valence and arousal in [-1, 1] at the end of each window of embeddings.
+
+        Args:
+            image_BTI: the windows' pictures; not looked at where the run's recipe leaves them out.
+            audio_USC: their sounds; likewise.
+            clip_B: which of the sounds each window hears; None: each its own.
 
         Raises:
             RunError: the embeddings' channels are not those that the run was trained on.
         """
-        self._require_dims(image_BTI.shape[-1], audio_BSC.shape[-1])
-        with torch.inference_mode():
-            image = torch.from_numpy(image_BTI).to(self.device).float()
-            audio = torch.from_numpy(audio_BSC).to(self.device).float()
-            return end_values(self.estimator(image, audio)).float().cpu().numpy()
-
-    def _require_dims(self, image: int, audio: int) -> None:
-        given, trained = {"image": image, "audio": audio}, self.facts["dims"]
-        if given != trained:
+        given = {"image": image_BTI, "audio": audio_USC}
+        inputs = {name: given[name] if name in self.recipe.model.modalities else None for name in given}
+        found = {name: array.shape[-1] for name, array in inputs.items() if array is not None}
+        if found != self.facts["dims"]:
             raise RunError(
                 self.path,
-                fault=f"was trained on embeddings of {trained} channels and is given {given}",
+                fault=f"was trained on embeddings of {self.facts['dims']} channels and is given {found}",
                 remedy="use the store or the encoders that the run was trained with",
             )
+        image, audio, clips = (
+            None if array is None else torch.from_numpy(array).to(self.device)
+            for array in (inputs["image"], inputs["audio"], clip_B)
+        )
+        estimate = self.estimator(
+            None if image is None else image.float(), None if audio is None else audio.float(), clips
+        )
+        return end_values(estimate).float().cpu().numpy()
 
 
 def load_run(path: Path | str, device: str = "cpu") -> Run:
@@ -140,8 +164,8 @@ def load_run(path: Path | str, device: str = "cpu") -> Run:
         raise RunError(path / CHECKPOINT, fault="holds no region prototypes", remedy="train the run again")
     estimator = Estimator(
         recipe.model,
-        image_dim=facts["dims"]["image"],
-        audio_dim=facts["dims"]["audio"],
+        image_dim=facts["dims"].get("image", 0),
+        audio_dim=facts["dims"].get("audio", 0),
         prototype_KE=tensors["regions.prototype_KE"],
     )
     put_weights(path / CHECKPOINT, estimator, tensors)

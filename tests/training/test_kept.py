@@ -1,0 +1,187 @@
+"""Features joined in the cache: the same numbers from memory, from a fresh file and from one that was there."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.planted import plant_store
+from vaprompt import FeatureStore
+from vaprompt.errors import StoreError
+from vaprompt.recipes import validated
+from vaprompt.training import kept
+from vaprompt.training.data import Resident
+from vaprompt.training.recipe import TrainRecipe
+
+RECIPE = validated(TrainRecipe, {"window": {"seconds": 4.0, "stride": 1.0, "frames": 8}}, where="test")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return plant_store(tmp_path_factory.mktemp("planted") / "store.zarr", train=4, validation=2, test=1)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAPROMPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept, "LEAST", 1)
+    return tmp_path / "cache" / "features"
+
+
+def whole(folder: Path) -> list[Path]:
+    kept.settle()
+    return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
+def tensors(store: Path, **options):
+    resident = Resident(FeatureStore.open(store), RECIPE, **options)
+    splits = [resident.split(split, RECIPE) for split in ("train", "validation")]
+    fields = [getattr(split.windows, name) for split in splits for name in vars(split.windows)]
+    rows = torch.arange(len(splits[0].windows))
+    return [*fields, resident.features.image_NI, resident.features.audio_ASC, *splits[0].batch(rows)]
+
+
+def expected(store: Path):
+    """Every video's own arrays, one behind the other, as the store gives them."""
+    source = FeatureStore.open(store)
+    names = [name for name in source.videos() if source.labels(name).valid_F.any()]
+    return (
+        np.concatenate([source.image(name).embedding_ND for name in names]),
+        np.concatenate([source.audio(name).embedding_WSD for name in names]),
+    )
+
+
+def test_it_is_the_same_from_memory_from_a_fresh_file_and_from_one_that_was_there(store, cache, monkeypatch):
+    monkeypatch.setattr(kept, "LEAST", 2**40)
+    in_memory = tensors(store)
+    assert not cache.exists()
+    monkeypatch.setattr(kept, "LEAST", 1)
+    fresh = tensors(store)
+    assert len(whole(cache)) == 2  # labels are read anew: they are small
+    monkeypatch.setattr(FeatureStore, "embedding_pieces", None)
+    again = tensors(store)
+    sparing = tensors(store, most=1)
+    for one, two, three, four in zip(in_memory, fresh, again, sparing, strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(one, three)
+        assert torch.equal(one, four)
+    image, audio = expected(store)
+    np.testing.assert_array_equal(again[-4].numpy(), image)
+    np.testing.assert_array_equal(again[-3].numpy(), audio)
+
+
+def test_another_content_is_kept_apart(store, cache, tmp_path):
+    tensors(store)
+    tensors(plant_store(tmp_path / "other.zarr", train=4, validation=2, seed=1))
+    assert len(whole(cache)) == 4
+
+
+@pytest.mark.parametrize("damage", ["cut", "no rows", "rubbish", "empty"])
+def test_what_is_damaged_is_made_anew(store, cache, damage):
+    before = [tensor.clone() for tensor in tensors(store)]
+    for folder in whole(cache):
+        if damage == "cut":
+            os.truncate(folder / kept.EMBEDDING, 100)
+        elif damage == "no rows":
+            (folder / kept.ROWS).unlink()
+        elif damage == "rubbish":
+            (folder / kept.ROWS).write_bytes(b"rubbish")
+        else:
+            shutil.rmtree(folder)
+            folder.mkdir()
+    assert all(torch.equal(one, two) for one, two in zip(before, tensors(store), strict=True))
+    assert len(whole(cache)) == 2
+
+
+def test_where_nothing_can_be_kept_it_is_read_into_memory(store, cache, monkeypatch):
+    expected_tensors = tensors(store)
+    shutil.rmtree(cache)
+    monkeypatch.setenv(kept.LIMIT_VARIABLE, "1000")
+    limited = tensors(store)
+    assert whole(cache) == []
+    monkeypatch.setenv("VAPROMPT_CACHE", "/proc/nowhere")
+    unwritable = tensors(store)
+    for one, two, three in zip(expected_tensors, limited, unwritable, strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(one, three)
+
+
+def test_what_was_used_longest_ago_makes_room(store, cache, tmp_path, monkeypatch):
+    others = [plant_store(tmp_path / f"{seed}.zarr", train=4, validation=2, seed=seed) for seed in (1, 2)]
+    tensors(store)
+    size = sum(file.stat().st_size for folder in whole(cache) for file in folder.iterdir())
+    first = whole(cache)
+    tensors(others[0])
+    for folder in first:
+        os.utime(folder, (1, 1))
+    monkeypatch.setenv(kept.LIMIT_VARIABLE, str(int(2.5 * size)))
+    tensors(others[1])
+    assert len(whole(cache)) == 4
+    assert not set(first) & set(whole(cache))
+
+
+FILLING = """
+import os, signal, sys
+from vaprompt.training import kept
+kept.LEAST = 1
+writes = 0
+original = os.pwrite
+def dying(*arguments):
+    global writes
+    writes += 1
+    if writes == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments)
+os.pwrite = dying
+from tests.training.test_kept import tensors
+tensors(sys.argv[1])
+"""
+
+
+def test_one_that_is_killed_while_it_writes_leaves_nothing_behind(store, cache):
+    killed = subprocess.run([sys.executable, "-c", FILLING, store], check=False, cwd=Path(__file__).parents[2])
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name[0] for path in whole(cache)] == ["."]
+    tensors(store)
+    assert all(not path.name.startswith(".") for path in whole(cache))
+    assert len(whole(cache)) == 2
+
+
+@pytest.mark.parametrize(
+    ("stream", "said"),
+    [
+        ("image", r"image features of frame 4\d of video 'video1' are not finite"),
+        ("audio", r"audio features of the window of sound that ends at 3 s of video 'video1' are not finite"),
+    ],
+)
+def test_features_that_are_not_finite_are_named_and_not_kept(tmp_path, cache, stream, said):
+    path = plant_store(tmp_path / "s.zarr", train=2, validation=1)
+    source = FeatureStore.open(path)
+    image, audio = source.image("video1"), source.audio("video1")
+    arrays = {"embedding": image.embedding_ND.copy(), "frame": image.frame_N, "time": image.time_N}
+    if stream == "audio":
+        arrays = {"embedding": audio.embedding_WSD.copy(), "end": audio.end_W}
+    row = 38 if stream == "image" else int(np.flatnonzero(audio.end_W == 3)[0])
+    arrays["embedding"][(row, *([0] * (arrays["embedding"].ndim - 1)))] = np.inf
+    with source.writer(stream, "video1", source.fingerprint(stream)) as writer:
+        writer.append(**arrays)
+        writer.publish({"split": "train", "counts": {}, "notes": []})
+    with pytest.raises(StoreError, match=said):
+        tensors(path)
+    assert not any(stream in path.name for path in whole(cache))
+
+
+def test_one_modality_reads_the_other_not_at_all(store, monkeypatch):
+    monkeypatch.setattr(FeatureStore, "audio_ends", None)
+    alone = RECIPE.model_copy(update={"model": RECIPE.model.model_copy(update={"modalities": ("image",)})})
+    resident = Resident(FeatureStore.open(store), alone)
+    image, audio = resident.split("train", alone).batch(torch.arange(3))
+    assert image.shape[:2] == (3, 8)
+    assert audio is None
+    assert set(resident.dims) == {"image"}

@@ -1,0 +1,289 @@
+"""A store's features joined in files that can be mapped into memory, so that a training begins at once.
+
+A store keeps each video's features apart, in pieces with checksums, to be shared and verified. Training wants all
+videos' rows behind each other. They are joined once and kept in the cache folder under the digests of what they were
+made of; several processes that map a file share its memory, and what does not fit is read again when it is needed.
+
+Axes: N rows of all videos, V videos.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import mmap
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float16
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+
+from vaprompt.caching import cache_folder
+from vaprompt.errors import StoreError
+from vaprompt.files import make_folder
+from vaprompt.lanes import lanes
+from vaprompt.progress import Task
+from vaprompt.store import FeatureStore
+from vaprompt.store.layout import digest_of
+
+FORM = 1
+"""Of the files; part of what they are kept under."""
+EMBEDDING, ROWS = "embedding.f16", "rows.safetensors"
+SPARE = 2**30
+"""Bytes that are left free on the cache's disk."""
+LEAST = 2**25
+"""Bytes of embeddings below which nothing is kept: reading them is a matter of moments."""
+LIMIT_VARIABLE = "VAPROMPT_CACHE_LIMIT"
+LIMIT = 64 * 10**9
+"""Bytes of joined features that are kept, if the variable says nothing else; those used longest ago go first."""
+
+_PUBLISHING: list[threading.Thread] = []
+
+Kind = Literal["image", "audio", "labels"]
+ROW_ARRAYS: Mapping[Kind, tuple[str, ...]] = {
+    "image": ("frame", "time"),
+    "audio": ("end",),
+    "labels": ("value", "valid", "time"),
+}
+"""What is kept beside the embeddings of each row; labels have no embeddings."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """One stream of all videos, one behind the other."""
+
+    embedding: Float16[Tensor, "N ..."] | None
+    """None for labels."""
+    rows: Mapping[str, np.ndarray]
+    """Arrays by name, each with N rows."""
+    begin_V: np.ndarray
+    """Where each video's rows begin."""
+    count_V: np.ndarray
+    mapped: mmap.mmap | None
+    """The file behind the embeddings; None where they lie in memory of their own."""
+
+    def of(self, video: int) -> dict[str, np.ndarray]:
+        """Return one video's arrays."""
+        place = slice(int(self.begin_V[video]), int(self.begin_V[video] + self.count_V[video]))
+        return {name: array[place] for name, array in self.rows.items()}
+
+
+def joined(store: FeatureStore, kind: Kind, videos: Sequence[str], task: Task) -> Joined:
+    """Return a stream of videos, from the cache if it is there, else read and, where there is room, kept there.
+
+    Args:
+        store: where from.
+        kind: which stream.
+        videos: which, in this order.
+        task: told of each video that is read.
+
+    Raises:
+        StoreError: a video is not in the store, damaged, or has features that are not finite.
+    """
+    about = {"form": FORM, "kind": kind, "videos": [[name, digest_of(store.marker(kind, name))] for name in videos]}
+    folder = cache_folder() / "features" / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
+    there = _mapped(folder)
+    if there is None:
+        shapes = [store.embedding_shape(kind, name) for name in videos] if kind != "labels" else []
+        nbytes = 2 * sum(math.prod(shape) for shape in shapes)
+        lock = _locked(folder) if nbytes >= LEAST else None
+        if lock is None:
+            return _in_memory(store, kind, videos, shapes, task)
+        with ExitStack() as unlocking:
+            unlocking.enter_context(lock)
+            there = _mapped(folder)
+            if there is None and not _has_room(folder.parent, nbytes):
+                return _in_memory(store, kind, videos, shapes, task)
+            if there is None:
+                aside = _filled(folder, store, kind, videos, shapes, task)
+                there = _mapped(aside)
+                _publish(aside, folder, unlocking.pop_all())
+            if there is None:
+                raise RuntimeError(f"{folder}: what was written is not whole")
+    task.advance(0, f"{kind} from {folder}")
+    return there
+
+
+def _mapped(folder: Path) -> Joined | None:
+    """Return what is kept in a folder; None where there is nothing whole."""
+    try:
+        rows = load_file(folder / ROWS)
+        begin_V, count_V, shape = rows.pop("begin"), rows.pop("count"), tuple(rows.pop("shape").tolist())
+        os.utime(folder)
+        if not shape:
+            return Joined(None, rows, begin_V, count_V, None)
+        with (folder / EMBEDDING).open("rb") as file:
+            if os.fstat(file.fileno()).st_size != 2 * math.prod(shape):
+                return None
+            # A private map: a tensor wants to be writable, though nothing writes, and the file would not change.
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+    return Joined(torch.frombuffer(content, dtype=torch.float16).view(shape), rows, begin_V, count_V, content)
+
+
+def _filled(
+    folder: Path,
+    store: FeatureStore,
+    kind: Kind,
+    videos: Sequence[str],
+    shapes: Sequence[tuple[int, ...]],
+    task: Task,
+) -> Path:
+    """Write what `_mapped` reads aside, and return where."""
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    make_folder(aside)
+    try:
+        with (aside / EMBEDDING).open("wb", buffering=0) as file:
+            rows, shape = _read(store, kind, videos, shapes, partial(_write_at, file.fileno()), task)
+        save_file(rows | {"shape": np.array(shape, np.int64)}, aside / ROWS)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return aside
+
+
+def _publish(aside: Path, folder: Path, lock: ExitStack) -> None:
+    """Let a folder take its place once it is on the disk, beside all that is done meanwhile with what is mapped."""
+
+    def publish() -> None:
+        with lock, suppress(OSError):  # a disk that fails costs the next start its time, and nothing else
+            for file in aside.iterdir():
+                with file.open("rb+") as written:
+                    os.fsync(written.fileno())
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.replace(folder)
+
+    _PUBLISHING.append(threading.Thread(target=publish, name="keeping features"))
+    _PUBLISHING[-1].start()
+
+
+def settle() -> None:
+    """Wait until all that is to be kept is in its place; a process does not end before."""
+    while _PUBLISHING:
+        _PUBLISHING.pop().join()
+
+
+def _write_at(file: int, offset: int, piece: np.ndarray) -> None:
+    rest = np.ascontiguousarray(piece).reshape(-1).view(np.uint8)
+    while rest.size:
+        written = os.pwrite(file, rest.data, offset)
+        rest, offset = rest[written:], offset + written
+
+
+def _in_memory(
+    store: FeatureStore, kind: Kind, videos: Sequence[str], shapes: Sequence[tuple[int, ...]], task: Task
+) -> Joined:
+    if kind == "labels":
+        rows, _ = _read(store, kind, videos, shapes, None, task)
+        return Joined(None, rows, rows.pop("begin"), rows.pop("count"), None)
+    embedding = torch.empty(sum(shape[0] for shape in shapes), *shapes[0][1:], dtype=torch.float16)
+    flat = embedding.numpy().reshape(-1).view(np.uint8)
+
+    def put(offset: int, piece: np.ndarray) -> None:
+        flat[offset : offset + piece.nbytes] = np.ascontiguousarray(piece).reshape(-1).view(np.uint8)
+
+    rows, _ = _read(store, kind, videos, shapes, put, task)
+    return Joined(embedding, rows, rows.pop("begin"), rows.pop("count"), None)
+
+
+def _read(
+    store: FeatureStore,
+    kind: Kind,
+    videos: Sequence[str],
+    shapes: Sequence[tuple[int, ...]],
+    put: Callable[[int, np.ndarray], None] | None,
+    task: Task,
+) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
+    """Read all videos, several at once, and return the rows' arrays, with `begin` and `count`, and the whole shape."""
+    unlike = [name for name, shape in zip(videos, shapes, strict=False) if shape[1:] != shapes[0][1:]]
+    if unlike:
+        raise StoreError(
+            store.location,
+            fault=f"{kind}/{unlike[0]} has embeddings of another size than {kind}/{videos[0]}",
+            remedy="extract that video again",
+        )
+    starts = np.cumsum([0] + [math.prod(shape) for shape in shapes])[:-1]
+
+    def read(number: int) -> dict[str, np.ndarray]:
+        name = videos[number]
+        if put is not None:
+            offset, row = 2 * int(starts[number]), 0
+            for piece in store.embedding_pieces(kind, name):
+                _require_finite(store, kind, name, piece, row)
+                put(offset, piece)
+                offset, row = offset + piece.nbytes, row + len(piece)
+        task.advance(1, name)
+        return _row_arrays(store, kind, name)
+
+    parts = lanes().map(read, range(len(videos)))
+    count_V = np.array([len(part[ROW_ARRAYS[kind][0]]) for part in parts], np.int64)
+    rows = {name: np.concatenate([part[name] for part in parts]) for name in ROW_ARRAYS[kind]}
+    whole = (int(count_V.sum()), *shapes[0][1:]) if shapes else ()
+    return rows | {"begin": np.cumsum(count_V) - count_V, "count": count_V}, whole
+
+
+def _row_arrays(store: FeatureStore, kind: Kind, name: str) -> dict[str, np.ndarray]:
+    if kind == "image":
+        frame_N, time_N = store.image_times(name)
+        return {"frame": frame_N, "time": time_N}
+    if kind == "audio":
+        return {"end": store.audio_ends(name)}
+    labels = store.labels(name)
+    return {"value": labels.value_F2, "valid": labels.valid_F, "time": labels.time_F}
+
+
+def _require_finite(store: FeatureStore, kind: Kind, name: str, piece: np.ndarray, row: int) -> None:
+    # In half precision infinity and nan are the numbers whose exponent's bits are all set.
+    bits = piece.view(np.uint16) & np.uint16(0x7C00)
+    if bits.max(initial=0) < 0x7C00:
+        return
+    wrong = row + int(np.argmax((bits == 0x7C00).reshape(len(piece), -1).any(axis=1)))
+    if kind == "image":
+        what = f"frame {int(store.image_times(name)[0][wrong])} of video '{name}'"
+    else:
+        what = f"the window of sound that ends at {float(store.audio_ends(name)[wrong]):g} s of video '{name}'"
+    raise StoreError(
+        store.location,
+        fault=f"the {kind} features of {what} are not finite, and cannot be trained on",
+        remedy=f"delete {kind}/{name} in the store and extract again, or leave it out with: vaprompt store subset",
+    )
+
+
+def _locked(folder: Path) -> IO[str] | None:
+    """Keep others from filling a folder until the file that is returned is closed; None where none can be written."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_suffix(".lock").open("w")
+    except OSError:
+        return None
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)  # by one that was killed
+    return lock
+
+
+def _has_room(folder: Path, nbytes: int) -> bool:
+    """Make room for so many bytes, and say whether there is."""
+    limit = int(float(os.environ.get(LIMIT_VARIABLE, LIMIT)))
+    whole = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    kept = sorted(whole, key=lambda path: path.stat().st_mtime)
+    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in kept}
+    while kept and sum(sizes.values()) + nbytes > limit:
+        # Whoever has mapped it keeps what it has.
+        shutil.rmtree(kept[0], ignore_errors=True)
+        del sizes[kept.pop(0)]
+    return nbytes <= limit and shutil.disk_usage(folder).free > nbytes + SPARE
