@@ -71,6 +71,29 @@ def test_each_of_several_people_gets_a_file(clip, monkeypatch, tmp_path):
     assert any("2 people" in note for note in only.notes)
 
 
+def test_regions_and_gate_go_with_each_persons_windows_and_faces_with_their_places(clip, monkeypatch, tmp_path):
+    def both(time: float) -> list[tuple[float, float, float, float]]:
+        return [LEFT, RIGHT]
+
+    use(monkeypatch, detector=Scripted(both))
+    report = predict(Path("run"), [clip], tmp_path / "both", person="all", every=7)
+    use(monkeypatch, detector=Scripted(both))
+    (alone,) = predict(Path("run"), [clip], tmp_path / "alone", every=7).done
+    assert report.regions.phrases[4] == "neutral and emotionally ordinary"
+    for video in report.done:
+        windows = video.windows
+        np.testing.assert_allclose(windows.region_WK.sum(axis=1), 1, atol=1e-5)
+        assert windows.gate_W is not None
+        assert ((windows.gate_W > 0) & (windows.gate_W < 1)).all()
+        for column in (0, 1):
+            expected = np.interp(video.time_F, video.end_W, windows.value_W2[:, column].astype(float))
+            np.testing.assert_allclose(video.value_F2[:, column], expected, atol=1e-6)
+    np.testing.assert_allclose(report.done[0].windows.region_WK, alone.windows.region_WK, atol=1e-5)
+    # RIGHT's face is the larger one, and so the first.
+    places = [video.track.placement(3.0)[:2].round(3).tolist() for video in report.done if video.track is not None]
+    assert places == [[0.7, 0.4], [0.3, 0.4]]
+
+
 def test_a_video_without_a_face_is_predicted_whole_and_says_so_or_fails_if_asked(clip, monkeypatch, tmp_path):
     use(monkeypatch, detector=Scripted(lambda time: []))
     (video,) = predict(Path("run"), [clip], tmp_path / "out").done

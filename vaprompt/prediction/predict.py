@@ -1,6 +1,6 @@
 """Valence and arousal for every frame of any video file, from a run alone: the run knows its extractor.
 
-Axes: F decoded frames of a video; the last axis 2 is valence, arousal.
+Axes: F decoded frames of a video, W windows; the last axis 2 is valence, arousal.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from vaprompt.media.video import frame_times, probe
 from vaprompt.prediction.subjects import gaps_note, predict_subjects
 from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.recipes import validated
+from vaprompt.regions import RegionRecipe
 from vaprompt.store.fingerprint import require_equal
-from vaprompt.training.runs import Run, load_run
+from vaprompt.training.runs import Run, WindowEstimates, load_run
 from vaprompt.windows import describe_ends
 
 WHOLE_FRAMES = "the run was trained on face crops; whole frames were used, so give videos that the face fills"
@@ -52,6 +53,10 @@ class PredictedVideo:
     """Seconds from the first frame."""
     value_F2: Float32[np.ndarray, "F 2"]
     """Valence and arousal in [-1, 1]."""
+    end_W: Float64[np.ndarray, "W"]
+    """When windows end, in seconds."""
+    windows: WindowEstimates
+    """What the run said at these ends: regions and gate beside the values."""
     notes: list[str]
     face_F: Bool[np.ndarray, "F"] | None = None
     """Whether the person's face is there; None where faces were not looked for."""
@@ -59,6 +64,10 @@ class PredictedVideo:
     """Counted from 1, the most prominent first; None where only one is asked for."""
     interpolation: str = ""
     """Where windows end, and what fills the frames between."""
+    track: Person | None = None
+    """Where the face is; None for whole frames."""
+    margin: float = 1.0
+    """Side of the crops that the network saw, as a multiple of what `track` places."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,8 @@ class PredictionReport:
     done: list[PredictedVideo] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     """Media file -> why it could not be predicted."""
+    regions: RegionRecipe = field(default_factory=RegionRecipe)
+    """The run's regions, in the order of `PredictedVideo.windows`."""
 
 
 def predict(
@@ -108,7 +119,7 @@ def predict(
     """
     targets = _targets(media, out)
     predictor = load_predictor(run, faces=faces, person=person, every=every, device=device, progress=progress)
-    report = PredictionReport()
+    report = PredictionReport(regions=predictor.run.recipe.regions)
     begun = not out.exists()
     make_folder(out)
     with progress.task("predicting", total=len(targets), unit="videos") as task:
@@ -199,23 +210,35 @@ class Predictor:
         else:
             time_F = frame_times(file)
         with progress.task(f"predicting {file.name}", total=float(time_F[-1]), unit="s") as task:
-            values = predict_subjects(
+            subjects = predict_subjects(
                 self.run, self.recipe, file, time_F, people, self.seeing, self.hearing, self.every, _Reached(task)
             )
         notes += [*sound_notes(file), *self._run_notes(whole=people == [None])]
         results = []
-        for number, (person, value_F2) in enumerate(zip(people, values, strict=True), start=1):
+        for number, (person, said) in enumerate(zip(people, subjects, strict=True), start=1):
             alone = self.person == "largest" or person is None
             csv_file = target if alone else target.with_name(f"{target.stem}.person{number}.csv")
             face_F, gaps = None, None
             if self.detector is not None:
                 face_F = np.zeros(len(time_F), np.bool_) if person is None else person.visible(len(time_F))
                 gaps = None if person is None else gaps_note(face_F, time_F)
-            _write(csv_file, time_F, value_F2, face_F, label_scale(self.run))
+            _write(csv_file, time_F, said.value_F2, face_F, label_scale(self.run))
             own = [*([gaps] if gaps else []), *notes]
-            ends = describe_ends(self.run.recipe.window.stride, self.every)
             results.append(
-                PredictedVideo(file, csv_file, time_F, value_F2, own, face_F, None if alone else number, ends)
+                PredictedVideo(
+                    file,
+                    csv_file,
+                    time_F,
+                    said.value_F2,
+                    said.end_W,
+                    said.windows,
+                    notes=own,
+                    face_F=face_F,
+                    person=None if alone else number,
+                    interpolation=describe_ends(self.run.recipe.window.stride, self.every),
+                    track=person,
+                    margin=self.recipe.face.scale,
+                )
             )
         return results
 

@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Int64
 
-from vaprompt.training.runs import Run
+from vaprompt.training.runs import Run, WindowEstimates, joined
 
 BATCH = 32
 """Windows that are predicted at once."""
@@ -56,15 +56,15 @@ class Arriving:
             self._first += len(self._held.popleft())
 
 
-def stream_values(
+def stream_estimates(
     run: Run,
     image_WT: Int64[np.ndarray, "W T"],
     audio_W: Int64[np.ndarray, "W"],
     image: Iterator[Float[np.ndarray, "_ I"]],
     audio: Iterator[Float[np.ndarray, "_ S C"]],
     done: Callable[[int], None] = lambda windows: None,
-) -> Float32[np.ndarray, "W 2"]:
-    """Return valence and arousal at the end of each window.
+) -> WindowEstimates:
+    """Return what a run says of each window.
 
     Args:
         run: what predicts.
@@ -82,14 +82,14 @@ def stream_values(
     # From each window on, the first row that is still needed.
     image_from_W = np.minimum.accumulate(image_WT.min(axis=1)[::-1])[::-1]
     audio_from_W = np.minimum.accumulate(audio_W[::-1])[::-1]
-    values = np.empty((len(audio_W), 2), dtype=np.float32)
+    parts: list[WindowEstimates] = []
     for first in range(0, len(audio_W), BATCH):
         rows = slice(first, first + BATCH)
         seeing.let_go(int(image_from_W[first]))
         hearing.let_go(int(audio_from_W[first]))
-        values[rows] = run.predict_windows(seeing.take(image_WT[rows]), hearing.take(audio_W[rows]))
+        parts.append(run.estimate_windows(seeing.take(image_WT[rows]), hearing.take(audio_W[rows])))
         done(min(first + BATCH, len(audio_W)))
-    return values
+    return joined(parts)
 
 
 def used_rows(

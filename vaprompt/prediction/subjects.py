@@ -18,11 +18,23 @@ from vaprompt.extraction.grid import audio_ends
 from vaprompt.extraction.pictures import chosen_pictures, visible_frames
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.faces.tracking import Person
-from vaprompt.prediction.stream import stream_values, used_rows
-from vaprompt.training.runs import Run
+from vaprompt.prediction.stream import stream_estimates, used_rows
+from vaprompt.training.runs import Run, WindowEstimates
 from vaprompt.windows import TOLERANCE, WindowRecipe, cut_windows, dense_ends, interpolate
 
 MOST_GAPS = 3
+
+
+@dataclass(frozen=True)
+class SubjectPrediction:
+    """What a run says of one subject of a video."""
+
+    value_F2: Float32[np.ndarray, "F 2"]
+    """Valence and arousal of every frame, in [-1, 1]."""
+    end_W: Float64[np.ndarray, "W"]
+    """When its windows end, in seconds from the first frame, ascending."""
+    windows: WindowEstimates
+    """What was said at these ends."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,7 @@ def predict_subjects(
     hearing: AudioEncoder,
     every: int | None = None,
     reached: Callable[[float], None] = lambda seconds: None,
-) -> list[Float32[np.ndarray, "F 2"]]:
+) -> list[SubjectPrediction]:
     """Return valence and arousal of every frame for each subject, in bounded memory.
 
     The video is decoded once for all of them, only pictures that some window uses are encoded, and sound is encoded
@@ -80,12 +92,16 @@ def predict_subjects(
     audio: Iterator[Float16[np.ndarray, "_ S D"]] = (
         batch.embedding_WSD for batch in audio_batches(media, recipe.audio, hearing, last=last)
     )
-    value_W2 = np.empty((len(end_W), 2), dtype=np.float32)
-    value_W2[order_W] = stream_values(
+    estimates = stream_estimates(
         run, image_WT, audio_W[order_W], image, audio, lambda done: reached(float(end_W[order_W[done - 1]]))
     )
-    parts = np.split(value_W2, np.cumsum([len(one.end_W) for one in asked])[:-1])
-    return [interpolate(one.end_W, part_W2, time_F) for one, part_W2 in zip(asked, parts, strict=True)]
+    # Windows were asked in the order of time; each subject's own stand together again.
+    own = np.split(np.argsort(order_W), np.cumsum([len(one.end_W) for one in asked])[:-1])
+    parts = [estimates.rows(row_V) for row_V in own]
+    return [
+        SubjectPrediction(interpolate(one.end_W, part.value_W2, time_F), one.end_W, part)
+        for one, part in zip(asked, parts, strict=True)
+    ]
 
 
 def gaps_note(visible_F: Bool[np.ndarray, "F"], time_F: Float64[np.ndarray, "F"]) -> str | None:

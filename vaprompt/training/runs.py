@@ -1,12 +1,13 @@
 """A run on disk: the recipe, what it was made from, its weights; and how it is opened and asked for predictions.
 
 Axes: F frames of a video, N image embeddings, A cached audio windows, S audio steps, I and C channels, W windows,
-B windows at once, U sounds that they hear.
+B windows at once, U sounds that they hear, K regions.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from jaxtyping import Float, Float32, Float64, Int64
 
 from vaprompt.errors import RunError
 from vaprompt.lanes import lanes
-from vaprompt.model.estimator import Estimator
+from vaprompt.model.estimator import Estimate, Estimator
 from vaprompt.recipes import read_recipe
 from vaprompt.training.checkpoint import load_weights, put_weights
 from vaprompt.training.loop import EVALUATION_BATCH, end_values
@@ -36,6 +37,34 @@ ACCELERATOR_BATCH = 1024
 """Windows that an accelerator predicts at once."""
 OWN = "run:"
 """In front of the name of one of them, where the run's extraction recipe names weights: wherever the run lies."""
+
+
+@dataclass(frozen=True)
+class WindowEstimates:
+    """What a run says of windows, row by row."""
+
+    value_W2: Float32[np.ndarray, "W 2"]
+    """Valence and arousal at each window's end, in [-1, 1]."""
+    region_WK: Float32[np.ndarray, "W K"]
+    """Probability of each region."""
+    gate_W: Float32[np.ndarray, "W"] | None
+    """Mean of the gate over steps and channels: 0 lets only the picture through, 1 only the attended sound. None
+    without a gate."""
+
+    def rows(self, row_V: Int64[np.ndarray, "V"]) -> WindowEstimates:
+        """Return the windows of these rows, in this order."""
+        gate_V = None if self.gate_W is None else self.gate_W[row_V]
+        return WindowEstimates(self.value_W2[row_V], self.region_WK[row_V], gate_V)
+
+
+def joined(parts: Sequence[WindowEstimates]) -> WindowEstimates:
+    """Return the windows of several estimates of one run, at least one, in their order."""
+    gates = [part.gate_W for part in parts if part.gate_W is not None]
+    return WindowEstimates(
+        np.concatenate([part.value_W2 for part in parts]),
+        np.concatenate([part.region_WK for part in parts]),
+        np.concatenate(gates) if gates else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -131,6 +160,30 @@ class Run:
         Raises:
             RunError: the embeddings' channels are not those that the run was trained on.
         """
+        return end_values(self._estimate(image_BTI, audio_USC, clip_B)).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def estimate_windows(
+        self,
+        image_BTI: Float[np.ndarray, "B T I"] | None,
+        audio_USC: Float[np.ndarray, "U S C"] | None,
+        clip_B: Int64[np.ndarray, "B"] | None = None,
+    ) -> WindowEstimates:
+        """Return values, regions and gate of each window of embeddings; else as `predict_windows`."""
+        estimate = self._estimate(image_BTI, audio_USC, clip_B)
+        gate_BTD = estimate.gate_BTD
+        return WindowEstimates(
+            end_values(estimate).float().cpu().numpy(),
+            estimate.region_BK.float().softmax(dim=1).cpu().numpy(),
+            None if gate_BTD is None else gate_BTD.float().mean(dim=(1, 2)).cpu().numpy(),
+        )
+
+    def _estimate(
+        self,
+        image_BTI: Float[np.ndarray, "B T I"] | None,
+        audio_USC: Float[np.ndarray, "U S C"] | None,
+        clip_B: Int64[np.ndarray, "B"] | None,
+    ) -> Estimate:
         given = {"image": image_BTI, "audio": audio_USC}
         inputs = {name: given[name] if name in self.recipe.model.modalities else None for name in given}
         found = {name: array.shape[-1] for name, array in inputs.items() if array is not None}
@@ -144,10 +197,10 @@ class Run:
             None if array is None else torch.from_numpy(array).to(self.device)
             for array in (inputs["image"], inputs["audio"], clip_B)
         )
-        estimate = self.estimator(
+        estimate: Estimate = self.estimator(
             None if image is None else image.float(), None if audio is None else audio.float(), clips
         )
-        return end_values(estimate).float().cpu().numpy()
+        return estimate
 
 
 def load_run(path: Path | str, device: str = "cpu") -> Run:
