@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -89,8 +88,12 @@ def memory_of(media: Path) -> dict[str, float]:
 
 
 def peak() -> float:
-    """Return this process's largest resident memory so far, in megabytes."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    """Return this process's largest resident memory so far, in megabytes (proc(5)).
+
+    Not what getrusage says, which begins with the memory of whoever started the process.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024, 1)
 
 
 def write_minute(target: Path) -> None:
