@@ -1,15 +1,17 @@
-"""Measures how fast a store becomes one file and a folder again: pack, unpack, export, import, merge, diff.
+"""Measures how fast a store is verified, and becomes one file and a folder again: pack, export, merge and the others.
 
     python benchmarks/sharing.py [--small] [--out benchmarks/sharing.json]
 
 The store holds random features in the paper's sizes, some 500 MB (--small: 20 MB), on the disk of the temporary folder.
-Each figure is of a process of its own, with its start; all but diff write with fsync. The files are in the page cache,
-as after an extraction. Copying the folder with `cp -r` and `sync` is timed beside them, as the least that can be asked.
+Each figure is of a process of its own, with its start, which is also given alone; all but verify and diff write with
+fsync. The files are in the page cache, as after an extraction. Copying the folder with `cp -r` and `sync` is timed
+beside them, as the least that can be asked, and SHA-256 of as many bytes from memory on one core, which bounds all.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from pathlib import Path
 
 import h5py
@@ -25,6 +28,7 @@ import numpy as np
 import zarr
 
 from vaprompt.store import FeatureStore
+from vaprompt.store.verification import verify
 
 FRAMES, STEPS, RATE, HOP = 5000, 101, 30.0, 3.0
 IMAGE_DIM, AUDIO_DIM = 512, 768
@@ -64,6 +68,8 @@ def measure(folder: Path, videos: int) -> dict[str, object]:
     megabytes = FeatureStore.open(store).info()["bytes"] / 1e6
     half, rest = names[: len(names) // 2], names[len(names) // 2 :]
     commands = {
+        "verify": ["verify", store],
+        "verify --deep": ["verify", store, "--deep"],
         "pack": ["pack", store, folder / "s.zarr.zip"],
         "unpack": ["unpack", folder / "s.zarr.zip", folder / "unpacked.zarr"],
         "export": ["export", store, folder / "s.h5"],
@@ -75,10 +81,29 @@ def measure(folder: Path, videos: int) -> dict[str, object]:
     }
     figures = {"cp and sync": timed(["sh", "-c", f"cp -r {store} {folder / 'copy.zarr'} && sync && echo"], megabytes)}
     shutil.rmtree(folder / "copy.zarr")
+    figures["SHA-256 on one core"] = digested(megabytes)
+    figures["start of the program"] = timed([sys.executable, "-m", "vaprompt", "--version"], 0)
+    figures["verify --deep, the call alone"] = verified(store, megabytes)
     for name, arguments in commands.items():
         share = 0.5 if name.startswith("subset") else 1
         figures[name] = timed([sys.executable, "-c", COMMAND, "store", *map(str, arguments)], megabytes * share)
     return {"megabytes": round(megabytes), "videos": videos, "figures": figures}
+
+
+def digested(megabytes: float) -> dict[str, float]:
+    """Return how fast SHA-256 is by itself."""
+    block = bytes(2**20)
+    started, digest = time.perf_counter(), hashlib.sha256()
+    for _ in range(round(megabytes)):
+        digest.update(block)
+    seconds = time.perf_counter() - started
+    return {"seconds": round(seconds, 2), "megabytes a second": round(megabytes / seconds)}
+
+
+def verified(store: Path, megabytes: float) -> dict[str, float]:
+    """Return what verifying takes within a process that runs already; the best of three."""
+    seconds = min(timeit.repeat(lambda: verify(store, deep=True), number=1, repeat=3))
+    return {"seconds": round(seconds, 2), "megabytes a second": round(megabytes / seconds)}
 
 
 def timed(command: list[str], megabytes: float) -> dict[str, float]:
@@ -87,7 +112,8 @@ def timed(command: list[str], megabytes: float) -> dict[str, float]:
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # noqa: S603
     seconds = time.perf_counter() - started
     found = {"seconds": round(seconds, 2), "megabytes a second": round(megabytes / seconds)}
-    return found | json.loads(done.stdout.strip().rpartition("\n")[2] or "{}")
+    last = done.stdout.strip().rpartition("\n")[2]
+    return found | (json.loads(last) if last.startswith("{") else {})
 
 
 def write_store(path: Path, videos: int) -> None:
@@ -103,10 +129,12 @@ def write_store(path: Path, videos: int) -> None:
         frame_N = np.arange(1, FRAMES + 1, dtype=np.int32)
         with store.writer("image", video, {"schema": 1}) as writer:
             writer.append(embedding=image_ND, frame=frame_N, time=time_F)
-            writer.publish({"split": split, "notes": []})
+            counts = {"frames": FRAMES, "encoded": FRAMES, "seconds": float(time_F[-1])}
+            writer.publish({"split": split, "notes": [], "counts": counts})
         with store.writer("audio", video, {"schema": 1}) as writer:
             writer.append(embedding=audio_WSD, end=end_W)
-            writer.publish({"split": split, "notes": []})
+            counts = {"windows": len(end_W), "seconds": float(time_F[-1])}
+            writer.publish({"split": split, "notes": [], "counts": counts})
         with store.writer("labels", video, {"schema": 1}) as writer:
             value_F2 = chance.uniform(-1, 1, (FRAMES, 2)).astype(np.float32)
             writer.append(value=value_F2, valid=np.ones(FRAMES, bool), time=time_F)

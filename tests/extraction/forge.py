@@ -14,6 +14,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -148,16 +149,17 @@ def count_moments(kill: int | str | None, log: Callable[[str], object]) -> None:
     """Number every call that changes the disk, log it, and die before number `kill`, or the first that it matches."""
     import shutil
 
-    passed = 0
+    passed, counting = 0, threading.Lock()
 
     def watched(function, name: str, *, real: bool = True):
         def call(*arguments, **options):
             nonlocal passed
-            passed += 1
             described = f"{name} {' '.join(str(item) for item in arguments[:2])}"
-            if passed == kill or (isinstance(kill, str) and re.search(kill, described)):
-                os.kill(os.getpid(), signal.SIGKILL)
-            log(f"moment {passed} {described}\n")
+            with counting:
+                passed += 1
+                if passed == kill or (isinstance(kill, str) and re.search(kill, described)):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                log(f"moment {passed} {described}\n")
             return function(*arguments, **options) if real else None
 
         return call

@@ -26,6 +26,14 @@ def files_below(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+def test_a_copy_without_its_root_says_so(tmp_path):
+    store = filled(tmp_path / "s.zarr")
+    (store.path / "zarr.json").unlink()
+    with pytest.raises(StoreError, match="as where a copy was cut short; copy it again") as error:
+        FeatureStore.open(store.path)
+    assert "\n" not in str(error.value)
+
+
 def test_a_deleted_chunk_is_an_error_and_never_zeros(tmp_path):
     store = filled(tmp_path / "s.zarr")
     (store.path / "image/video1/embedding/c/0/0").unlink()

@@ -204,7 +204,7 @@ CRAFTED: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "attribute of rubbish": (rubbish_attribute, "cannot be read"),
     "attribute of another shape": (other_shape, "not what its attribute"),
     "chunk left out": (no_chunk, "has 1 chunks|is missing"),
-    "no root": (no_marker, "holds no feature store"),
+    "no root": (no_marker, "lacks the zarr.json that makes it a feature store"),
     "name with dots": (parent_name, "which no store has"),
     "name with accents": (odd_name, "which no store has"),
     "name with a blank": (blank_name, "which no store has"),

@@ -12,6 +12,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,9 @@ LEASES = ".leases"
 """Hidden folder in the store, there only while somebody writes, that says who works on what."""
 UNFINISHED = ".unfinished"
 """Hidden file in a store that is being copied; it goes when all is there."""
+
+SYNCS = 4
+"""Files that are waited for at once until they are safely on the disk."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -182,23 +186,25 @@ def write_file(target: Path, content: bytes, *, aside: Path | None = None) -> No
 
 def sync_folder(folder: Path) -> None:
     """Let the names in a folder reach the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync(folder)
 
 
 def sync_tree(folder: Path) -> None:
     """Let every file below a folder, and every name in it, reach the disk."""
-    for place, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            descriptor = os.open(Path(place, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        sync_folder(Path(place))
+    places = [(Path(place), names) for place, _, names in os.walk(folder, topdown=False)]
+    # Several at a time, since most of it is waiting for the disk, which then takes them together.
+    with ThreadPoolExecutor(SYNCS) as pool:
+        for paths in ([place / name for place, names in places for name in names], [place for place, _ in places]):
+            for _ in pool.map(_sync, paths):
+                pass
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

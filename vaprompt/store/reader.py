@@ -17,6 +17,7 @@ from vaprompt.store.index import Index, read_index
 from vaprompt.store.layout import (
     FAILED,
     FORMAT,
+    GROUP_FILE,
     SPLITS,
     STREAMS,
     TEXT,
@@ -82,6 +83,9 @@ class StoreReader:
             fault = "holds no feature store yet, as copying it was not finished"
             raise StoreError(str(storage.location), fault=fault, remedy="run the command again that copied it")
         if root is None:
+            if any(storage.size(joined(stream, GROUP_FILE)) is not None for stream in STREAMS):
+                fault = f"lacks the {GROUP_FILE} that makes it a feature store, as where a copy was cut short"
+                raise StoreError(str(storage.location), fault=fault, remedy="copy it again, with all its files")
             raise StoreError(str(storage.location), fault="holds no feature store", remedy=_HOW_TO_GET_ONE)
         if root.get("format") != FORMAT:
             raise StoreError(
