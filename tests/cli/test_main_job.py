@@ -109,7 +109,8 @@ def test_a_demo_that_was_stopped_while_training_ends_like_the_undisturbed_one(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("vaprompt.training.run.save_state", save_and_stop)
+        patched.setattr("vaprompt.training.ongoing.SAVING", 0)
+        patched.setattr("vaprompt.training.ongoing.save_state", save_and_stop)
         assert call("demo", stopped, *TINY).code == 130
     assert len((stopped / "run" / "metrics.jsonl").read_text().splitlines()) == 1
     assert call("demo", stopped, *TINY).code == 0
@@ -177,11 +178,9 @@ def test_a_real_process_answers_with_one_json_object_and_keeps_the_rest_on_stder
     small_run: Path, small_dataset: Path, tmp_path: Path
 ):
     media = sorted(path for path in small_dataset.rglob("*.*") if path.suffix in (".mp4", ".avi"))[0]
-    options = ("--faces", "frames", "--out", tmp_path / "out", "--embed", "--json")
-    outcome = call_process("predict", small_run, media, *options)
+    outcome = call_process("predict", small_run, media, "--faces", "frames", "--out", tmp_path / "out", "--json")
     assert outcome.code == 0, outcome.err
     (done,) = outcome.json["done"]
     assert len(rows_of(Path(done["csv"]))) == done["frames"]
-    assert len(Path(done["page"]).read_bytes()) > media.stat().st_size
     assert "predicting" in outcome.err
     assert "Traceback" not in outcome.err

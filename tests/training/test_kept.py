@@ -120,7 +120,7 @@ def test_what_was_used_longest_ago_makes_room(store, cache, tmp_path, monkeypatc
     tensors(others[0])
     for folder in first:
         os.utime(folder, (1, 1))
-    monkeypatch.setenv(kept.LIMIT_VARIABLE, str(int(2.5 * size)))
+    monkeypatch.setenv(kept.LIMIT_VARIABLE, str(size * 21 // 10))
     tensors(others[1])
     assert len(whole(cache)) == 4
     assert not set(first) & set(whole(cache))

@@ -22,6 +22,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was stopped; ends with the same weights.")
     ] = False,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Keep at most so much of the features in memory, such as 2GB; default: all."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train on a feature store (stage 2): seconds to minutes, since no picture or sound is read again.
@@ -30,6 +34,7 @@ def train(
 
     Example: vaprompt train affwild2.zarr train/paper.toml --run runs/first --set loss.kl=0.1 --seed 1
     """
+    from vaprompt.cli.options import parse_size
     from vaprompt.cli.output import print_json, print_lines
     from vaprompt.cli.progress import progress
     from vaprompt.cli.tell import training_lines
@@ -39,7 +44,8 @@ def train(
     from vaprompt.training.run import train as run_training
 
     wanted = read_recipe(TrainRecipe, recipe or shipped("train", "paper"), changes or ())
-    result = run_training(store, wanted, run, seed=seed, device=device, resume=resume, progress=progress())
+    most = None if memory is None else parse_size("--memory", memory)
+    result = run_training(store, wanted, run, seed=seed, device=device, resume=resume, memory=most, progress=progress())
     if as_json:
         print_json(summary(result))
     else:

@@ -21,8 +21,8 @@ from vaprompt.finetuning.recipe import FinetuneRecipe, TuningRecipe
 from vaprompt.finetuning.step import STREAMS, RawEncoders, Stream
 from vaprompt.recipes import validated, without_none
 from vaprompt.store import FeatureStore
+from vaprompt.training.facts import CLIP_NOTE
 from vaprompt.training.recipe import TrainRecipe
-from vaprompt.training.run import CLIP_NOTE
 from vaprompt.training.runs import CHECKPOINT, ENCODERS, FORMAT, OWN, Run
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ class TrainingState:
     """One object an epoch, as in metrics.jsonl."""
 
 
-def save_weights(target: Path, tensors: dict[str, Tensor], **facts: str) -> None:
+def save_weights(target: Path, tensors: Mapping[str, Tensor], **facts: str) -> None:
     """Publish tensors and a few facts as one safetensors file."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with published(target) as aside:
@@ -55,10 +56,12 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
 
 
-def save_state(target: Path, state: TrainingState, estimator: nn.Module, optimiser: Optimiser) -> None:
-    """Publish the estimator, its optimiser and the training's state in one file, so that they always agree."""
-    tensors = {f"model.{name}": tensor for name, tensor in estimator.state_dict().items()}
-    tensors |= {f"optimiser.{name}": tensor for name, tensor in optimiser.state().items()}
+def save_state(
+    target: Path, state: TrainingState, weights: Mapping[str, Tensor], optimiser: Mapping[str, Tensor]
+) -> None:
+    """Publish a network's weights, its optimiser's state and the training's in one file, so that they always agree."""
+    tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
+    tensors |= {f"optimiser.{name}": tensor for name, tensor in optimiser.items()}
     save_weights(target, tensors, state=json.dumps(asdict(state)))
 
 

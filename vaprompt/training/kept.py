@@ -279,11 +279,35 @@ def _locked(folder: Path) -> IO[str] | None:
 def _has_room(folder: Path, nbytes: int) -> bool:
     """Make room for so many bytes, and say whether there is."""
     limit = int(float(os.environ.get(LIMIT_VARIABLE, LIMIT)))
-    whole = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    kept = sorted(whole, key=lambda path: path.stat().st_mtime)
-    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in kept}
-    while kept and sum(sizes.values()) + nbytes > limit:
+    _clear_after_killed(folder)
+    sizes = _sizes(folder)
+    # What is being written counts as well, and stays.
+    kept = sorted((path for path in sizes if not path.name.startswith(".")), key=lambda path: sizes[path][1])
+    while kept and _sum(sizes) + nbytes > limit:
         # Whoever has mapped it keeps what it has.
         shutil.rmtree(kept[0], ignore_errors=True)
         del sizes[kept.pop(0)]
-    return nbytes <= limit and shutil.disk_usage(folder).free > nbytes + SPARE
+    return _sum(sizes) + nbytes <= limit and shutil.disk_usage(folder).free > nbytes + SPARE
+
+
+def _sum(sizes: Mapping[Path, tuple[int, float]]) -> int:
+    return sum(nbytes for nbytes, _ in sizes.values())
+
+
+def _sizes(folder: Path) -> dict[Path, tuple[int, float]]:
+    """Return the bytes of each folder in a folder, and when it was last used, while others publish and delete."""
+    while True:
+        with suppress(FileNotFoundError):
+            return {
+                path: (sum(file.stat().st_size for file in path.iterdir()), path.stat().st_mtime)
+                for path in folder.iterdir()
+                if path.is_dir()
+            }
+
+
+def _clear_after_killed(folder: Path) -> None:
+    """Delete what was begun by processes that are no more: nobody holds the lock on it."""
+    for aside in folder.glob(".*.partial"):
+        with (folder / f"{aside.name.split('.')[1]}.lock").open("w") as lock, suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(aside, ignore_errors=True)

@@ -17,7 +17,7 @@ from vaprompt.lanes import lanes
 from vaprompt.metrics import Scores, scores
 from vaprompt.model.estimator import Estimate, Estimator
 from vaprompt.training.data import ResidentSplit
-from vaprompt.training.step import Step, shards
+from vaprompt.training.step import Step
 
 EVALUATION_BATCH = 64
 
@@ -50,7 +50,7 @@ class Epoch:
         return int(np.argmax(wrong_N)) if wrong_N.any() else None
 
 
-def train_epoch(estimator: Estimator, step: Step, windows: int, batch: int, *, seed: int, device: str) -> Epoch:
+def train_epoch(estimator: Estimator, step: Step, windows: int, batch: int, *, seed: int) -> Epoch:
     """Train on every window once, in an order given by `seed`.
 
     Nothing leaves the device before the epoch ends. A last batch of a single window is left out, as its CCC
@@ -62,17 +62,13 @@ def train_epoch(estimator: Estimator, step: Step, windows: int, batch: int, *, s
         windows: how many there are.
         batch: windows of a step.
         seed: of the order and of dropout.
-        device: where the network is.
     """
     order_W = torch.randperm(windows, generator=torch.Generator().manual_seed(seed))
     rows = [row_B for row_B in torch.split(order_W, batch) if len(row_B) > 1]
-    masks = [
-        torch.Generator(device).manual_seed((seed + (index + 1) * 2**32) % 2**63)
-        for index in range(shards(torch.device(device)))
-    ]
     estimator.train()
-    order_W = order_W.to(device)
-    losses = [step(row_B, masks) for row_B in torch.split(order_W, batch)[: len(rows)]]
+    step.begin(seed)
+    order_W = order_W.to(step.device)
+    losses = [step(row_B) for row_B in torch.split(order_W, batch)[: len(rows)]]
     return Epoch(torch.stack(losses).cpu().numpy(), [row_B.numpy() for row_B in rows])
 
 

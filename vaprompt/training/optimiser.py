@@ -77,6 +77,10 @@ class Optimiser:
         """Return which of the parameters are of a part."""
         return self._of_part[part]
 
+    def clear(self) -> None:
+        """Set all gradients to zero."""
+        self._gradient_P.zero_()
+
     def update(self, part: int = 0) -> None:
         """Take a step along the gradients of a part."""
         self._adam[part].step()

@@ -6,41 +6,32 @@ checkpoint.safetensors (the best epoch's weights) and, until it is complete, res
 
 from __future__ import annotations
 
-import json
-import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import vaprompt
 from vaprompt.devices import pick_device
 from vaprompt.errors import RunError
-from vaprompt.files import PARTIAL, held, published, write_json
+from vaprompt.files import PARTIAL, held
 from vaprompt.model.estimator import Estimator
 from vaprompt.progress import SILENT, Progress, Task
-from vaprompt.recipes import without_none, write_recipe
 from vaprompt.regions import prototypes
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
-from vaprompt.training.checkpoint import TrainingState, load_state, save_state, save_weights
+from vaprompt.training.checkpoint import load_state
 from vaprompt.training.data import Resident, ResidentSplit
-from vaprompt.training.loop import Epoch, train_epoch, validate
+from vaprompt.training.facts import facts_of, notes_on, require_same
+from vaprompt.training.loop import train_epoch, validate
+from vaprompt.training.ongoing import Ongoing
 from vaprompt.training.optimiser import Optimiser
 from vaprompt.training.recipe import TrainRecipe
-from vaprompt.training.runs import CHECKPOINT, FACTS, FORMAT, METRICS, RECIPE, STATE, read_facts
-from vaprompt.training.step import SharedStep, WholeStep, shards
-
-SHOWN = 5
-"""Videos that a message names at most."""
-
-CLIP_NOTE = (
-    "prompt.semantic = 'clip' compares the frozen CLIP embedding with the prototypes, as released: "
-    "the KL term has no gradient and trains nothing"
-)
+from vaprompt.training.runs import FACTS, read_facts
+from vaprompt.training.step import shards, step_on
 
 
 @dataclass(frozen=True)
@@ -96,7 +87,8 @@ def train(
 
     Raises:
         StoreError: the store lacks a split, labels or prompts, or holds damaged features.
-        RunError: `run` holds a run of something else, `resume` finds nothing, or the loss is no longer a number.
+        RunError: `run` holds a run of something else, `resume` finds nothing, the loss is no longer a number, or memory
+            does not suffice.
         TargetError: `run` cannot be written.
     """
     started = time.perf_counter()
@@ -104,11 +96,11 @@ def train(
     if seed is not None:
         recipe = recipe.model_copy(update={"seed": seed})
     source = store if isinstance(store, FeatureStore) else open_store(store, progress, recipe.stream)
-    facts = _facts(source, recipe, device, stopping)
-    notes = _notes(source, recipe)
+    facts = facts_of(source, recipe, device, stopping)
+    notes = notes_on(source, recipe)
     if (run / FACTS).exists():
         before = read_facts(run)
-        _require_same(run, before, facts)
+        require_same(run, before, facts)
         if before["status"] == "complete":
             return _result(run, before, notes, started, trained=False)
     elif resume:
@@ -126,153 +118,55 @@ def train(
         "notes": notes,
     }
     devices = [torch.device(device)] if device.startswith("cuda") else []
-    with held(run), torch.random.fork_rng(devices=devices):
-        # The facts come first: they hold the recipe too, and make the folder a run that can be gone on with.
-        write_json(run / FACTS, facts)
-        with published(run / RECIPE) as aside:
-            write_recipe(recipe, aside)
-        torch.manual_seed(recipe.seed)
-        estimator = Estimator(
-            recipe.model,
-            image_dim=resident.dims.get("image", 0),
-            audio_dim=resident.dims.get("audio", 0),
-            prototype_KE=torch.from_numpy(prototype_KE),
-        ).to(device)
-        with progress.task("training", total=recipe.epochs, unit="epochs") as task:
-            state = _epochs(run, recipe, estimator, training, unseen, stopping, task)
-        best = state.history[state.best_epoch - 1][stopping]
-        facts |= {
-            "status": "complete",
-            "epochs": state.epoch,
-            "best_epoch": state.best_epoch,
-            "best": {axis: best[axis] for axis in ("valence", "arousal", "mean")},
-        }
-        write_json(run / FACTS, facts)
-        (run / STATE).unlink(missing_ok=True)
+    with held(run), torch.random.fork_rng(devices=devices), progress.task("training", recipe.epochs, "epochs") as task:
+        ongoing = Ongoing(run, recipe, facts, stopping)
+        estimator = ongoing.estimator(torch.from_numpy(prototype_KE)).to(device)
+        with enough_memory(run, device):
+            _epochs(ongoing, estimator, training, unseen, task)
+        facts = ongoing.complete()
     return _result(run, facts, notes, started, trained=True)
 
 
-def _epochs(
-    run: Path,
-    recipe: TrainRecipe,
-    estimator: Estimator,
-    training: ResidentSplit,
-    unseen: ResidentSplit,
-    stopping: str,
-    task: Task,
-) -> TrainingState:
-    """Train until the last epoch or until patience ends, saving the state behind each epoch."""
-    device = str(training.windows.audio_W.device)
-    optimiser = Optimiser(estimator, recipe.optimiser, parts=shards(torch.device(device)))
-    step = (SharedStep if device == "cpu" else WholeStep)(estimator, optimiser, training, recipe)
-    state = TrainingState()
-    if (run / STATE).exists():
-        state = load_state(run / STATE, estimator, optimiser)
-        task.advance(state.epoch, "resumed")
-    while state.epoch < recipe.epochs and state.epoch - state.best_epoch < recipe.patience:
-        epoch = state.epoch + 1
-        seed = _epoch_seed(recipe.seed, epoch)
-        trained = train_epoch(estimator, step, len(training.windows), recipe.batch, seed=seed, device=device)
-        if trained.broken() is not None:
-            raise _broken(run, trained, training, state)
-        losses = trained.means()
-        validated = validate(estimator, unseen)
-        state.epoch = epoch
-        state.history.append({"epoch": epoch, "train": losses, stopping: validated})
-        mean = validated["mean"]
-        if _gains(mean, state.best_mean, recipe.min_gain) or state.best_epoch == 0:
-            state.best_epoch, state.best_mean = epoch, mean
-            save_weights(run / CHECKPOINT, estimator.state_dict())
-        # The metrics are written whole from the state, so that a line of an epoch that was lost cannot stay.
-        _write_metrics(run / METRICS, state.history)
-        save_state(run / STATE, state, estimator, optimiser)
-        shown = "undefined" if mean is None else f"{mean:.3f}"
-        task.advance(1, f"epoch {epoch}: loss {losses['loss']:.3f}, {stopping} CCC {shown}")
-    return state
+@contextmanager
+def enough_memory(run: Path, device: str) -> Iterator[None]:
+    """Say what to lower where memory does not suffice for what the block does.
+
+    Raises:
+        RunError: it does not.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _no_room(run, device, error) from None
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):
+            raise
+        raise _no_room(run, device, error) from None
 
 
-def _epoch_seed(seed: int, epoch: int) -> int:
-    """Return a seed for one epoch, so that a resumed training needs no random state from before."""
-    return (seed * 1_000_003 + epoch) % 2**63
-
-
-def _gains(mean: float | None, best: float | None, least: float) -> bool:
-    return mean is not None and (best is None or mean > best + least)
-
-
-def _broken(run: Path, epoch: Epoch, training: ResidentSplit, state: TrainingState) -> RunError:
-    """Return what to say of a loss that is not a number: where it came up, on what, and what there is to go back to."""
-    step = epoch.broken()
-    assert step is not None
-    rows = training.windows.video_W.cpu()[torch.from_numpy(epoch.row_NB[step])].tolist()
-    names = [training.videos[row] for row in sorted(set(rows))]
-    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-    kept = f"{run / CHECKPOINT} holds epoch {state.best_epoch}" if state.best_epoch else "no epoch was finished before"
+def _no_room(run: Path, device: str, error: BaseException) -> RunError:
+    said = " ".join(str(error).split())[:120]
     return RunError(
         run,
-        fault=f"the loss is no longer a number in step {step + 1} of epoch {state.epoch + 1}, on windows of {shown}; "
-        f"{kept}",
-        remedy="lower optimiser.learning_rate, or leave out videos with strange features",
+        fault=f"the memory of {device} does not suffice ({said})",
+        remedy="lower batch, model.width or window.frames; or give features less with --memory 2GB",
     )
 
 
-def _write_metrics(target: Path, history: list[dict[str, Any]]) -> None:
-    with published(target) as aside:
-        aside.write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in history), encoding="utf-8")
-
-
-def _facts(store: FeatureStore, recipe: TrainRecipe, device: str, stopping: str) -> dict[str, Any]:
-    """Return what a run must say of its making before it starts."""
-    return {
-        "format": FORMAT,
-        "status": "training",
-        "recipe": without_none(recipe.model_dump(mode="json")),
-        "store": {
-            "path": str(store.location),
-            "fingerprints": {stream: store.fingerprint(stream) for stream in recipe.model.modalities},
-            "dataset": store.dataset,
-        },
-        "extraction": store.recipe,
-        "videos": {split: store.videos(split) for split in ("train", stopping)},
-        "made_by": {
-            "vaprompt": vaprompt.__version__,
-            "torch": version("torch"),
-            "python": platform.python_version(),
-            "device": device,
-            "threads": torch.get_num_threads(),
-        },
-    }
-
-
-def _notes(store: FeatureStore, recipe: TrainRecipe) -> list[str]:
-    notes = []
-    if recipe.model.prompt.semantic == "clip" and recipe.loss.kl > 0:
-        notes.append(CLIP_NOTE)
-    if store.failed():
-        notes.append(f"{len(store.failed())} videos failed in extraction and are not in the store")
-    return notes
-
-
-def _require_same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to go on with a run of another recipe or store; name what differs."""
-    differing = _differences(before["recipe"], now["recipe"])
-    differing += [
-        f"store.{key}" for key in ("fingerprints", "dataset") if before["store"].get(key) != now["store"][key]
-    ]
-    differing += [f"videos.{split}" for split, names in now["videos"].items() if before["videos"].get(split) != names]
-    if differing:
-        raise RunError(
-            run, fault=f"holds a run that differs in {', '.join(differing[:5])}", remedy="name a new folder with --run"
-        )
-
-
-def _differences(old: Any, new: Any, key: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        names = sorted({*old, *new})
-        return [
-            line for name in names for line in _differences(old.get(name), new.get(name), f"{key}.{name}".strip("."))
-        ]
-    return [] if old == new else [f"{key} ({old} there, {new} asked for)"]
+def _epochs(ongoing: Ongoing, estimator: Estimator, training: ResidentSplit, unseen: ResidentSplit, task: Task) -> None:
+    """Train until the last epoch or until patience ends."""
+    recipe, device = ongoing.recipe, training.windows.audio_W.device
+    optimiser = Optimiser(estimator, recipe.optimiser, parts=shards(device))
+    step = step_on(device)(estimator, optimiser, training, recipe)
+    if ongoing.kept is not None:
+        ongoing.state = load_state(ongoing.kept, estimator, optimiser)
+        task.advance(ongoing.state.epoch, "resumed")
+    while not ongoing.over:
+        epoch = train_epoch(estimator, step, len(training.windows), recipe.batch, seed=ongoing.seed)
+        ongoing.require_numbers(epoch, training)
+        note = ongoing.took(epoch, validate(estimator, unseen), estimator.state_dict())
+        ongoing.keep(estimator.state_dict(), optimiser.state())
+        task.advance(1, note)
 
 
 def _result(run: Path, facts: dict[str, Any], notes: list[str], started: float, *, trained: bool) -> TrainResult:

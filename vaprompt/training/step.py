@@ -55,14 +55,32 @@ def window_loss(
 class Step(Protocol):
     """Trains on one batch."""
 
-    def __call__(self, row_B: Int64[Tensor, "B"], masks: Sequence[torch.Generator]) -> Float[Tensor, "3"]:
-        """Update the network, and return the loss and its two parts, on the device.
+    device: torch.device
+    """Where it wants the rows."""
 
-        Args:
-            row_B: rows of the training windows.
-            masks: what draws the masks of dropout in each shard.
-        """
+    def begin(self, seed: int) -> None:
+        """Begin an epoch, whose masks of dropout are drawn by this seed."""
         ...
+
+    def __call__(self, row_B: Int64[Tensor, "B"]) -> Float[Tensor, "3"]:
+        """Update the network on training windows, and return the loss and its two parts, on the device."""
+        ...
+
+
+def step_on(device: torch.device) -> type[SharedStep] | type[WholeStep]:
+    """Return the kind of step that a device takes."""
+    return SharedStep if device.type == "cpu" else WholeStep
+
+
+def masks_of(device: torch.device) -> list[torch.Generator]:
+    """Return what draws the masks of dropout in each shard."""
+    return [torch.Generator(device) for _ in range(shards(device))]
+
+
+def seed_masks(masks: Sequence[torch.Generator], seed: int) -> None:
+    """Begin an epoch's masks."""
+    for shard, generator in enumerate(masks):
+        generator.manual_seed((seed + (shard + 1) * 2**32) % 2**63)
 
 
 class SharedStep:
@@ -71,11 +89,17 @@ class SharedStep:
     def __init__(self, estimator: Estimator, optimiser: Optimiser, data: ResidentSplit, recipe: TrainRecipe) -> None:
         """Prepare to train a network whose optimiser has two parts."""
         self._estimator, self._optimiser, self._data, self._recipe = estimator, optimiser, data, recipe
+        self.device = torch.device("cpu")
+        self._masks = masks_of(self.device)
 
-    def __call__(self, row_B: Int64[Tensor, "B"], masks: Sequence[torch.Generator]) -> Float[Tensor, "3"]:
+    def begin(self, seed: int) -> None:
+        """Begin an epoch; see `Step`."""
+        seed_masks(self._masks, seed)
+
+    def __call__(self, row_B: Int64[Tensor, "B"]) -> Float[Tensor, "3"]:
         """Update the network, and return the loss and its two parts; see `Step`."""
         rows = row_B.chunk(THREADS)
-        estimates = together(pair(), self._estimate, list(zip(rows, masks, strict=True)))
+        estimates = together(pair(), self._estimate, list(zip(rows, self._masks, strict=True)))
         outputs = [(estimate.value, estimate.region_BK) for estimate in estimates]
         value, region_BK = (torch.cat([part.detach() for part in parts]) for parts in zip(*outputs, strict=True))
         leaves = (value.requires_grad_(), region_BK.requires_grad_())
@@ -127,16 +151,21 @@ class WholeStep:
     def __init__(self, estimator: Estimator, optimiser: Optimiser, data: ResidentSplit, recipe: TrainRecipe) -> None:
         """Prepare to train a network."""
         self._estimator, self._optimiser, self._data, self._recipe = estimator, optimiser, data, recipe
+        self.device = data.windows.audio_W.device
+        self._masks = masks_of(self.device)
         for parameter, gradient in zip(optimiser.parameters, optimiser.gradients, strict=True):
             parameter.grad = gradient
 
-    def __call__(self, row_B: Int64[Tensor, "B"], masks: Sequence[torch.Generator]) -> Float[Tensor, "3"]:
+    def begin(self, seed: int) -> None:
+        """Begin an epoch; see `Step`."""
+        seed_masks(self._masks, seed)
+
+    def __call__(self, row_B: Int64[Tensor, "B"]) -> Float[Tensor, "3"]:
         """Update the network, and return the loss and its two parts; see `Step`."""
-        with drawn_by(masks[0]):
+        with drawn_by(self._masks[0]):
             estimate = self._estimator(*self._data.batch(row_B))
         loss, told = window_loss(estimate.value, estimate.region_BK, self._data.windows, row_B, self._recipe)
-        for gradient in self._optimiser.gradients:
-            gradient.zero_()
+        self._optimiser.clear()
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.update()
         return told

@@ -1,0 +1,81 @@
+"""What a run says of its making, and whether what is there is the run that is asked for."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import vaprompt
+from vaprompt.errors import RunError
+from vaprompt.recipes import without_none
+from vaprompt.store import FeatureStore
+from vaprompt.training.recipe import TrainRecipe
+from vaprompt.training.runs import FORMAT
+
+CLIP_NOTE = (
+    "prompt.semantic = 'clip' compares the frozen CLIP embedding with the prototypes, as released: "
+    "the KL term has no gradient and trains nothing"
+)
+
+
+def facts_of(store: FeatureStore, recipe: TrainRecipe, device: str, stopping: str) -> dict[str, Any]:
+    """Return what a run must say of its making before it starts."""
+    return {
+        "format": FORMAT,
+        "status": "training",
+        "recipe": without_none(recipe.model_dump(mode="json")),
+        "store": {
+            "path": str(store.location),
+            "fingerprints": {stream: store.fingerprint(stream) for stream in recipe.model.modalities},
+            "dataset": store.dataset,
+        },
+        "extraction": store.recipe,
+        "videos": {split: store.videos(split) for split in ("train", stopping)},
+        "made_by": {
+            "vaprompt": vaprompt.__version__,
+            "torch": version("torch"),
+            "python": platform.python_version(),
+            "device": device,
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+def notes_on(store: FeatureStore, recipe: TrainRecipe) -> list[str]:
+    """Return what whoever looks at the run should know."""
+    notes = []
+    if recipe.model.prompt.semantic == "clip" and recipe.loss.kl > 0:
+        notes.append(CLIP_NOTE)
+    if store.failed():
+        notes.append(f"{len(store.failed())} videos failed in extraction and are not in the store")
+    return notes
+
+
+def require_same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with a run of another recipe or store.
+
+    Raises:
+        RunError: it names what differs.
+    """
+    differing = _differences(before["recipe"], now["recipe"])
+    differing += [
+        f"store.{key}" for key in ("fingerprints", "dataset") if before["store"].get(key) != now["store"][key]
+    ]
+    differing += [f"videos.{split}" for split, names in now["videos"].items() if before["videos"].get(split) != names]
+    if differing:
+        raise RunError(
+            run, fault=f"holds a run that differs in {', '.join(differing[:5])}", remedy="name a new folder with --run"
+        )
+
+
+def _differences(old: Any, new: Any, key: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = sorted({*old, *new})
+        return [
+            line for name in names for line in _differences(old.get(name), new.get(name), f"{key}.{name}".strip("."))
+        ]
+    return [] if old == new else [f"{key} ({old} there, {new} asked for)"]

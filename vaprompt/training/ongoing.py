@@ -1,0 +1,137 @@
+"""A run's folder while it is trained: what is written behind each epoch, and where one that was killed goes on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaprompt.errors import RunError
+from vaprompt.files import published, write_json
+from vaprompt.metrics import Scores
+from vaprompt.model.estimator import Estimator
+from vaprompt.recipes import write_recipe
+from vaprompt.training.checkpoint import TrainingState, save_state, save_weights
+from vaprompt.training.data import ResidentSplit
+from vaprompt.training.loop import Epoch
+from vaprompt.training.recipe import TrainRecipe
+from vaprompt.training.runs import CHECKPOINT, FACTS, METRICS, RECIPE, STATE
+
+SHOWN = 5
+"""Videos that a message names at most."""
+
+SAVING = 5.0
+"""Seconds of training that may be lost when it is killed: no state is saved sooner after the one before."""
+
+
+class Ongoing:
+    """One run under way."""
+
+    def __init__(self, run: Path, recipe: TrainRecipe, facts: dict[str, Any], stopping: str) -> None:
+        """Begin to write, or to go on, with a run in a folder that nobody else writes into."""
+        self.run, self.recipe, self.state = run, recipe, TrainingState()
+        self._facts, self._stopping, self._saved = facts, stopping, time.monotonic()
+        # The facts come first: they hold the recipe too, and make the folder a run that can be gone on with.
+        write_json(run / FACTS, facts)
+        with published(run / RECIPE) as aside:
+            write_recipe(recipe, aside)
+
+    def estimator(self, prototype_KE: Tensor) -> Estimator:
+        """Return the network as it starts, by the recipe's seed."""
+        torch.manual_seed(self.recipe.seed)
+        dims = self._facts["dims"]
+        return Estimator(
+            self.recipe.model,
+            image_dim=dims.get("image", 0),
+            audio_dim=dims.get("audio", 0),
+            prototype_KE=prototype_KE,
+        )
+
+    @property
+    def kept(self) -> Path | None:
+        """Where the state is that a training goes on from; None at its start."""
+        path = self.run / STATE
+        return path if path.exists() else None
+
+    @property
+    def over(self) -> bool:
+        """Whether the last epoch is done, or patience ended."""
+        state, recipe = self.state, self.recipe
+        return state.epoch >= recipe.epochs or state.epoch - state.best_epoch >= recipe.patience
+
+    @property
+    def seed(self) -> int:
+        """Of the next epoch, so that a training that goes on needs no random state from before."""
+        return (self.recipe.seed * 1_000_003 + self.state.epoch + 1) % 2**63
+
+    def require_numbers(self, epoch: Epoch, training: ResidentSplit) -> None:
+        """Refuse to go on from an epoch that broke.
+
+        Raises:
+            RunError: its loss is not a number.
+        """
+        if epoch.broken() is not None:
+            raise _broken(self.run, epoch, training, self.state)
+
+    def took(self, epoch: Epoch, validated: Scores, weights: Mapping[str, Tensor]) -> str:
+        """Take note of an epoch, and keep its weights if they are the best; return it in a few words."""
+        state, losses = self.state, epoch.means()
+        state.epoch += 1
+        state.history.append({"epoch": state.epoch, "train": losses, self._stopping: validated})
+        mean = validated["mean"]
+        if _gains(mean, state.best_mean, self.recipe.min_gain) or state.best_epoch == 0:
+            state.best_epoch, state.best_mean = state.epoch, mean
+            save_weights(self.run / CHECKPOINT, weights)
+        # The metrics are written whole from the state, so that a line of an epoch that was lost cannot stay.
+        _write_metrics(self.run / METRICS, state.history)
+        shown = "undefined" if mean is None else f"{mean:.3f}"
+        return f"epoch {state.epoch}: loss {losses['loss']:.3f}, {self._stopping} CCC {shown}"
+
+    def keep(self, weights: Mapping[str, Tensor], optimiser: Mapping[str, Tensor]) -> None:
+        """Keep the state to go on from, if the one before is old enough."""
+        if time.monotonic() - self._saved >= SAVING and not self.over:
+            save_state(self.run / STATE, self.state, weights, optimiser)
+            self._saved = time.monotonic()
+
+    def complete(self) -> dict[str, Any]:
+        """Say in the folder that the run is done, and return what it says."""
+        best = self.state.history[self.state.best_epoch - 1][self._stopping]
+        facts = self._facts | {
+            "status": "complete",
+            "epochs": self.state.epoch,
+            "best_epoch": self.state.best_epoch,
+            "best": {axis: best[axis] for axis in ("valence", "arousal", "mean")},
+        }
+        write_json(self.run / FACTS, facts)
+        (self.run / STATE).unlink(missing_ok=True)
+        return facts
+
+
+def _gains(mean: float | None, best: float | None, least: float) -> bool:
+    return mean is not None and (best is None or mean > best + least)
+
+
+def _broken(run: Path, epoch: Epoch, training: ResidentSplit, state: TrainingState) -> RunError:
+    """Return what to say of a loss that is not a number: where it came up, on what, and what there is to go back to."""
+    step = epoch.broken()
+    assert step is not None
+    rows = training.windows.video_W.cpu()[torch.from_numpy(epoch.row_NB[step])].tolist()
+    names = [training.videos[row] for row in sorted(set(rows))]
+    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    kept = f"{run / CHECKPOINT} holds epoch {state.best_epoch}" if state.best_epoch else "no epoch was finished before"
+    return RunError(
+        run,
+        fault=f"the loss is no longer a number in step {step + 1} of epoch {state.epoch + 1}, on windows of {shown}; "
+        f"{kept}",
+        remedy="lower optimiser.learning_rate, or leave out videos with strange features",
+    )
+
+
+def _write_metrics(target: Path, history: list[dict[str, Any]]) -> None:
+    with published(target) as aside:
+        aside.write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in history), encoding="utf-8")
