@@ -290,14 +290,15 @@ def test_bad_media_are_named_while_the_good_go_on(
     small_run: Path, tiny: Path, bad_media: dict[str, Path], tmp_path: Path
 ):
     good, out = media_in(tiny)[0], tmp_path / "out"
-    outcome = call("predict", small_run, *bad_media.values(), good, "--out", out, "--json")
+    outcome = call("predict", small_run, *bad_media.values(), good, "--out", out, "--page", "--json")
     assert outcome.code == 3
     assert set(outcome.json["failed"]) == {str(path) for path in bad_media.values()}
     for path, reason in outcome.json["failed"].items():
         assert reason.startswith(path)
         assert_has_remedy(reason)
     assert [video["media"] for video in outcome.json["done"]] == [str(good)]
-    assert sorted(path.name for path in out.iterdir()) == [f"{good.stem}.csv", f"{good.stem}.png"]
+    assert outcome.json["done"][0]["page"] == str(out / f"{good.stem}.html")
+    assert sorted(path.name for path in out.iterdir()) == [f"{good.stem}.{kind}" for kind in ("csv", "html", "png")]
 
 
 def test_bad_media_alone_end_with_2(small_run: Path, bad_media: dict[str, Path], tmp_path: Path):

@@ -178,9 +178,11 @@ def test_a_real_process_answers_with_one_json_object_and_keeps_the_rest_on_stder
     small_run: Path, small_dataset: Path, tmp_path: Path
 ):
     media = sorted(path for path in small_dataset.rglob("*.*") if path.suffix in (".mp4", ".avi"))[0]
-    outcome = call_process("predict", small_run, media, "--faces", "frames", "--out", tmp_path / "out", "--json")
+    options = ("--faces", "frames", "--out", tmp_path / "out", "--embed", "--json")
+    outcome = call_process("predict", small_run, media, *options)
     assert outcome.code == 0, outcome.err
     (done,) = outcome.json["done"]
     assert len(rows_of(Path(done["csv"]))) == done["frames"]
+    assert len(Path(done["page"]).read_bytes()) > media.stat().st_size
     assert "predicting" in outcome.err
     assert "Traceback" not in outcome.err

@@ -177,9 +177,9 @@ def test_a_window_larger_than_a_chunk_is_a_chunk_of_its_own(tmp_path):
     store = FeatureStore.create(tmp_path / "s.zarr")
     token_WSD = np.random.default_rng(0).normal(size=(5, 1213, 768)).astype(np.float16)
     with store.writer("audio", "v", {}) as writer:
-        for row_WSD in np.split(token_WSD, 5):
-            writer.append(embedding=row_WSD, end=np.zeros(1))
-        writer.publish({"split": "train", "counts": {"windows": 5, "seconds": 1.0}, "notes": []})
+        for index, row_WSD in enumerate(np.split(token_WSD, 5)):
+            writer.append(embedding=row_WSD, end=np.array([10.0 + index]))
+        writer.publish({"split": "train", "counts": {"windows": 5, "seconds": 14.0}, "notes": []})
     np.testing.assert_array_equal(FeatureStore.open(store.path).audio("v").embedding_WSD, token_WSD)
     chunks = [path for path in (store.path / "audio/v/embedding/c").rglob("*") if path.is_file()]
     assert len(chunks) == 5

@@ -20,7 +20,8 @@ from vaprompt.model.estimator import Estimator
 from vaprompt.recipes import read_recipe, shipped
 from vaprompt.store import FeatureStore
 from vaprompt.training.data import Resident
-from vaprompt.training.run import train
+from vaprompt.training.recipe import TrainRecipe
+from vaprompt.training.run import CLIP_NOTE, train
 from vaprompt.training.runs import load_run
 from vaprompt.training.step import window_loss
 
@@ -52,6 +53,28 @@ def test_crops_on_the_synthetic_set(base, small_dataset, tmp_path):
 def test_whole_frames_on_the_synthetic_set(frames_base, frames_data, tmp_path):
     check_parity(frames_base, frames_data, tmp_path / "new")
     assert not (tmp_path / "new" / "scratch").exists()
+
+
+LITERAL = ("image.normalisation=imagenet", "audio.spectrogram=decibel", "audio.output=tokens", "image_rate=3.0")
+
+
+@pytest.mark.slow
+def test_the_released_codes_choices(small_dataset, tmp_path):
+    """From pictures under ImageNet's mean and tokens of a picture in decibels, through the released gate."""
+    shortened = [*LITERAL, "audio.model=embedded", "audio.weights=embedded", "audio.hop=2.0"]
+    wanted = read_recipe(
+        ExtractRecipe, shipped("extract", "literal"), [*shortened, "image.model=embedded", "image.weights=embedded"]
+    )
+    assert not extract(open_dataset(small_dataset), wanted, tmp_path / "store.zarr").failed
+    assert FeatureStore.open(tmp_path / "store.zarr").audio("video7").embedding_WSD.shape[1:] == (513, 96)
+    changes = ["window.seconds=4.0", "window.frames=4", "model.width=16", "model.temporal.units=16", "epochs=1"]
+    literal = read_recipe(TrainRecipe, shipped("train", "literal"), changes)
+    train(tmp_path / "store.zarr", literal, tmp_path / "base", device="cpu")
+    check_parity(tmp_path / "base", small_dataset, tmp_path / "new")
+    finetune(tmp_path / "base", small_dataset, recipe(epochs=1), tmp_path / "tuned", device="cpu")
+    notes = json.loads((tmp_path / "tuned" / "run.json").read_text())["notes"]
+    assert CLIP_NOTE in load_run(tmp_path / "base").facts["notes"]
+    assert CLIP_NOTE not in notes, "the KL term reaches an image encoder that learns"
 
 
 @pytest.mark.slow

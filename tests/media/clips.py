@@ -40,7 +40,7 @@ def write_clip(
         speech = None
         if sound is not None:
             speech = container.add_stream(audio, rate=sound_rate, layout="mono" if sound.shape[1] == 1 else "stereo")
-            for packet in speech.encode(_piece(sound, sound_rate, sound_start)):
+            for packet in speech.encode(_piece(sound, sound_rate, sound_start)) if len(sound) else ():
                 container.mux(packet)
         for number, time in enumerate(times_ms, start=1):
             picture = np.full((size[1], size[0], 3), grey(number), dtype=np.uint8)

@@ -29,6 +29,12 @@ def predict(
             help="End a window at every Nth frame (1: nothing is interpolated); default: every stride of the recipe.",
         ),
     ] = None,
+    page: Annotated[
+        bool, typer.Option("--page", help="Write a page a video, too: it plays, and the traces run with it.")
+    ] = False,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="--page with the video inside it, if that has less than 20 MB.")
+    ] = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -38,17 +44,22 @@ def predict(
     for, face: 0 where there is none and the values are interpolated in time. A file that cannot be read is named
     with its reason while the others go on; the exit code is then 3, or 2 where none could be read.
 
-    Example: vaprompt predict demo/run holiday.mp4 interview.mov --out predictions
+    --page writes NAME.html beside the CSV: any browser opens it from disk and needs no network. It looks for the video
+    where that is now, seen from the page; --embed puts it inside.
+
+    Example: vaprompt predict demo/run holiday.mp4 interview.mov --out predictions --page
     """
-    from vaprompt.cli.output import print_json, print_lines
+    from vaprompt.cli.output import print_json, print_lines, size
     from vaprompt.cli.progress import progress
     from vaprompt.prediction.predict import predict as run_prediction
     from vaprompt.report.figures import plot_prediction
+    from vaprompt.report.screening import write_pages
 
-    report = run_prediction(
-        run, media, out, faces=faces, person=person, every=every, device=device, progress=progress()
-    )
+    told = progress()
+    report = run_prediction(run, media, out, faces=faces, person=person, every=every, device=device, progress=told)
     plots = [plot_prediction(video) for video in report.done]
+    about = {"run": str(run)}
+    pages = write_pages(report, about=about, embed=embed, progress=told) if page or embed else {}
     if as_json:
         done = [
             {
@@ -56,6 +67,7 @@ def predict(
                 "person": video.person,
                 "csv": video.csv,
                 "plot": plot,
+                "page": pages[video.media].path if video.media in pages else None,
                 "frames": len(video.time_F),
                 "with_face": None if video.face_F is None else int(video.face_F.sum()),
                 "interpolation": video.interpolation,
@@ -70,4 +82,7 @@ def predict(
             print_lines([f"{video.media}{whom}: {len(video.time_F)} frames -> {video.csv}, {plot}"])
             print_lines([f"  {video.interpolation}"])
             print_lines(f"  note: {note}" for note in video.notes)
+        for file, shown in pages.items():
+            print_lines([f"{file}: page -> {shown.path} ({size(shown.bytes)})"])
+            print_lines(f"  note: {note}" for note in shown.notes)
     raise typer.Exit(0 if not report.failed else 3 if report.done else 2)

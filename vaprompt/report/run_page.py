@@ -14,18 +14,18 @@ import tomli_w
 
 from vaprompt.evaluation.paper import HEADLINE
 from vaprompt.evaluation.protocols import Judged
-from vaprompt.media.loudness import SILENCE, STEP, Loudness
 from vaprompt.recipes import without_none
 from vaprompt.report.densities import densities
 from vaprompt.report.evidence import Evidence, from_paper
 from vaprompt.report.explaining import Explained
 from vaprompt.report.pages import packing
 from vaprompt.report.pages.page import CHART_SCRIPTS, CHART_STYLES, Page
+from vaprompt.report.pages.sound import packed_sound
 from vaprompt.report.studying import Study
 
 SPARK = 110
 """Pixels of a small trace in the list of videos."""
-SCRIPTS = (*CHART_SCRIPTS, "heat.js", "videos.js", "plane.js", "run.js")
+SCRIPTS = (*CHART_SCRIPTS, "heat.js", "sound.js", "videos.js", "plane.js", "run.js")
 STYLES = (*CHART_STYLES, "heat.css", "run.css")
 
 
@@ -262,7 +262,7 @@ def _video(evidence: Evidence, study: Study, video: Judged) -> dict[str, Any]:
         "invalid": packing.spans(~video.valid_F),
         "faceless": None if seen_F is None or len(seen_F) != len(video.time_F) else packing.spans(~seen_F),
         "windows": None if explained is None else _windows(explained, evidence.recipe.window.seconds),
-        "sound": None if loudness is None else _sound(loudness),
+        "sound": None if loudness is None else packed_sound(loudness),
         "silence": study.heard.missing.get(video.name),
     }
 
@@ -283,17 +283,6 @@ def _windows(explained: Explained, seconds: float) -> dict[str, Any]:
         shape = list(explained.attention_WTS.shape[1:])
         arrays["attention"] = packing.shares(explained.attention_WTS, float(explained.attention_WTS.max()) or 1.0)
     return {"arrays": arrays, "steps": shape}
-
-
-def _sound(loudness: Loudness) -> dict[str, Any]:
-    level_G = (loudness.level_G.astype(np.float64) - SILENCE) / -SILENCE
-    return {
-        "level": packing.shares(level_G),
-        "step": STEP,
-        "lowest": SILENCE,
-        "voice": packing.spans(loudness.voice_G),
-        "silent": loudness.silent,
-    }
 
 
 def _filter(smoothing: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import zlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Integer
+from jaxtyping import Bool, Float, Float64, Int64, Integer
 
 STEPS = 32767
 """Steps between 0 and the largest magnitude that a packed series has."""
@@ -80,6 +80,23 @@ def extremes(
     np.minimum.at(low_C, column_N[known_N], value_N[known_N])
     np.maximum.at(high_C, column_N[known_N], value_N[known_N])
     return np.where(np.isinf(low_C), np.nan, low_C), np.where(np.isinf(high_C), np.nan, high_C)
+
+
+def telling(value_NC: Float[np.ndarray, "N C"], most: int) -> Int64[np.ndarray, "M"]:
+    """Return which rows to keep so that about `most` remain and no peak is lost; all of them where they are few.
+
+    Of each stretch of rows those are kept in which some column is least or greatest; the first and the last, too.
+    """
+    count, columns = value_NC.shape
+    if count <= most:
+        return np.arange(count)
+    length = -(-count * (2 * columns) // max(most, 2 * columns))
+    known_NC = np.where(np.isfinite(value_NC), value_NC, 0)
+    kept = {0, count - 1}
+    for first in range(0, count, length):
+        stretch_LC = known_NC[first : first + length]
+        kept.update((first + stretch_LC.argmin(axis=0)).tolist(), (first + stretch_LC.argmax(axis=0)).tolist())
+    return np.array(sorted(kept), dtype=np.int64)
 
 
 def _packed(value: np.ndarray, scale: float, *, differences: bool = False) -> dict[str, Any]:

@@ -7,6 +7,7 @@ series are handed over and no peak is lost. */
 const Charts = (() => {
   const KEYS =
     "Left and right arrow keys move the cursor, plus and minus zoom, 0 shows everything, Enter chooses the moment.";
+  const ZOOM_KEYS = "Plus and minus zoom, 0 shows everything.";
   const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 36000];
   const FONT = "12px system-ui, sans-serif";
   let made = 0;
@@ -120,11 +121,12 @@ const Charts = (() => {
   /** A chart over time.
 
   options: label; time (seconds); series [{label, values, colour, width, dash, shown}]; view (a group); range [low,
-  high]; height; unit; spans [{label, ranges, colour, striped}]; pick(seconds); format(number); ticks (of the values). */
+  high]; height; unit; spans [{label, ranges, colour, striped}]; pick(seconds); format(number); ticks (of the values);
+  zoomOnly: keys zoom and do no more, where the page itself moves by the others. */
   function timeline(host, options) {
     const view = options.view || Zooming.group(options.time[0], options.time[options.time.length - 1]);
     const format = options.format || ((number) => number.toFixed(2));
-    const { area, head, spoken } = frame(host, options, KEYS);
+    const { area, head, spoken } = frame(host, options, options.zoomOnly ? ZOOM_KEYS : KEYS);
     let values = [];
     const plot = new uPlot(
       {
@@ -192,7 +194,7 @@ const Charts = (() => {
       spoken.textContent = `${clock(options.time[index], 1)}: ${parts.join(", ")}`;
     };
     Zooming.gestures(plot, view, options.pick);
-    Zooming.keyboard(area, plot, view, options.pick, said);
+    Zooming.keyboard(area, plot, view, options, said);
     const marks = marker(plot);
     const show = ([low, high]) => plot.setScale("x", { min: low, max: high });
     show(view.view());

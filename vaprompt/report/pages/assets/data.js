@@ -61,5 +61,26 @@ const Data = (() => {
     return { low, high };
   }
 
-  return { block, unpack, unpackAll, gapped, extremes };
+  /** The index of the last of ascending numbers that is not above `wanted`; the first where all are. */
+  function before(numbers, wanted) {
+    let low = 0;
+    let high = numbers.length;
+    while (high - low > 1) {
+      const middle = (low + high) >> 1;
+      if (numbers[middle] <= wanted) low = middle;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** A series at a moment, on a straight line between its times; `columns` series may lie in one array, row by row. */
+  function at(time, values, wanted, columns = 1, column = 0) {
+    const low = before(time, wanted);
+    const high = Math.min(low + 1, time.length - 1);
+    const [from, to] = [values[low * columns + column], values[high * columns + column]];
+    const share = high > low ? Math.min(Math.max((wanted - time[low]) / (time[high] - time[low]), 0), 1) : 0;
+    return from + share * (to - from);
+  }
+
+  return { block, unpack, unpackAll, gapped, extremes, before, at };
 })();

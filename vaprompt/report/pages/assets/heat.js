@@ -156,7 +156,12 @@ const Heat = (() => {
     canvas.setAttribute("aria-label", `${options.label}: most likely over the whole video is ${most()}`);
     head.append(Charts.element("span", "chart-title", options.label), told);
     rows.forEach((_, row) => names.append(Charts.element("li", "", String(row + 1))));
-    line.append(names, canvas);
+    const over = Charts.element("div", "strip-over");
+    const marked = Charts.element("div", "chart-mark");
+    let point = null;
+    marked.hidden = true;
+    over.append(marked);
+    line.append(names, canvas, over);
     host.replaceChildren(head, line);
 
     function most() {
@@ -206,8 +211,18 @@ const Heat = (() => {
       colours = ramp();
       draw();
     };
-    const ends = [view.changed(draw), Theme.changed(recolour), () => observer.disconnect()];
-    return { draw, destroy: () => (ends.forEach((end) => end()), host.replaceChildren()) };
+    function place() {
+      const [from, to] = view.view();
+      const share = point === null ? -1 : (point - from) / (to - from);
+      marked.hidden = share < 0 || share > 1;
+      marked.style.left = `calc(${100 * share}% - 1px)`;
+    }
+    const ends = [view.changed(draw), view.changed(place), Theme.changed(recolour), () => observer.disconnect()];
+    return {
+      draw,
+      mark: (seconds) => ((point = seconds), place()),
+      destroy: () => (ends.forEach((end) => end()), host.replaceChildren()),
+    };
   }
 
   /** The index of the number that is nearest to `wanted`, in ascending numbers. */

@@ -125,7 +125,8 @@
           }),
         );
       }
-      sound(block, level, pick);
+      $("chart-sound").hidden = !level;
+      if (level) shown.push(Sound.timeline($("chart-sound"), block.sound, level, { view, pick }));
       $("chart-regions").hidden = !windows;
       if (windows) {
         shown.push(
@@ -141,27 +142,6 @@
         panel(block, windows);
       }
       $("video-notes").textContent = block.silence ? `Its sound is not shown: ${block.silence}.` : "";
-    }
-
-    function sound(block, level, pick) {
-      $("chart-sound").hidden = !level;
-      if (!level) return;
-      const { step, lowest, voice, silent } = block.sound;
-      const time = Float64Array.from(level, (_, index) => index * step);
-      shown.push(
-        Charts.timeline($("chart-sound"), {
-          label: silent ? "sound: none" : "sound level (dB of full scale)",
-          time,
-          view,
-          pick,
-          height: 90,
-          range: [-80, 0],
-          ticks: [-80, -40, 0],
-          format: (decibels) => `${Math.round(decibels)} dB`.replace("-", "−"),
-          spans: [{ label: "a voice", ranges: Charts.ranges(voice, time), colour: "--voice" }],
-          series: [{ label: "level", values: level.map((share) => lowest * (1 - share)), colour: "--sound" }],
-        }),
-      );
     }
 
     let choose = () => {};
@@ -198,9 +178,8 @@
         $("window-title").textContent = title;
         slider.setAttribute("aria-valuetext", title);
         for (const trace of shown) {
-          if (!trace.mark) continue;
-          trace.mark(end);
-          trace.band(Math.max(end - report.window, view.from), end);
+          trace.mark?.(end);
+          trace.band?.(Math.max(end - report.window, view.from), end);
         }
         if (jump && (end < view.view()[0] || end > view.view()[1])) view.pan(end - view.view()[1]);
         bars.forEach(({ fill, aim, number }, region) => {

@@ -90,10 +90,15 @@ const Zooming = (() => {
   }
 
   /** Move a cursor by the keys that `Charts` names; `tell` reads out where it is. */
-  function keyboard(area, plot, view, pick, tell) {
+  function keyboard(area, plot, view, { pick, zoomOnly }, tell) {
     let at = null;
     area.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (zoomOnly) {
+        if (!zoom(view, event.key)) return;
+        event.preventDefault();
+        return;
+      }
       const [from, to] = view.view();
       at = Math.min(Math.max(at ?? (from + to) / 2, from), to);
       const step = ((to - from) / 100) * (event.shiftKey ? 10 : 1);
@@ -102,11 +107,8 @@ const Zooming = (() => {
         at = Math.min(Math.max(moves[event.key], view.from), view.to);
         if (at < from) view.pan(at - from);
         if (at > to) view.pan(at - to);
-      } else if (event.key === "+" || event.key === "=") view.zoom(1 / 2, at);
-      else if (event.key === "-") view.zoom(2, at);
-      else if (event.key === "0" || event.key === "Escape") view.reset();
-      else if ((event.key === "Enter" || event.key === " ") && pick) pick(at);
-      else return;
+      } else if ((event.key === "Enter" || event.key === " ") && pick) pick(at);
+      else if (!zoom(view, event.key, at)) return;
       event.preventDefault();
       // Behind uPlot's own microtask, which puts a new view in place.
       queueMicrotask(() => {
@@ -114,6 +116,15 @@ const Zooming = (() => {
         tell();
       });
     });
+  }
+
+  /** Zoom by a key around a moment; false if the key is not one of those. */
+  function zoom(view, key, at) {
+    if (key === "+" || key === "=") view.zoom(1 / 2, at);
+    else if (key === "-") view.zoom(2, at);
+    else if (key === "0" || key === "Escape") view.reset();
+    else return false;
+    return true;
   }
 
   return { group, gestures, keyboard };

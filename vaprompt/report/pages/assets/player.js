@@ -1,0 +1,171 @@
+/* What a page runs by: its video, or, where the browser has no picture of it, a clock that only counts.
+
+Moments are seconds from the first frame, and always those of a frame, if the page knows them all. */
+"use strict";
+
+const Player = (() => {
+  const SPEEDS = [0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4];
+  /** Seconds behind a frame's time at which it is on the screen for sure: packed times may stray by half of that. */
+  const BEHIND = 1.2e-3;
+  /** Milliseconds after which no first frame is waited for. */
+  const PATIENCE = 700;
+
+  /** Counts time, and shows nothing. */
+  function counter(last, tell) {
+    let at = 0;
+    let speed = 1;
+    let since = null;
+    const now = () => (since === null ? at : Math.min(last, at + ((performance.now() - since) / 1000) * speed));
+    const tick = () => {
+      if (since === null) return;
+      if (now() >= last) pause();
+      else requestAnimationFrame(tick);
+      tell("time");
+    };
+    function pause() {
+      at = now();
+      since = null;
+      tell("state");
+    }
+    return {
+      now,
+      playing: () => since !== null,
+      play: () => {
+        if (since !== null) return;
+        if (at >= last) at = 0;
+        since = performance.now();
+        tell("state");
+        requestAnimationFrame(tick);
+      },
+      pause,
+      seek: (seconds) => {
+        at = seconds;
+        if (since !== null) since = performance.now();
+        tell("time");
+      },
+      speed: (factor) => {
+        at = now();
+        if (since !== null) since = performance.now();
+        speed = factor;
+      },
+    };
+  }
+
+  /** Follows a video element, frame by frame where the browser tells of frames. */
+  function film(video, start, tell) {
+    const framewise = "requestVideoFrameCallback" in video;
+    // The media's own time of the first frame, as the browser tells it with that frame, else as the file says it.
+    let zero = framewise ? null : start;
+    let at = 0;
+    let wanted = null;
+
+    function reach(seconds) {
+      at = Math.max(0, seconds);
+      tell("time");
+    }
+    function begin(seconds) {
+      if (zero !== null) return;
+      zero = seconds;
+      if (wanted !== null) seek(wanted);
+    }
+    function frame(_, told) {
+      begin(told.mediaTime);
+      if (wanted === null) reach(told.mediaTime - zero);
+      video.requestVideoFrameCallback(frame);
+    }
+    function follow() {
+      reach(video.currentTime - zero);
+      if (!video.paused) requestAnimationFrame(follow);
+    }
+    function seek(seconds) {
+      reach(seconds);
+      if (zero === null) wanted = seconds;
+      else {
+        wanted = null;
+        video.currentTime = seconds + zero + BEHIND;
+      }
+    }
+    if (framewise) {
+      video.requestVideoFrameCallback(frame);
+      // The first frame may be on the screen already: it is told of when it is gone to once more.
+      video.currentTime = 0;
+      setTimeout(() => begin(start), PATIENCE);
+    } else {
+      video.addEventListener("play", follow);
+      video.addEventListener("seeked", follow);
+    }
+    for (const name of ["play", "pause", "ended"]) video.addEventListener(name, () => tell("state"));
+    return {
+      now: () => at,
+      playing: () => !video.paused && !video.ended,
+      // A page may not play sound before somebody touched it; then the button still says "play".
+      play: () => video.play().catch(() => tell("state")),
+      pause: () => video.pause(),
+      seek,
+      speed: (factor) => (video.playbackRate = factor),
+    };
+  }
+
+  /** Runs `video` from 0 to `last`. options: last; start (the media's time of the first frame, as the file says);
+  snap(seconds) -> the time of the frame on the screen; lost(): told once when there is no picture. Where only the sound
+  could be played it is left out: it may begin later or end earlier, and a page cannot run by it. */
+  function create(video, { last, start, snap, lost }) {
+    const listeners = new Set();
+    let speed = 1;
+    let source = counter(last, tell);
+    let shown = "wait";
+
+    function tell(what) {
+      for (const listener of listeners) listener(what);
+    }
+    function take(next) {
+      const at = source.now();
+      source = next;
+      source.speed(speed);
+      if (at > 0) source.seek(at);
+      tell("state");
+    }
+    function ready() {
+      if (shown !== "wait") return;
+      if (video.videoWidth === 0) return failed();
+      shown = "video";
+      take(film(video, start, tell));
+    }
+    function failed() {
+      if (shown === "none") return;
+      shown = "none";
+      video.pause();
+      take(counter(last, tell));
+      lost();
+    }
+    video.addEventListener("error", failed);
+    if (video.readyState >= 2) ready();
+    else if (video.error !== null) failed();
+    else video.addEventListener("loadeddata", ready);
+
+    const limited = (seconds) => Math.min(Math.max(seconds, 0), last);
+    const self = {
+      now: () => Math.min(snap(source.now()), last),
+      /** "wait", "video" or "none". */
+      shown: () => shown,
+      playing: () => source.playing(),
+      toggle: () => (source.playing() ? source.pause() : source.play()),
+      pause: () => source.pause(),
+      seek: (seconds) => source.seek(snap(limited(seconds))),
+      move: (seconds) => self.seek(self.now() + seconds),
+      speed: () => speed,
+      /** Play faster (1) or slower (-1) by one step. */
+      faster: (steps) => {
+        const index = SPEEDS.indexOf(speed) + steps;
+        speed = SPEEDS[Math.min(Math.max(index, 0), SPEEDS.length - 1)];
+        source.speed(speed);
+        tell("state");
+      },
+      /** Call `listener` with "time" or "state" whenever that changes. */
+      changed: (listener) => listeners.add(listener),
+    };
+    return self;
+  }
+
+  return { create };
+})();
