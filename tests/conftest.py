@@ -43,26 +43,35 @@ def draw_dataset(root: Path, *, videos: int, seconds: float) -> None:
     subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[1])
 
 
-@pytest.fixture(scope="session")
-def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the root of a synthetic data set in Aff-Wild2's layout: six people, 14 s each."""
-    root = tmp_path_factory.mktemp("small") / "data"
+def draw_small(root: Path) -> Path:
+    """Write a synthetic data set in Aff-Wild2's layout: six people, 14 s each."""
     draw_dataset(root, videos=6, seconds=14.0)
     return root
 
 
 @pytest.fixture(scope="session")
-def small_store(small_dataset: Path) -> Path:
-    """Return the feature store of `small_dataset`, made by the embedded encoders."""
+def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a synthetic data set in Aff-Wild2's layout: six people, 14 s each."""
+    return draw_small(tmp_path_factory.mktemp("small") / "data")
+
+
+def demo_features(data: Path) -> Path:
+    """Return the feature store of a data set, made beside it by the embedded encoders."""
     from vaprompt.datasets.description import open_dataset
     from vaprompt.extraction.pipeline import extract
     from vaprompt.extraction.recipe import ExtractRecipe
     from vaprompt.recipes import read_recipe, shipped
 
-    store = small_dataset.parent / "store.zarr"
-    report = extract(open_dataset(small_dataset), read_recipe(ExtractRecipe, shipped("extract", "demo")), store)
+    store = data.parent / "store.zarr"
+    report = extract(open_dataset(data), read_recipe(ExtractRecipe, shipped("extract", "demo")), store)
     assert not report.failed
     return store
+
+
+@pytest.fixture(scope="session")
+def small_store(small_dataset: Path) -> Path:
+    """Return the feature store of `small_dataset`, made by the embedded encoders."""
+    return demo_features(small_dataset)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ HEADS = {
     "batch": 6,
     "epochs": 2,
 }
+FROZEN = {"image": {"tune": "none"}, "audio": {"tune": "none"}}
 FAST = {"optimiser": {"encoder_learning_rate": 1e-4}, "at_once": 4, "epochs": 2}
 
 

@@ -112,7 +112,7 @@ class Session:
         """Return valence and arousal at the end of every window, from raw media, clipped to [-1, 1].
 
         Raises:
-            RunError: the memory does not suffice.
+            RunError: one is no number, or the memory does not suffice.
             MediaError: raw media cannot be read.
         """
         self.encoders.set_learning(False)
@@ -124,6 +124,9 @@ class Session:
                 found.append(self._halving(lambda raw=batch: self.predict(raw)))  # type: ignore[misc]
                 task.advance(len(batch))
         joined: Float32[np.ndarray, "W 2"] = np.concatenate(found)
+        wrong_W = np.flatnonzero(~np.isfinite(joined).all(axis=1))
+        if len(wrong_W):
+            raise self._no_number("predictions are no longer numbers", part, wrong_W.tolist())
         return joined
 
     @torch.no_grad()
@@ -158,7 +161,8 @@ class Session:
 
         found: list[float] = self._halving(attempt)
         if not all(value - value == 0 for value in found):
-            raise self._no_number(part, row_B, epoch, step)
+            fault = f"the loss is no longer a number in step {step} of epoch {epoch},"
+            raise self._no_number(fault, part, row_B.tolist())
         learners.scaler.step(learners.optimizer)
         learners.scaler.update()
         return found
@@ -199,14 +203,14 @@ class Session:
                     )
                 )
 
-    def _no_number(self, part: Part, row_B: Tensor, epoch: int, step: int) -> RunError:
-        names = sorted({self.material.video(part.first + int(row)) for row in row_B.tolist()})
+    def _no_number(self, fault: str, part: Part, rows: Sequence[int]) -> RunError:
+        names = sorted({self.material.video(part.first + row) for row in rows})
         shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
         kept = sorted(self.run.glob("best-*.safetensors"))
         good = f"the best epoch so far is kept in {kept[-1]}" if kept else "no epoch was finished before"
         return RunError(
             self.run,
-            fault=f"the loss is no longer a number in step {step} of epoch {epoch}, on windows of {shown}; {good}",
+            fault=f"{fault} on windows of {shown}; {good}",
             remedy="lower optimiser.encoder_learning_rate, or set precision = fp32, in a new run",
         )
 
