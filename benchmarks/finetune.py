@@ -1,12 +1,14 @@
-"""Measures fine-tuning: how many windows loading processes bring, how many the encoders take, and both together.
+"""Measures fine-tuning: how many windows the encoders take, how many loading processes bring, and both together.
 
-    python benchmarks/finetune.py [--encoders paper|embedded] [--workers N] [--seconds 4] [--out FILE.json]
+    python benchmarks/finetune.py [--device auto] [--encoders paper|embedded] [--limit 110] [--out FILE.json]
 
 Encoders are the paper's, of full size with random weights, where there is a GPU, else the miniatures in the package.
 Windows are the paper's: 20 pictures and 10 s of sound, 16 a step. The material is made on the spot: textured 112x112
 crops as jpg, whole frames as they are kept in a scratch folder, sound of noise, and a 640x360 video to decode. A step
 is forward, backward and AdamW; what does not fit the memory is recorded as such. Loading is the best of a few rounds, a
-step the median of several, so that a busy machine disturbs them least. Some two minutes on an H100.
+step the median of several, so that a busy machine disturbs them least. What is known is written to `--out` after every
+part, the most important come first, and what `--limit` seconds leave no time for is left out and named. Under two
+minutes on a GPU; nothing is fetched from a network.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
@@ -33,8 +34,10 @@ import torch
 from media import FRAMES, RATE, textured, write_video
 from PIL import Image
 
+from vaprompt.devices import pick_device
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
 from vaprompt.encoders.trainable import TrainableAudio, TrainableImage
+from vaprompt.errors import RunError
 from vaprompt.faces.recipe import FaceRecipe
 from vaprompt.finetuning.finetune import precision_of
 from vaprompt.finetuning.recipe import AugmentationRecipe, FinetuneRecipe
@@ -55,11 +58,11 @@ PACKAGES = ("torch", "open_clip_torch", "transformers", "av", "pillow", "numpy")
 WINDOW, PICTURES, BATCH, CROPS, ROUNDS = 10.0, 20, 16, 300, 4
 MIXED = AugmentationRecipe(flip=0.5, crop=0.1, brightness=0.2, gain=6, time_mask=100, band_mask=24)
 STEPS: dict[str, dict[str, Any]] = {
-    "all, whole batch": {"checkpointing": False},
     "all, whole batch, checkpointing": {},
+    "all, whole batch": {"checkpointing": False},
+    "last third, whole batch": {"image": {"tune": "last"}, "audio": {"tune": "last"}, "checkpointing": False},
     "all, 4 at once": {"at_once": 4, "checkpointing": False},
     "all, 4 at once, checkpointing": {"at_once": 4},
-    "last third, whole batch": {"image": {"tune": "last"}, "audio": {"tune": "last"}, "checkpointing": False},
     "norms, whole batch, checkpointing": {"image": {"tune": "norms"}, "audio": {"tune": "norms"}},
     "heads alone": {"image": {"tune": "none"}, "audio": {"tune": "none"}},
 }
@@ -74,40 +77,45 @@ ENCODERS = {
 
 def main() -> None:
     """Measure, print, and write what was asked for."""
-    gpu = torch.cuda.is_available()
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--encoders", choices=sorted(ENCODERS), default="paper" if gpu else "embedded")
+    options.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    options.add_argument("--encoders", choices=sorted(ENCODERS), help="default: paper on a GPU, else embedded")
     options.add_argument("--workers", type=int, default=max(1, min(16, len(os.sched_getaffinity(0)) - 1)))
-    options.add_argument("--seconds", type=float, default=4.0, help="of each measurement, at least")
+    options.add_argument("--seconds", type=float, default=3.0, help="of each measurement, at least")
+    options.add_argument("--limit", type=float, default=110.0, help="seconds after which nothing more is begun")
     options.add_argument("--out", type=Path)
     chosen = options.parse_args()
-    started = time.perf_counter()
+    device = torch.device(pick_device(chosen.device))
+    encoders = chosen.encoders or ("paper" if device.type == "cuda" else "embedded")
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), chosen.encoders, chosen.workers, chosen.seconds)
+        bench = Bench(Path(folder), encoders, chosen.workers, device, chosen.seconds, chosen.limit)
         report = {
-            "machine": machine(),
+            "machine": machine(device),
             "versions": {name: metadata.version(name) for name in PACKAGES},
-            "encoders": chosen.encoders,
+            "encoders": encoders,
+            "precision": str(bench.dtype).removeprefix("torch."),
             "batch": BATCH,
-            "loading": bench.loading(),
-            "steps": bench.steps(),
-            "together": bench.together(),
         }
-    report["seconds"] = round(time.perf_counter() - started, 1)
+        for part in (bench.steps, bench.together, bench.loading):
+            report[part.__name__] = part()
+            report["left out"] = bench.left_out
+            report["seconds"] = round(time.perf_counter() - bench.started, 1)
+            if chosen.out is not None:
+                chosen.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=2))
-    if chosen.out is not None:
-        chosen.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def machine() -> dict[str, Any]:
+def machine(device: torch.device) -> dict[str, Any]:
     """Return what the figures depend on."""
-    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.exists() else []
+    model = [line for line in lines if line.startswith("model name")]
     return {
         "architecture": platform.machine(),
         "processor": model[0].split(":")[1].strip() if model else "unknown",
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
-        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "load at the start": round(os.getloadavg()[0], 2),
     }
 
@@ -128,10 +136,14 @@ class Endless:
 class Bench:
     """The material, the networks, and what is measured with them."""
 
-    def __init__(self, folder: Path, encoders: str, workers: int, seconds: float) -> None:
+    def __init__(
+        self, folder: Path, encoders: str, workers: int, device: torch.device, seconds: float, limit: float
+    ) -> None:
         """Make the material and load the networks."""
-        self.folder, self.workers, self.seconds = folder, workers, seconds
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.folder, self.workers, self.device, self.seconds = folder, workers, device, seconds
+        self.started = time.perf_counter()
+        self.end = self.started + limit
+        self.left_out: list[str] = []
         self.dtype = precision_of("auto", self.device)
         self.networks = TrainableImage(ENCODERS[encoders][0]), TrainableAudio(ENCODERS[encoders][1])
         fingerprint = self.networks[0].fingerprint
@@ -155,53 +167,127 @@ class Bench:
             Load(pictures=f"kept{fit.size}.npy", sound="sound.npy") for fit in (self.fit, self.paper)
         )
 
-    def setup(
-        self, faces: str = "crops", augmentation: AugmentationRecipe | None = None, fit: Fit | None = None
-    ) -> Setup:
-        """Return what loading processes are told."""
+    def late(self, part: str) -> bool:
+        """Return whether there is no time any more, and note what is left out for that."""
+        if time.perf_counter() < self.end:
+            return False
+        self.left_out.append(part)
+        return True
+
+    def setup(self, faces: str = "crops", fit: Fit | None = None) -> Setup:
+        """Return what loading processes are told; they augment windows whose requests have a seed."""
         return Setup(
             scratch=self.folder,
             faces=faces,
             face=FaceRecipe(),
             fit=fit or self.fit,
             sound=Sound(window=WINDOW, mel=LogMelRecipe()),
-            augmentation=augmentation or AugmentationRecipe(),
+            augmentation=MIXED,
         )
+
+    def steps(self) -> dict[str, Any]:
+        """Return windows a second of each way to train, from windows that lie in memory, and the memory it takes."""
+        with Workers(self.setup(), 1) as workers:
+            material = Endless(self.crops)
+            windows = list(workers.windows(material.request(window) for window in range(BATCH)))
+        batch = collate(windows, pinned=False)
+        batch = type(batch)(*(value.to(self.device) for value in (batch.image_BTSSC, batch.mel_BFM)))
+        found = {}
+        for name, changes in STEPS.items():
+            if self.late(name):
+                continue
+            self.free()
+            try:
+                found[name] = self.step_figures(self.session(changes), batch)
+            except torch.OutOfMemoryError:
+                found[name] = {"fits": False}
+            except RunError as error:  # the session's own words for the same
+                if "do not fit into the memory" not in error.fault:
+                    raise
+                found[name] = {"fits": False}
+            print(name, found[name], file=sys.stderr, flush=True)
+        return found
+
+    def step_figures(self, session: Session, batch: Any) -> dict[str, Any]:
+        """Return windows a second of one way to train, and the memory that it takes."""
+        part, row_B = Part(labels(BATCH, self.device), 0), torch.arange(BATCH)
+        session.encoders.set_learning(True)
+        session.estimator.train()
+        took: list[float] = []
+        warm = 2 if self.device.type == "cuda" else 1
+        for step in itertools.count(1):
+            start = time.perf_counter()
+            session._step(batch, part, row_B, 1, step)  # ends with the loss on the processor
+            self.wait()
+            took.append(time.perf_counter() - start)
+            if len(took) >= warm + 3 and sum(took[warm:]) > self.seconds:
+                break
+        figures = {"windows_per_second": round(BATCH / statistics.median(took[warm:]), 2)}
+        if self.device.type == "cuda":
+            figures["peak_GB"] = round(torch.cuda.max_memory_allocated(self.device) / 1e9, 2)
+        return figures
+
+    def together(self) -> dict[str, Any]:
+        """Return windows a second of whole epochs, loading and steps side by side, as a training has them."""
+        found = {}
+        gpu = self.device.type == "cuda"
+        changes, fewest = (STEPS["all, whole batch, checkpointing"], 4) if gpu else ({"at_once": 4}, 2)
+        processes = f"{self.workers} process{'es' if self.workers > 1 else ''}"
+        with Workers(self.setup(), self.workers) as workers:
+            for name, template in ((f"crops, {processes}", self.crops), (f"kept pictures, {processes}", self.kept)):
+                if self.late(name):
+                    continue
+                self.free()
+                steps = fewest
+                for _ in range(2):  # the first epoch warms up
+                    session = self.session(changes, template, workers)
+                    part = Part(labels(BATCH * steps, self.device), 0)
+                    start = time.perf_counter()
+                    with SILENT.task("epoch") as task:
+                        session.train_epoch(TuningState(), part, task, lambda state: None)
+                    self.wait()
+                    took = time.perf_counter() - start
+                    steps = max(fewest, min(100, round(steps * self.seconds / took)))
+                found[name] = {"windows_per_second": round(len(part.windows) / took, 2)}
+                print("together", name, found[name], file=sys.stderr, flush=True)
+        return found
 
     def loading(self) -> dict[str, Any]:
         """Return windows a second by kind of pictures, the memory of a process, and how fast media are decoded.
 
         Pictures are 224x224, the paper's size, whatever the networks of the other measurements take.
         """
-        found: dict[str, Any] = {
-            "crops, 1 process": self.windows_per_second(self.crops, 1),
-            "crops, 1 process, augmented": self.windows_per_second(self.crops, 1, MIXED),
-            "kept pictures, 1 process": self.windows_per_second(self.kept_paper, 1),
-        }
-        if self.workers > 1:
-            found[f"crops, {self.workers} processes"] = self.windows_per_second(self.crops, self.workers)
-            found[f"kept pictures, {self.workers} processes"] = self.windows_per_second(self.kept_paper, self.workers)
-        found["seconds of 640x360 video decoded a second, 1 process"] = self.decoded_per_second()
+        found: dict[str, Any] = {}
+        wanted = {"crops": (self.crops, False), "kept pictures": (self.kept_paper, False)}
+        for count in dict.fromkeys((1, self.workers)):
+            if self.late(f"loading by {count}"):
+                continue
+            with Workers(self.setup(fit=self.paper), count) as workers:
+                processes = f"{count} process{'es' if count > 1 else ''}"
+                for name, (template, changed) in {
+                    **wanted, **({"crops, augmented": (self.crops, True)} if count == 1 else {})
+                }.items():  # fmt: skip
+                    found[f"{name}, {processes}"] = self.loaded_per_second(workers, count, template, changed)
+        name = "seconds of 640x360 video decoded a second, 1 process"
+        if not self.late(name):
+            found[name] = self.decoded_per_second()
         return found
 
-    def windows_per_second(
-        self, template: Load, count: int, augmentation: AugmentationRecipe | None = None
-    ) -> dict[str, float]:
-        """Return how many windows so many processes bring, and the memory that is one's own."""
-        material, seed = Endless(template), None if augmentation is None else (0,)
-        with Workers(self.setup(augmentation=augmentation, fit=self.paper), count) as workers:
-            requests = (material.request(window, seed and (*seed, window)) for window in itertools.count())
-            with closing(workers.windows(requests)) as windows:
-                for _ in range(4 * count):
+    def loaded_per_second(self, workers: Workers, count: int, template: Load, augmented: bool) -> dict[str, Any]:
+        """Return how many windows so many processes bring, and the memory that is one's own, as far as it is told."""
+        material = Endless(template)
+        requests = (material.request(window, (0, window) if augmented else None) for window in itertools.count())
+        with closing(workers.windows(requests)) as windows:
+            for _ in range(4 * count):
+                next(windows)
+            speeds = []
+            for _ in range(ROUNDS):
+                start, done = time.perf_counter(), 0
+                while time.perf_counter() - start < self.seconds / ROUNDS:
                     next(windows)
-                speeds = []
-                for _ in range(ROUNDS):
-                    start, done = time.perf_counter(), 0
-                    while time.perf_counter() - start < self.seconds / ROUNDS:
-                        next(windows)
-                        done += 1
-                    speeds.append(done / (time.perf_counter() - start))
-            memory = own_memory(workers._workers[0].process.pid)
+                    done += 1
+                speeds.append(done / (time.perf_counter() - start))
+        memory = own_memory(workers._workers[0].process.pid)
         return {"windows_per_second": round(max(speeds), 1), "own_MB_a_process": memory}
 
     def decoded_per_second(self) -> float:
@@ -214,74 +300,15 @@ class Bench:
         )
         request = Prepare(media=video, people=(person,), sharing=("video",), sound="heard.npy", last=FRAMES / RATE)
         best = np.inf
-        with Workers(self.setup("frames", fit=self.paper), 1) as workers:
+        with Workers(self.setup("frames", self.paper), 1) as workers:
             for _ in range(3):
                 start = time.perf_counter()
                 list(workers.prepare([request]))
                 best = min(best, time.perf_counter() - start)
         return round(FRAMES / RATE / best, 1)
 
-    def steps(self) -> dict[str, Any]:
-        """Return windows a second of each way to train, from windows that lie in memory, and the memory it takes."""
-        with Workers(self.setup(), 1) as workers:
-            material = Endless(self.crops)
-            windows = list(workers.windows(material.request(window) for window in range(BATCH)))
-        batch = collate(windows, pinned=False)
-        batch = type(batch)(*(value.to(self.device) for value in (batch.image_BTSSC, batch.mel_BFM)))
-        found = {}
-        for name, changes in STEPS.items():
-            self.free()
-            try:
-                found[name] = self.step_figures(self.session(changes, BATCH), batch)
-            except torch.OutOfMemoryError:
-                found[name] = {"fits": False}
-            print(name, found[name], file=sys.stderr, flush=True)
-        return found
-
-    def step_figures(self, session: Session, batch: Any) -> dict[str, Any]:
-        """Return windows a second of one way to train, and the memory that it takes."""
-        part, row_B = Part(labels(BATCH, self.device), 0), torch.arange(BATCH)
-        session.encoders.set_learning(True)
-        session.estimator.train()
-        took: list[float] = []
-        for step in itertools.count(1):
-            start = time.perf_counter()
-            session._step(batch, part, row_B, 1, step)  # ends with the loss on the processor
-            self.wait()
-            took.append(time.perf_counter() - start)
-            if len(took) > 4 and sum(took[2:]) > self.seconds:
-                break
-        figures = {"windows_per_second": round(BATCH / statistics.median(took[2:]), 2)}
-        if self.device.type == "cuda":
-            figures["peak_GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
-        return figures
-
-    def together(self) -> dict[str, Any]:
-        """Return windows a second of whole epochs, loading and steps side by side, as a training has them."""
-        found = {}
-        for name, template in (("crops", self.crops), ("kept pictures", self.kept)):
-            self.free()
-            changes = STEPS["all, whole batch, checkpointing"] if self.device.type == "cuda" else {"at_once": 4}
-            steps = 4
-            with Workers(self.setup(), self.workers) as workers:
-                for _ in range(2):  # the first epoch warms up
-                    session = self.session(changes, BATCH * steps, template, workers)
-                    start = time.perf_counter()
-                    with SILENT.task("epoch") as task:
-                        part = Part(labels(BATCH * steps, self.device), 0)
-                        session.train_epoch(TuningState(), part, task, lambda state: None)
-                    self.wait()
-                    took = time.perf_counter() - start
-                    steps = max(4, min(100, round(steps * self.seconds / took)))
-            found[f"{name}, {self.workers} process{'es' if self.workers > 1 else ''}"] = {
-                "windows_per_second": round(len(part.windows) / took, 2),
-            }
-        return found
-
-    def session(
-        self, changes: dict[str, Any], windows: int, template: Load | None = None, workers: Workers | None = None
-    ) -> Session:
-        """Return a training of so many windows."""
+    def session(self, changes: dict[str, Any], template: Load | None = None, workers: Workers | None = None) -> Session:
+        """Return a training of one kind, from fresh networks."""
         image, audio = (copy.deepcopy(network) for network in self.networks)
         third = {
             stream: {**changes[stream], "blocks": -(-len(network.anatomy.blocks) // 3)}
@@ -312,13 +339,13 @@ class Bench:
     def wait(self) -> None:
         """Wait until the device has done what it was asked for."""
         if self.device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.device)
 
     def free(self) -> None:
         """Begin to count the memory anew."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.reset_peak_memory_stats(self.device)
 
 
 def labels(count: int, device: torch.device) -> LabelledWindows:
@@ -337,9 +364,12 @@ def labels(count: int, device: torch.device) -> LabelledWindows:
     return LabelledWindows(**{name: value.to(device) for name, value in fields.items()})
 
 
-def own_memory(process: int) -> int:
-    """Return the megabytes of a process that it shares with no other."""
-    lines: Iterator[str] = iter(Path(f"/proc/{process}/smaps_rollup").read_text().splitlines())
+def own_memory(process: int) -> int | None:
+    """Return the megabytes of a process that it shares with no other; None where the system does not tell."""
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return None
     return round(sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024)
 
 
