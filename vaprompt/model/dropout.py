@@ -35,21 +35,20 @@ class Dropout(nn.Module):
         super().__init__()
         self.windows = windows
         self._dropped = round(share * LEVELS)
-        self.shape: tuple[int, ...] | None = None
-        """Of the latest input while training."""
         self.kept: Tensor | None
         """A mask to use in place of one of its own."""
         self.register_buffer("kept", None, persistent=False)
 
     def forward(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return what is left of the values."""
-        if not self.training or self._dropped == 0:
+        if not self.training or (self._dropped == 0 and self.kept is None):
             return values
-        self.shape = tuple(values.shape)
-        return values * (self.draw(self.shape, values.device) if self.kept is None else self.kept)
+        return values * (self.draw(tuple(values.shape), values.device) if self.kept is None else self.kept)
 
     def draw(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
         """Return a mask for an input of this shape: 0 where it is dropped, else what it is multiplied by."""
+        if self._dropped == 0:
+            return torch.ones(shape, device=device)
         count = torch.Size(shape).numel()
         words = torch.empty(-(-count // 4), dtype=torch.int64, device=device)
         words.random_(torch.iinfo(torch.int64).min, None, generator=getattr(_HERE, "generator", None))

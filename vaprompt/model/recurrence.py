@@ -14,7 +14,10 @@ Axes: V networks (or none), T steps, B windows, D channels of the input, H units
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -48,6 +51,40 @@ def bidirectional(sequence_TBD: Float[Tensor, "*V T B D"], forth: Weights, back:
         forth: the weights of the direction that begins at the first step.
         back: those of the one that begins at the last.
     """
+    weights = (*forth, *back)
+    if sequence_TBD.device.type == "cuda" and not _APART.get():
+        return _of_cudnn(sequence_TBD, weights)
+    with torch.autocast(sequence_TBD.device.type, enabled=False):
+        return _bidirectional(sequence_TBD.to(forth.input_GD.dtype), forth, back)
+
+
+@contextmanager
+def several_networks() -> Iterator[None]:
+    """Compute recurrences of several networks as one while the block runs, as cuDNN cannot."""
+    token = _APART.set(True)
+    try:
+        yield
+    finally:
+        _APART.reset(token)
+
+
+_APART: ContextVar[bool] = ContextVar("several networks", default=False)
+
+
+def _of_cudnn(sequence_TBD: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Return what `bidirectional` does, by NVIDIA's kernels, in the precision that products are to have."""
+    kind = sequence_TBD.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weights[0].dtype
+    sequence_TBD, weights = sequence_TBD.to(dtype), [weight.to(dtype) for weight in weights]
+    start_2BH = sequence_TBD.new_zeros(2, sequence_TBD.shape[1], weights[1].shape[1])
+    with torch.autocast(kind, enabled=False), warnings.catch_warnings():
+        # It wants all weights in one block of its own form, and copies them there: a few microseconds.
+        warnings.filterwarnings("ignore", message="RNN module weights")
+        states_TBH: Tensor = torch.gru(sequence_TBD, start_2BH, weights, True, 1, 0.0, True, True, False)[0]
+    return states_TBH
+
+
+def _bidirectional(sequence_TBD: Tensor, forth: Weights, back: Weights) -> Tensor:
     here = meeting()
     if here is not None and here.count == 2:
         shared_TBH: Tensor = _Shared.apply(sequence_TBD, here, *forth, *back)

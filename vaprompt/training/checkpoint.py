@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from vaprompt.errors import RunError
 from vaprompt.files import published
-from vaprompt.training.optimiser import Optimiser
 
 
 @dataclass
@@ -65,7 +64,16 @@ def save_state(
     save_weights(target, tensors, state=json.dumps(asdict(state)))
 
 
-def load_state(path: Path, estimator: nn.Module, optimiser: Optimiser) -> TrainingState:
+@runtime_checkable
+class GoesOn(Protocol):
+    """An optimiser that goes on where another stood."""
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take over its state."""
+        ...
+
+
+def load_state(path: Path, estimator: nn.Module, optimiser: GoesOn) -> TrainingState:
     """Put a saved training back into `estimator` and `optimiser`, and return where it stood.
 
     Raises:

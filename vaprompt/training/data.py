@@ -7,7 +7,8 @@ C their channels, W training windows, T image steps, B windows in a batch, K reg
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,27 @@ from vaprompt.training.kept import Joined, Kind, joined
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.windows import WindowRecipe, Windows, cut_windows, grid_ends
 
+CPU = torch.device("cpu")
+SHARE_OF_DEVICE = 0.7
+"""Of a device's free memory that features may take."""
+
+
+class Halves(NamedTuple):
+    """A batch's features as the store keeps them, on the device that computes."""
+
+    image_TBI: Float[Tensor, "T B I"] | None
+    audio_BSC: Float[Tensor, "B S C"] | None
+
+    def widened(self) -> tuple[Float32[Tensor, "B T I"] | None, Float32[Tensor, "B S C"] | None]:
+        """Return them in single precision. In memory time stands before the windows, as the network reads it."""
+        image_BTI = audio_BSC = None
+        if self.image_TBI is not None:
+            image_BTI = self.image_TBI.float().transpose(0, 1)
+        if self.audio_BSC is not None:
+            half_SBC = self.audio_BSC.transpose(0, 1)
+            audio_BSC = half_SBC.to(torch.float32, memory_format=torch.contiguous_format).transpose(0, 1)
+        return image_BTI, audio_BSC
+
 
 @dataclass
 class Features:
@@ -33,42 +55,65 @@ class Features:
     mapped: list[mmap.mmap] = field(default_factory=list)
     """The files that they are mapped from."""
     most: int | None = None
-    """Bytes of those files that may lie in this process's memory, about; None: all."""
+    """Bytes of them that may lie in this process's memory or on the device, about; None: all."""
+    device: torch.device = CPU
+    """Where batches are wanted."""
     _touched: int = 0
+
+    @property
+    def place(self) -> torch.device:
+        """Where the embeddings are, and so the rows that are asked for."""
+        return next((part.device for part in (self.image_NI, self.audio_ASC) if part is not None), self.device)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the embeddings."""
+        return sum(part.nbytes for part in (self.image_NI, self.audio_ASC) if part is not None)
+
+    def gathered(self, image_BT: Int64[Tensor, "B T"], audio_B: Int64[Tensor, "B"]) -> Halves:
+        """Return one batch of windows: one gather a modality, and a copy where they do not lie on the device."""
+        image_TBI = audio_BSC = None
+        if self.image_NI is not None:
+            image_TB = image_BT.t()
+            image_TBI = self._rows(self.image_NI, image_TB.flatten()).view(*image_TB.shape, -1)
+        if self.audio_ASC is not None:
+            audio_BSC = self._rows(self.audio_ASC, audio_B)
+        return Halves(image_TBI, audio_BSC)
 
     def batch(
         self, image_BT: Int64[Tensor, "B T"], audio_B: Int64[Tensor, "B"]
     ) -> tuple[Float32[Tensor, "B T I"] | None, Float32[Tensor, "B S C"] | None]:
-        """Return one batch of windows in single precision: one gather a modality, on the features' device.
+        """Return one batch of windows in single precision, on the device."""
+        return self.gathered(image_BT, audio_B).widened()
 
-        In memory time stands before the windows, as the network reads it.
-        """
-        image_BTI = audio_BSC = None
-        if self.image_NI is not None:
-            image_TB = image_BT.t()
-            image_TBI = self.image_NI.index_select(0, image_TB.flatten()).view(*image_TB.shape, -1).float()
-            image_BTI = image_TBI.transpose(0, 1)
-        if self.audio_ASC is not None:
-            half_SBC = self.audio_ASC.index_select(0, audio_B).transpose(0, 1)
-            audio_BSC = half_SBC.to(torch.float32, memory_format=torch.contiguous_format).transpose(0, 1)
-        if self.most is not None:
-            self._let_go(sum(part.nbytes for part in (image_BTI, audio_BSC) if part is not None))
-        return image_BTI, audio_BSC
+    def _rows(self, embedding: Tensor, row_B: Tensor) -> Tensor:
+        apart = self.device.type == "cuda" and embedding.device.type == "cpu"
+        gathered = embedding.new_empty((len(row_B), *embedding.shape[1:]), pin_memory=apart)
+        torch.index_select(embedding, 0, row_B, out=gathered)
+        if self.most is not None and self.mapped:
+            self._let_go(gathered.nbytes)
+        # Pinned memory is given to others only when the copy that reads it is done.
+        return gathered.to(self.device, non_blocking=apart)
 
     def _let_go(self, read: int) -> None:
         """Give pages of the files back once there may be too many; they are read again when they are needed."""
         self._touched += read
-        if self.most is not None and self._touched > self.most // 2:
+        if self.most is not None and self._touched > self.most // 4:
             self._touched = 0
             for content in self.mapped:
                 content.madvise(mmap.MADV_DONTNEED)
 
-    def to(self, device: str) -> Features:
-        """Return them on a device."""
-        if device == "cpu":
-            return self
+    def for_device(self, device: torch.device) -> Features:
+        """Return them for computing on a device: there if they fit, else here."""
+        if device.type == "cpu" or not self._fit(device):
+            return replace(self, device=device)
         image_NI, audio_ASC = (None if part is None else part.to(device) for part in (self.image_NI, self.audio_ASC))
-        return Features(image_NI, audio_ASC)
+        return Features(image_NI, audio_ASC, device=device)
+
+    def _fit(self, device: torch.device) -> bool:
+        if self.most is not None and self.nbytes > self.most:
+            return False
+        return device.type != "cuda" or self.nbytes <= SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]
 
 
 @dataclass(frozen=True)
@@ -91,6 +136,25 @@ class LabelledWindows:
         """Return W."""
         return len(self.audio_W)
 
+    def labels(self, row_B: Int64[Tensor, "B"]) -> Labels:
+        """Return those of some windows; the rows lie where the labels do."""
+        return Labels(self.value_W2[row_B], self.soft_WK[row_B], self.step_value_WT2[row_B], self.step_valid_WT[row_B])
+
+    def to(self, place: torch.device, device: torch.device) -> LabelledWindows:
+        """Return them with the rows of features at one place, and the labels on the device that computes."""
+        rows = {name: getattr(self, name).to(place) for name in ("image_WT", "audio_W")}
+        others = {name: value.to(device) for name, value in vars(self).items() if name not in rows}
+        return LabelledWindows(**rows, **others)
+
+
+class Labels(NamedTuple):
+    """What a batch is trained towards; `LabelledWindows` says what each is."""
+
+    value_B2: Float[Tensor, "B 2"]
+    soft_BK: Float[Tensor, "B K"]
+    step_value_BT2: Float[Tensor, "B T 2"]
+    step_valid_BT: Bool[Tensor, "B T"]
+
 
 @dataclass(frozen=True)
 class ResidentSplit:
@@ -103,8 +167,12 @@ class ResidentSplit:
     def batch(
         self, row_B: Int64[Tensor, "B"]
     ) -> tuple[Float32[Tensor, "B T I"] | None, Float32[Tensor, "B S C"] | None]:
-        """Return the features of training windows, in single precision."""
-        return self.features.batch(self.windows.image_WT[row_B], self.windows.audio_W[row_B])
+        """Return the features of windows, in single precision; the rows lie where the features do."""
+        return self.gathered(row_B).widened()
+
+    def gathered(self, row_B: Int64[Tensor, "B"]) -> Halves:
+        """Return the features of windows as the store keeps them; the rows lie where the features do."""
+        return self.features.gathered(self.windows.image_WT[row_B], self.windows.audio_W[row_B])
 
 
 class Resident:
@@ -124,15 +192,15 @@ class Resident:
         Args:
             store: where from.
             recipe: says which modalities are needed.
-            device: where the features are to lie.
-            most: bytes of them that may lie in memory at a time, about; more are read again when they are needed.
+            device: which one computes on the features; where they fit, they lie there.
+            most: bytes of them that may lie in memory, or on the device, about; more are read again when needed.
             progress: who is told how far it is.
 
         Raises:
             StoreError: the store lacks a stream that the recipe needs, or holds features that are damaged or not
                 finite.
         """
-        self._store, self._device, self._place = store, device, {}
+        self._store, self._place = store, {}
         names = [name for name in store.videos() if store.summary("labels", name).get("counts", {}).get("valid", 1)]
         kinds: list[Kind] = ["labels", *recipe.model.modalities]
         if not names:
@@ -144,7 +212,7 @@ class Resident:
         self._place = {name: index for index, name in enumerate(names)}
         image, audio = (self._embedding(kind) for kind in ("image", "audio"))
         maps = [one.mapped for one in self._joined.values() if one.mapped is not None]
-        self.features = Features(image, audio, maps, most).to(device)
+        self.features = Features(image, audio, maps, most).for_device(torch.device(device))
 
     @property
     def dims(self) -> dict[str, int]:
@@ -170,7 +238,7 @@ class Resident:
             )
         labelled = [name for name in videos if name in self._place]
         cut = [self._windows(index, name, recipe) for index, name in enumerate(labelled)]
-        joined = [torch.cat(parts).to(self._device) for parts in zip(*cut, strict=True)]
+        joined = [torch.cat(parts) for parts in zip(*cut, strict=True)]
         if not joined or len(joined[0]) < 2:
             raise StoreError(
                 self._store.location,
@@ -178,7 +246,8 @@ class Resident:
                 f"{recipe.window.seconds:g} s with a valid label at their end, and 2 are needed",
                 remedy="extract longer or more videos, or lower window.seconds or window.stride",
             )
-        return ResidentSplit(labelled, self.features, LabelledWindows(*joined))
+        windows = LabelledWindows(*joined).to(self.features.place, self.features.device)
+        return ResidentSplit(labelled, self.features, windows)
 
     def _embedding(self, kind: Kind) -> Tensor | None:
         return self._joined[kind].embedding if kind in self._joined else None

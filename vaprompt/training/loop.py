@@ -20,6 +20,8 @@ from vaprompt.training.data import ResidentSplit
 from vaprompt.training.step import Step
 
 EVALUATION_BATCH = 64
+ACCELERATOR_BATCH = 1024
+"""Windows that an accelerator predicts at once."""
 
 
 class EpochLosses(TypedDict):
@@ -81,14 +83,17 @@ def validate(estimator: Estimator, data: ResidentSplit) -> Scores:
 def predict_windows(estimator: Estimator, data: ResidentSplit) -> Float32[np.ndarray, "W 2"]:
     """Return valence and arousal at each window's end, clipped to [-1, 1]."""
     estimator.eval()
-    device = data.windows.audio_W.device
+    features = data.features
 
     @torch.inference_mode()
     def predict(row_B: Tensor) -> Tensor:
         return end_values(estimator(*data.batch(row_B)))
 
-    rows = torch.split(torch.arange(len(data.windows), device=device), EVALUATION_BATCH)
-    parts = lanes().map(predict, rows) if device.type == "cpu" else [predict(row_B) for row_B in rows]
+    every = torch.arange(len(data.windows), device=features.place)
+    if features.device.type == "cpu":
+        parts = lanes().map(predict, torch.split(every, EVALUATION_BATCH))
+    else:
+        parts = [predict(row_B) for row_B in torch.split(every, ACCELERATOR_BATCH)]
     return torch.cat(parts).float().cpu().numpy()
 
 

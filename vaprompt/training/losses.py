@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional as F
 
 TINY = 1e-8
 """Keeps the CCC's quotient finite where a batch's predictions and labels are the same constant."""
@@ -39,4 +38,5 @@ def ccc_loss(
 
 def region_loss(region_BK: Float[Tensor, "B K"], soft_BK: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
     """Return KL(soft labels || softmax of the region logits), the mean over the batch."""
-    return F.kl_div(region_BK.log_softmax(dim=-1), soft_BK, reduction="batchmean")
+    belonging_BK = torch.xlogy(soft_BK, soft_BK) - soft_BK * region_BK.log_softmax(dim=-1)
+    return belonging_BK.sum() / len(region_BK)

@@ -1,10 +1,11 @@
 """AdamW over all parameters of a network as one block of memory, which several threads can update part by part.
 
-Axes: P parameters of the whole network, padded so that each tensor begins at a cache line.
+Axes: V networks, P parameters of a whole network, padded so that each tensor begins at a cache line.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
@@ -16,6 +17,8 @@ from vaprompt.recipes import Recipe
 
 LINE = 16
 """Numbers of a cache line."""
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+"""AdamW's other settings (torch's)."""
 
 
 class OptimiserRecipe(Recipe):
@@ -25,25 +28,62 @@ class OptimiserRecipe(Recipe):
     weight_decay: float = Field(1e-4, ge=0, le=1)
 
 
+class Block:
+    """The parameters that learn, of networks of one architecture, moved into one block of memory."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        """Move them there; the networks go on as before."""
+        every = [[one for one in network.parameters() if one.requires_grad] for network in networks]
+        first = every[0]
+        self.ends = list(accumulate(-(-parameter.numel() // LINE) * LINE for parameter in first))
+        """Where each parameter's place ends."""
+        self.starts = [0, *self.ends[:-1]]
+        self._shapes = [parameter.shape for parameter in first]
+        self.value_VP, self.gradient_VP = (first[0].new_zeros(len(every), self.ends[-1]) for _ in range(2))
+        with torch.no_grad():
+            for network, parameters in enumerate(every):
+                for parameter, place in zip(parameters, self._of(self.value_VP[network]), strict=True):
+                    place.copy_(parameter)
+                    parameter.data = place
+
+    def gradients(self, network: int) -> list[Tensor]:
+        """Return the places of one network's gradients, a parameter each."""
+        return self._of(self.gradient_VP[network])
+
+    def leaves(self) -> list[Tensor]:
+        """Return each parameter of all networks as one tensor to differentiate by."""
+        return [values.detach().requires_grad_() for values in self._of(self.value_VP)]
+
+    def take(self, gradients: Sequence[Tensor | None]) -> None:
+        """Take over the gradients of the leaves; None is zero."""
+        for place, gradient in zip(self._of(self.gradient_VP), gradients, strict=True):
+            if gradient is None:
+                place.zero_()
+            else:
+                place.copy_(gradient)
+
+    def clear(self) -> None:
+        """Set all gradients to zero."""
+        self.gradient_VP.zero_()
+
+    def _of(self, block: Tensor) -> list[Tensor]:
+        return [
+            block[..., start : start + shape.numel()].view((*block.shape[:-1], *shape))
+            for start, shape in zip(self.starts, self._shapes, strict=True)
+        ]
+
+
 class Optimiser:
     """Moves a network's parameters into one block, and updates them there."""
 
     def __init__(self, network: nn.Module, recipe: OptimiserRecipe, *, parts: int = 1) -> None:
         """Take over the parameters that learn; `parts` of them can be updated at the same time."""
-        named = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-        self.parameters = list(named.values())
-        ends = list(accumulate(-(-parameter.numel() // LINE) * LINE for parameter in self.parameters))
-        starts = [0, *ends[:-1]]
-        first = self.parameters[0]
-        self._value_P, self._gradient_P = (first.new_zeros(ends[-1]) for _ in range(2))
-        self.gradients: list[Tensor] = []
+        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self._block = Block([network])
+        self._value_P, self._gradient_P = self._block.value_VP[0], self._block.gradient_VP[0]
+        self.gradients = self._block.gradients(0)
         """Of each parameter, to be filled in before an update: views into one block."""
-        with torch.no_grad():
-            for parameter, start in zip(self.parameters, starts, strict=True):
-                place = slice(start, start + parameter.numel())
-                self._value_P[place] = parameter.flatten()
-                parameter.data = self._value_P[place].view_as(parameter)
-                self.gradients.append(self._gradient_P[place].view_as(parameter))
+        starts, ends = self._block.starts, self._block.ends
         # Borders between parameters, as near to equal parts as they come.
         borders = [min(ends, key=lambda end: abs(end - part * ends[-1] / parts)) for part in range(1, parts + 1)]
         self._borders = [0, *borders]
@@ -62,6 +102,8 @@ class Optimiser:
             [values],
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
+            betas=BETAS,
+            eps=EPSILON,
             fused=True,
             capturable=values.device.type == "cuda",
         )
@@ -79,11 +121,15 @@ class Optimiser:
 
     def clear(self) -> None:
         """Set all gradients to zero."""
-        self._gradient_P.zero_()
+        self._block.clear()
 
     def update(self, part: int = 0) -> None:
         """Take a step along the gradients of a part."""
         self._adam[part].step()
+
+    def tensors(self) -> list[Tensor]:
+        """Return all that an update changes."""
+        return [self._value_P, *(tensor for adam in self._adam for tensor in next(iter(adam.state.values())).values())]
 
     def state(self) -> dict[str, Float[Tensor, "..."]]:
         """Return what the next steps depend on, the parameters apart."""
@@ -99,3 +145,44 @@ class Optimiser:
                 mine["step"].copy_(state["step"])
                 for name in ("exp_avg", "exp_avg_sq"):
                     mine[name].copy_(state[name][low:high])
+
+
+class SideBySide:
+    """AdamW of several networks, each with its own settings; else as `Optimiser`."""
+
+    def __init__(self, block: Block, recipes: Sequence[OptimiserRecipe]) -> None:
+        """Update the networks of a block, each by its recipe."""
+        self._block = block
+        self._rate_V1, self._decay_V1 = (
+            block.value_VP.new_tensor(numbers).unsqueeze(1)
+            for numbers in zip(*((recipe.learning_rate, recipe.weight_decay) for recipe in recipes), strict=True)
+        )
+        self._step_V1 = torch.zeros_like(self._rate_V1)
+        self._mean_VP, self._square_VP = (torch.zeros_like(block.value_VP) for _ in range(2))
+
+    def update(self) -> None:
+        """Take a step along the gradients (Loshchilov and Hutter 2019, algorithm 2)."""
+        value_VP, gradient_VP, (first, second) = self._block.value_VP, self._block.gradient_VP, BETAS
+        with torch.no_grad():
+            self._step_V1 += 1
+            value_VP *= 1 - self._rate_V1 * self._decay_V1
+            self._mean_VP.lerp_(gradient_VP, 1 - first)
+            self._square_VP.mul_(second).addcmul_(gradient_VP, gradient_VP, value=1 - second)
+            spread_VP = (self._square_VP / (1 - second**self._step_V1)).sqrt_().add_(EPSILON)
+            value_VP.addcdiv_(self._mean_VP * (-self._rate_V1 / (1 - first**self._step_V1)), spread_VP)
+
+    def tensors(self) -> list[Tensor]:
+        """Return all that an update changes."""
+        return [self._block.value_VP, self._step_V1, self._mean_VP, self._square_VP]
+
+    def state(self, network: int) -> dict[str, Float[Tensor, "..."]]:
+        """Return what one network's next steps depend on, in the form of `Optimiser`."""
+        step, mean_P, square_P = self._step_V1[network, 0], self._mean_VP[network], self._square_VP[network]
+        return {"step": step.clone(), "exp_avg": mean_P.clone(), "exp_avg_sq": square_P.clone()}
+
+    def load_state(self, network: int, state: dict[str, Float[Tensor, "..."]]) -> None:
+        """Let one network go on where it, or another alike, stood."""
+        with torch.no_grad():
+            self._step_V1[network] = state["step"].item()
+            self._mean_VP[network].copy_(state["exp_avg"])
+            self._square_VP[network].copy_(state["exp_avg_sq"])

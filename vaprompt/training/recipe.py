@@ -5,6 +5,8 @@ The defaults are the paper's recipe, as `train/paper.toml` spells it out.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from vaprompt.model.estimator import ModelRecipe
@@ -22,6 +24,15 @@ class LossRecipe(Recipe):
     """Weight of the KL term, the paper's lambda."""
 
 
+class ComputeRecipe(Recipe):
+    """How a step is computed."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16`: products in half of the bits, sums and weights in single precision."""
+    graph: bool = True
+    """On a GPU, record a step once and replay it, so that the processor need not start each of its operations."""
+
+
 class TrainRecipe(Recipe):
     """Stage 2."""
 
@@ -32,6 +43,7 @@ class TrainRecipe(Recipe):
     model: ModelRecipe = ModelRecipe()
     loss: LossRecipe = LossRecipe()
     optimiser: OptimiserRecipe = OptimiserRecipe()
+    compute: ComputeRecipe = ComputeRecipe()
     batch: int = Field(16, ge=2, le=65536)
     """Windows a step; CCC is computed over them (paper: 16)."""
     epochs: int = Field(15, ge=1, le=100_000)

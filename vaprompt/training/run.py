@@ -98,15 +98,9 @@ def train(
     source = store if isinstance(store, FeatureStore) else open_store(store, progress, recipe.stream)
     facts = facts_of(source, recipe, device, stopping)
     notes = notes_on(source, recipe)
-    if (run / FACTS).exists():
-        before = read_facts(run)
-        require_same(run, before, facts)
-        if before["status"] == "complete":
-            return _result(run, before, notes, started, trained=False)
-    elif resume:
-        raise RunError(run, fault="holds no training to resume", remedy="leave --resume out to start one")
-    elif run.is_dir() and any(PARTIAL not in entry.name for entry in run.iterdir()):
-        raise RunError(run, fault="is not empty and holds no run", remedy="name a new folder with --run")
+    before = standing(run, facts, resume=resume)
+    if before is not None:
+        return result_of(run, before, notes, started, trained=False)
 
     if resident is None:
         resident = Resident(source, recipe, device=device, most=memory, progress=progress)
@@ -124,7 +118,24 @@ def train(
         with enough_memory(run, device):
             _epochs(ongoing, estimator, training, unseen, task)
         facts = ongoing.complete()
-    return _result(run, facts, notes, started, trained=True)
+    return result_of(run, facts, notes, started, trained=True)
+
+
+def standing(run: Path, facts: dict[str, Any], *, resume: bool = False) -> dict[str, Any] | None:
+    """Return what a run says that is complete already; None where it is to be trained, or to be gone on with.
+
+    Raises:
+        RunError: its folder holds something else, or `resume` finds nothing.
+    """
+    if (run / FACTS).exists():
+        before = read_facts(run)
+        require_same(run, before, facts)
+        return before if before["status"] == "complete" else None
+    if resume:
+        raise RunError(run, fault="holds no training to resume", remedy="leave --resume out to start one")
+    if run.is_dir() and any(PARTIAL not in entry.name for entry in run.iterdir()):
+        raise RunError(run, fault="is not empty and holds no run", remedy="name a new folder with --run")
+    return None
 
 
 @contextmanager
@@ -155,7 +166,7 @@ def _no_room(run: Path, device: str, error: BaseException) -> RunError:
 
 def _epochs(ongoing: Ongoing, estimator: Estimator, training: ResidentSplit, unseen: ResidentSplit, task: Task) -> None:
     """Train until the last epoch or until patience ends."""
-    recipe, device = ongoing.recipe, training.windows.audio_W.device
+    recipe, device = ongoing.recipe, training.features.device
     optimiser = Optimiser(estimator, recipe.optimiser, parts=shards(device))
     step = step_on(device)(estimator, optimiser, training, recipe)
     if ongoing.kept is not None:
@@ -169,7 +180,8 @@ def _epochs(ongoing: Ongoing, estimator: Estimator, training: ResidentSplit, uns
         task.advance(1, note)
 
 
-def _result(run: Path, facts: dict[str, Any], notes: list[str], started: float, *, trained: bool) -> TrainResult:
+def result_of(run: Path, facts: dict[str, Any], notes: list[str], started: float, *, trained: bool) -> TrainResult:
+    """Return how a training ended that began at `started` of the performance counter."""
     return TrainResult(
         run=run,
         epochs=facts["epochs"],

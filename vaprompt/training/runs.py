@@ -21,7 +21,7 @@ from vaprompt.lanes import lanes
 from vaprompt.model.estimator import Estimate, Estimator
 from vaprompt.recipes import read_recipe
 from vaprompt.training.checkpoint import load_weights, put_weights
-from vaprompt.training.loop import EVALUATION_BATCH, end_values
+from vaprompt.training.loop import ACCELERATOR_BATCH, EVALUATION_BATCH, end_values
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.windows import cut_windows, grid_ends, interpolate
 
@@ -33,8 +33,6 @@ STATE = "resume.safetensors"
 FORMAT = 1
 ENCODERS = "encoders"
 """The folder of a fine-tuned run's own encoders, `image` and `audio`."""
-ACCELERATOR_BATCH = 1024
-"""Windows that an accelerator predicts at once."""
 OWN = "run:"
 """In front of the name of one of them, where the run's extraction recipe names weights: wherever the run lies."""
 

@@ -20,7 +20,8 @@ from vaprompt.lanes import pair
 from vaprompt.meeting import together
 from vaprompt.model.dropout import drawn_by
 from vaprompt.model.estimator import Estimate, Estimator
-from vaprompt.training.data import LabelledWindows, ResidentSplit
+from vaprompt.training.captured import Captured
+from vaprompt.training.data import Halves, LabelledWindows, Labels, ResidentSplit
 from vaprompt.training.losses import ccc_loss, region_loss
 from vaprompt.training.optimiser import Optimiser
 from vaprompt.training.recipe import TrainRecipe
@@ -42,13 +43,32 @@ def window_loss(
     recipe: TrainRecipe,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "3"]]:
     """Return the loss of a batch (paper, equation 6); and it and its parts, CCC's and KL's, apart from any graph."""
+    return loss_of(value, region_BK, windows.labels(row_B), recipe, recipe.loss.kl)
+
+
+def loss_of(
+    value: Float[Tensor, "B *T 2"],
+    region_BK: Float[Tensor, "B K"],
+    labels: Labels,
+    recipe: TrainRecipe,
+    kl_weight: float | Float[Tensor, ""],
+) -> tuple[Float[Tensor, ""], Float[Tensor, "3"]]:
+    """Return what `window_loss` does, for a weight of the KL term that may be a tensor."""
+    value, region_BK = value.float(), region_BK.float()
     if recipe.model.head.output == "window":
-        ccc = ccc_loss(value, windows.value_W2[row_B])
+        ccc = ccc_loss(value, labels.value_B2)
     else:
-        ccc = ccc_loss(value, windows.step_value_WT2[row_B], windows.step_valid_WT[row_B])
-    kl = region_loss(region_BK, windows.soft_WK[row_B])
-    loss = ccc + recipe.loss.kl * kl
+        ccc = ccc_loss(value, labels.step_value_BT2, labels.step_valid_BT)
+    kl = region_loss(region_BK, labels.soft_BK)
+    loss = ccc + kl_weight * kl
     return loss, torch.stack((loss.detach(), ccc.detach(), kl.detach()))
+
+
+def precise(device: torch.device, recipe: TrainRecipe) -> torch.autocast:
+    """Return the context in which a network computes with a recipe's precision."""
+    # Weights that are cast once and kept would be lost to a recorded step.
+    half = recipe.compute.precision == "bf16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=half, cache_enabled=False)
 
 
 @runtime_checkable
@@ -118,7 +138,7 @@ class SharedStep:
 
     def _estimate(self, share: tuple[Tensor, torch.Generator]) -> Estimate:
         row_B, masks = share
-        with drawn_by(masks):
+        with drawn_by(masks), precise(self.device, self._recipe):
             estimate: Estimate = self._estimator(*self._data.batch(row_B))
         return estimate
 
@@ -146,15 +166,19 @@ def _add_up(parts: list[Tensor | None], total: Tensor) -> None:
 
 
 class WholeStep:
-    """A step on an accelerator."""
+    """A step on an accelerator, which the processor only starts."""
 
     def __init__(self, estimator: Estimator, optimiser: Optimiser, data: ResidentSplit, recipe: TrainRecipe) -> None:
         """Prepare to train a network."""
         self._estimator, self._optimiser, self._data, self._recipe = estimator, optimiser, data, recipe
-        self.device = data.windows.audio_W.device
-        self._masks = masks_of(self.device)
+        self.device = data.features.place
+        self._on = data.features.device
+        self._masks = masks_of(self._on)
         for parameter, gradient in zip(optimiser.parameters, optimiser.gradients, strict=True):
             parameter.grad = gradient
+        self._captured: Captured | None = None
+        if recipe.compute.graph and self._on.type == "cuda":
+            self._captured = Captured(self._update, state=optimiser.tensors, generators=self._masks)
 
     def begin(self, seed: int) -> None:
         """Begin an epoch; see `Step`."""
@@ -162,8 +186,14 @@ class WholeStep:
 
     def __call__(self, row_B: Int64[Tensor, "B"]) -> Float[Tensor, "3"]:
         """Update the network, and return the loss and its two parts; see `Step`."""
-        with drawn_by(self._masks[0]):
-            estimate = self._estimator(*self._data.batch(row_B))
+        # A last batch that is smaller than the others is not worth recording.
+        whole = self._captured is not None and len(row_B) == self._recipe.batch
+        update = self._captured if self._captured is not None and whole else self._update
+        return update(row_B.to(self._on, non_blocking=True), *self._data.gathered(row_B))
+
+    def _update(self, row_B: Tensor, image_TBI: Tensor | None, audio_BSC: Tensor | None) -> Tensor:
+        with drawn_by(self._masks[0]), precise(self._on, self._recipe):
+            estimate = self._estimator(*Halves(image_TBI, audio_BSC).widened())
         loss, told = window_loss(estimate.value, estimate.region_BK, self._data.windows, row_B, self._recipe)
         self._optimiser.clear()
         loss.backward()  # type: ignore[no-untyped-call]
