@@ -237,6 +237,11 @@ def test_pictures_alone(small_store, small_dataset, tmp_path):
     facts = facts_of(tmp_path / "new")
     assert set(facts["encoders"]) == {"image"}
     assert facts["extraction"]["audio"]["weights"] == "embedded"
+    assert set(facts["store"]["fingerprints"]) == {"image"}
+    media = sorted(small_dataset.rglob("*.mp4"))[:1]
+    for run in ("base", "new"):
+        (done,) = predict(tmp_path / run, media, tmp_path / "predicted", faces="frames", device="cpu").done
+        assert np.isfinite(done.value_F2).all()
     assert facts["start"]["largest_difference"] <= BOUND
 
 

@@ -109,7 +109,7 @@ def facts_of_encoders(
     run: Path, extraction: Mapping[str, Any], faces: str, encoders: RawEncoders, recipe: FinetuneRecipe,
     streams: tuple[Stream, ...],
 ) -> dict[str, Any]:  # fmt: skip
-    """Return the extraction recipe with the run's own encoders, what fingerprints they give, and what was trained.
+    """Return the extraction recipe with the run's own encoders, fingerprints of those in use, and what was trained.
 
     Args:
         run: the folder that they were saved in.
@@ -134,7 +134,8 @@ def facts_of_encoders(
             "parameters": sum(value.numel() for value in network.parameters() if value.requires_grad),
             "weights": fingerprints[stream]["weights"],
         }
-    return {"extraction": named, "encoders": tuned, "fingerprints": {name: fingerprints[name] for name in STREAMS}}
+    used = [name for name in STREAMS if getattr(encoders, name) is not None]
+    return {"extraction": named, "encoders": tuned, "fingerprints": {name: fingerprints[name] for name in used}}
 
 
 def _digest(path: Path) -> str:

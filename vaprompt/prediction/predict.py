@@ -287,7 +287,7 @@ def _detector(run: Run, faces: FaceChoice) -> Detector | None:
     if faces == "frames" or (faces == "auto" and (trained not in FACES or missing() is not None)):
         return None
     detector = CenterFace()
-    fingerprint = run.facts["store"]["fingerprints"]["image"]
+    fingerprint = run.facts["store"]["fingerprints"].get("image", {})  # a run that only listens has none
     if "detector" in fingerprint:
         require_equal(
             {name: fingerprint.get(name) for name in detector.fingerprint},
@@ -335,8 +335,9 @@ def _targets(media: Sequence[Path], out: Path) -> dict[Path, Path]:
 
 def _require_same_encoders(run: Run, seeing: ImageEncoder, hearing: AudioEncoder) -> None:
     """Refuse encoders that are not those of the run's store, for example other weights under the same name."""
-    for stream, encoder in (("image", seeing), ("audio", hearing)):
-        trained = run.facts["store"]["fingerprints"][stream]
+    encoders: dict[str, ImageEncoder | AudioEncoder] = {"image": seeing, "audio": hearing}
+    for stream, trained in run.facts["store"]["fingerprints"].items():
+        encoder = encoders[stream]
         shared = {name: trained[name] for name in encoder.fingerprint if name in trained}
         require_equal(
             shared,
