@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import vaprompt
+from vaprompt.caching import remembered
 from vaprompt.devices import pick_device
 from vaprompt.encoders.recipes import remarks
 from vaprompt.errors import RunError, StoreError
@@ -31,6 +32,7 @@ from vaprompt.evaluation.smoothing import Smoothing, candidates, smoothed, tune
 from vaprompt.metrics import Scores, scores
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
+from vaprompt.store.layout import digest_of
 from vaprompt.windows import describe_ends
 
 LABELLED = ("train", "validation")
@@ -77,13 +79,12 @@ def evaluate(
     names = labelled(members, main)
     if main == "validation":
         require_unseen(members, names, main)
-    ridge = _fitted_ridge(first, progress)
 
     judged = {main: judge_split(members, names, every, f"evaluating {main}", progress)}
     if "train" not in judged and (split == "both" or tune_smoothing):
         judged["train"] = judge_split(members, labelled(members, "train"), every, "evaluating train", progress)
     videos = judged[main]
-    baseline = _judge_ridge(first, names, ridge, every, progress)
+    ridge = _ridge_scores(first, names, every, progress)
     result = {
         "split": main,
         "official": official(videos),
@@ -92,16 +93,13 @@ def evaluate(
             "official": interval(official_series(videos)),
             "paper_subset": interval(subset_series(videos)),
         },
-        "ridge": {
-            "official": official(baseline) if baseline else NO_SCORES,
-            "paper_subset": paper_subset(baseline) if baseline else NO_SCORES,
-        },
+        "ridge": ridge or {"official": NO_SCORES, "paper_subset": NO_SCORES},
         "videos": by_video(videos),
         "splits": {name: summary(judged[name]) for name in LABELLED if name in judged},
         "smoothing": _smoothing(judged, main, progress) if tune_smoothing else None,
         "every": every,
         "interpolation": describe_ends(first.run.recipe.window.stride, every),
-        "notes": _notes(members, baseline),
+        "notes": _notes(members, without_ridge=ridge is None),
         "made_by": {
             "vaprompt": vaprompt.__version__,
             "run": str(runs[0]) if len(runs) == 1 else None,
@@ -188,26 +186,45 @@ def _labelled(store: FeatureStore, split: str) -> list[str]:
     return [name for name in store.videos(split) if store.labels(name).valid_F.any()]
 
 
-def _fitted_ridge(member: Member, progress: Progress) -> RidgeBaseline | None:
-    if not _labelled(member.store, "train"):
+def _ridge_scores(
+    member: Member, names: Sequence[str], every: int | None, progress: Progress
+) -> dict[str, Scores] | None:
+    """Return the scores of ridge regression; None without a training split to fit it on.
+
+    They are remembered, since they are the same for every run on a store whose windows and modalities are the same.
+    """
+    fitted_on = _labelled(member.store, "train")
+    if not fitted_on:
         return None
-    with progress.task("ridge baseline", unit="steps", total=1) as task:
-        ridge = RidgeBaseline.fit(member.store, member.run.recipe)
-        task.advance()
-    return ridge
+    recipe = member.run.recipe
+    about = {
+        "what": "scores of ridge regression",
+        "vaprompt": vaprompt.__version__,
+        "fitted_on": _digests(member.store, fitted_on),
+        "scored_on": _digests(member.store, names),
+        "window": recipe.window.model_dump(mode="json"),
+        "modalities": list(recipe.model.modalities),
+        "every": every,
+    }
+
+    def find_out() -> dict[str, Scores]:
+        with progress.task("ridge baseline", unit="steps", total=1) as task:
+            ridge = RidgeBaseline.fit(member.store, recipe)
+            task.advance()
+        judged = []
+        with progress.task("evaluating ridge", total=len(names), unit="videos") as task:
+            for name in names:
+                judged.append(_judged(member, name, every, ridge))
+                task.advance(1, name)
+        return {"official": official(judged), "paper_subset": paper_subset(judged)}
+
+    found: dict[str, Scores] = remembered(about, find_out)
+    return found
 
 
-def _judge_ridge(
-    member: Member, names: Sequence[str], ridge: RidgeBaseline | None, every: int | None, progress: Progress
-) -> list[Judged]:
-    if ridge is None:
-        return []
-    judged = []
-    with progress.task("evaluating ridge", total=len(names), unit="videos") as task:
-        for name in names:
-            judged.append(_judged(member, name, every, ridge))
-            task.advance(1, name)
-    return judged
+def _digests(store: FeatureStore, names: Sequence[str]) -> list[list[str]]:
+    kinds = ("image", "audio", "labels")
+    return [[name, *(digest_of(store.marker(kind, name)) for kind in kinds)] for name in names]
 
 
 def _judged(member: Member, name: str, every: int | None, ridge: RidgeBaseline | None = None) -> Judged:
@@ -231,7 +248,7 @@ def _judged(member: Member, name: str, every: int | None, ridge: RidgeBaseline |
     )
 
 
-def _notes(members: Sequence[Member], baseline: list[Judged]) -> list[str]:
+def _notes(members: Sequence[Member], *, without_ridge: bool) -> list[str]:
     notes = []
     for member in members:
         notes += [*member.run.facts.get("notes", []), *remarks(member.store.recipe)]
@@ -239,6 +256,6 @@ def _notes(members: Sequence[Member], baseline: list[Judged]) -> list[str]:
         notes.append(f"the mean of {len(members)} runs' predictions; ridge regression as the first run's recipe has it")
         if len({member.run.recipe.window.stride for member in members}) > 1:
             notes.append("the runs' strides differ: each is interpolated from its own")
-    if not baseline:
+    if without_ridge:
         notes.append("no ridge baseline: the store holds no labelled video of the train split")
     return list(dict.fromkeys(notes))
