@@ -144,6 +144,10 @@ def _explained(kind: type[Recipe], error: ValidationError, where: str) -> Recipe
         near = difflib.get_close_matches(key, known_keys(kind), n=1, cutoff=0.0)
         return RecipeError(where, fault=f"unknown key '{key}'", remedy=f"the nearest valid one is '{near[0]}'")
     given = first["input"]
+    if first["type"] == "value_error" and isinstance(given, Mapping):
+        # Each field is as it may be, but not together: the recipe's own check says what would be.
+        told = f"{key} is" if key else "is"
+        return RecipeError(where, fault=f"{told} not right as a whole", remedy=str(first["ctx"]["error"]))
     shown = f"{given!r}" if isinstance(given, (str, int, float, bool, list)) else type(given).__name__
     return RecipeError(where, fault=f"{key} = {shown[:80]} is not allowed", remedy=first["msg"])
 
