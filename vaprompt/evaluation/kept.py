@@ -78,6 +78,24 @@ def write_evaluation(folder: Path, result: dict[str, Any], videos: Sequence[Judg
     return Evaluation(result, list(videos), folder)
 
 
+def read_scores(folder: Path) -> dict[str, Any] | None:
+    """Return the content of a folder's evaluation.json alone; None where there is none.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    remedy = f"make them with: vaprompt evaluate {folder}"
+    try:
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(folder / RESULT, fault=f"cannot be read ({error})", remedy=remedy) from None
+    if not isinstance(result, dict) or any(part not in result for part in PARTS):
+        raise RunError(folder / RESULT, fault="is not what 'vaprompt evaluate' writes", remedy=remedy)
+    return result
+
+
 def read_evaluation(folder: Path) -> Evaluation:
     """Return what `write_evaluation` left in a folder.
 
@@ -85,15 +103,10 @@ def read_evaluation(folder: Path) -> Evaluation:
         RunError: there is none, it is damaged, or its predictions are missing or of another evaluation.
     """
     remedy = f"make them with: vaprompt evaluate {folder}"
-    try:
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(folder, fault="has no predictions yet", remedy=remedy) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(folder / RESULT, fault=f"cannot be read ({error})", remedy=remedy) from None
+    result = read_scores(folder)
+    if result is None:
+        raise RunError(folder, fault="has no predictions yet", remedy=remedy)
     path = folder / PREDICTIONS
-    if not isinstance(result, dict) or any(part not in result for part in PARTS):
-        raise RunError(folder / RESULT, fault="is not what 'vaprompt evaluate' writes", remedy=remedy)
     named = result.get("predictions")
     if not isinstance(named, dict) or not path.is_file():
         raise RunError(folder, fault="has scores but no predictions", remedy=remedy)

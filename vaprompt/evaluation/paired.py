@@ -66,7 +66,7 @@ def paired_difference(
     order = {name: index for index, (name, _, _) in enumerate(first)}
     second = sorted(second, key=lambda item: order[item[0]])
     drawn = [resampled_scores(model, resamples=resamples, seed=seed) for model in (first, second)]
-    pooled = [_pooled(model) for model in (first, second)]
+    pooled = [pooled_scores(model) for model in (first, second)]
     found = {}
     for dimension in DIMENSIONS:
         change_R = drawn[1][0][dimension] - drawn[0][0][dimension]
@@ -102,7 +102,8 @@ def why_not_comparable(first: Scored, second: Scored) -> str | None:
     return None
 
 
-def _pooled(series: Scored) -> dict[str, float | None]:
+def pooled_scores(series: Scored) -> dict[str, float | None]:
+    """Return the CCC over all frames of a model's videos, pooled."""
     if not series:
         return dict.fromkeys(DIMENSIONS)
     _, predictions, truths = zip(*series, strict=True)
