@@ -152,6 +152,11 @@ def differing_fields(several: Sequence[Evidence]) -> dict[str, list[Any]]:
         }
         for one in several
     ]
+    return differing_among(described)
+
+
+def differing_among(described: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return the fields, by dotted key, in which descriptions are not all alike, with each one's value."""
     keys: set[str] = set()
     for other in described[1:]:
         keys |= differing(described[0], other).keys()
