@@ -26,8 +26,10 @@ from vaprompt.cli import (
     plot,
     predict,
     report,
+    runs,
     store,
     submit,
+    sweep,
     synth,
     train,
     transfer,
@@ -52,9 +54,11 @@ store.app.command("push")(transfer.push)
 store.app.command("pull")(transfer.pull)
 app.add_typer(store.app, name="store")
 app.command("train", short_help="Stage 2: a feature store to a run.")(train.train)
+app.command("sweep", short_help="Many variants of a training, side by side.")(sweep.sweep)
 app.command("finetune", short_help="A run's encoders, trained on raw media.")(finetune.finetune)
 app.command("evaluate", short_help="The scores of a run.")(evaluate.evaluate)
 app.command("crossvalidate", short_help="Scores over rotated folds of a store.")(crossvalidate.crossvalidate)
+app.add_typer(runs.app, name="runs")
 app.command("submit", short_help="The challenge's file, written or checked.")(submit.submit)
 app.command("report", short_help="A page that explains a run, or compares runs.")(report.report)
 app.add_typer(plot.app, name="plot")

@@ -1,0 +1,185 @@
+"""A sweep leaves what each training alone would leave, side by side or not, stopped or not, and says what failed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.planted import plant_store
+from tests.sweeps.conftest import GRID, SHARED, described
+from vaprompt.errors import MissingStreamError, RunError, StoreError
+from vaprompt.evaluation.evaluate import evaluate
+from vaprompt.sweeps import pool, work
+from vaprompt.sweeps.board import Board, Nobody
+from vaprompt.sweeps.dispatch import Listed, dispatch
+from vaprompt.sweeps.pool import Processes
+from vaprompt.sweeps.sweep import run_sweep
+from vaprompt.sweeps.variants import read_sweep
+from vaprompt.sweeps.work import Job, Work
+from vaprompt.training.run import train
+
+ROOT = Path(__file__).parents[2]
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    names = ("checkpoint.safetensors", "metrics.jsonl", "recipe.toml", "predictions.safetensors")
+    return {name: (run / name).read_bytes() for name in names}
+
+
+def test_each_run_is_the_one_that_training_and_scoring_alone_would_leave(store, swept, tmp_path):
+    assert [one.state for one in swept.found] == ["done"] * 4
+    one = swept.found[2]
+    train(store, one.variant.recipe, tmp_path / "run", device="cpu")
+    result = evaluate(tmp_path / "run", device="cpu").result
+    assert contents(tmp_path / "run") == contents(one.variant.run)
+    assert one.scores["official"] == result["official"]
+    assert one.scores["ridge"] == result["ridge"]
+    kept = json.loads((one.variant.run.parent / "sweep.json").read_text())
+    assert [line["official"] for line in kept["variants"]] == [found.scores["official"] for found in swept.found]
+
+
+def test_what_is_there_is_not_made_again_and_what_is_missing_is(store, swept, tmp_path, monkeypatch):
+    sweep = described(tmp_path, GRID)
+    shutil.copytree(swept.sweep.variants[0].run.parent, tmp_path / "runs")
+    first, second = sweep.variants[:2]
+    shutil.rmtree(first.run)
+    (second.run / "evaluation.json").unlink()
+    trained = []
+    monkeypatch.setattr(
+        work, "train", lambda store, recipe, run, **rest: trained.append(run) or train(store, recipe, run, **rest)
+    )
+    result = run_sweep(store, sweep, tmp_path / "runs", device="cpu")
+    assert trained == [first.run]
+    assert result.trained == 2
+    assert [contents(one.variant.run) for one in result.found] == [contents(one.variant.run) for one in swept.found]
+    monkeypatch.setattr(work, "train", None)
+    assert run_sweep(store, sweep, tmp_path / "runs", device="cpu").trained == 0
+
+
+@pytest.mark.slow
+def test_killed_at_any_time_it_ends_like_an_undisturbed_one(store, swept, tmp_path):
+    sweep = described(tmp_path, GRID)
+    command = [sys.executable, "-m", "vaprompt", "sweep", store, sweep.source, "--runs", tmp_path / "runs"]
+    process = subprocess.Popen(
+        [*command, "--device", "cpu", "--workers", "2"], cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 20
+    while _alive_in_session(process.pid) and time.monotonic() < deadline:  # its workers end with it
+        time.sleep(0.02)
+    assert not _alive_in_session(process.pid)
+    result = run_sweep(store, sweep, tmp_path / "runs", device="cpu", workers=1)
+    assert {one.variant.label: contents(one.variant.run) for one in result.found} == {
+        one.variant.label: contents(one.variant.run) for one in swept.found
+    }
+
+
+def _alive_in_session(session: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[0] != "Z" and int(fields[3]) == session and "resource_tracker" not in _command_of(entry.parent):
+            found.append(int(entry.parent.name))
+    return found
+
+
+def _command_of(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text()
+    except OSError:
+        return "resource_tracker"  # it has just ended
+
+
+@pytest.mark.slow
+def test_workers_side_by_side_leave_the_same_bytes_even_if_one_is_killed(store, swept, tmp_path):
+    sweep = described(tmp_path, GRID)
+    said = []
+
+    class Listening(Nobody):
+        def say(self, text):
+            said.append(text)
+
+    class Killing(Processes):
+        def give(self, job):
+            super().give(job)
+            if not said and job.variants[0] is sweep.variants[2]:
+                doomed = next(worker for worker in self._workers if worker.job is job)
+                os.kill(doomed.process.pid, signal.SIGKILL)
+
+    workers = Killing(Work(str(store), "cpu", cores=1), 2)
+    try:
+        outcomes = dispatch(
+            Listed([Job((one,)) for one in sweep.variants]), workers, Board(sweep.variants), Listening()
+        )
+    finally:
+        workers.close()
+    assert sorted(outcome.variant.label for outcome in outcomes) == sorted(one.label for one in sweep.variants)
+    assert {outcome.state for outcome in outcomes} == {"done"}
+    assert said == [f"{sweep.variants[2].label}: its worker is gone; another one goes on with it"]
+    for ours, theirs in zip(sweep.variants, swept.sweep.variants, strict=True):
+        assert contents(ours.run) == contents(theirs.run)
+
+
+def test_a_job_over_which_workers_keep_dying_fails_and_the_others_go_on(store, tmp_path):
+    sweep = described(tmp_path, GRID)
+    doomed = sweep.variants[0]
+
+    class Dying(pool.Alone):
+        def ended(self, seconds):
+            job, self._job = self._job, None
+            lost = job.variants[0] is doomed
+            return [pool.Ended(job, None if lost else [work.Outcome(job.variants[0], "done")])]
+
+    board = Board(sweep.variants)
+    outcomes = dispatch(
+        Listed([Job((one,)) for one in sweep.variants]), Dying(Work(str(store), "cpu")), board, Nobody()
+    )
+    states = {outcome.variant.label: outcome.state for outcome in outcomes}
+    assert states == {one.label: "failed" if one is doomed else "done" for one in sweep.variants}
+    (row,) = [row for row in board.rows() if row.state == "failed"]
+    assert "2 workers died over it" in row.reason
+
+
+def test_a_variant_that_fails_is_told_and_the_others_go_on(store, tmp_path):
+    text = SHARED + "[grid]\noptimiser.learning_rate = [1e-3, 1.0]\noptimiser.weight_decay = [0.0, 1e-4]\n"
+    sweep = described(tmp_path, text, "optimiser.weight_decay=0")
+    (sweep.variants[1].run).mkdir(parents=True)
+    (sweep.variants[1].run / "something.txt").write_text("not a run")
+    result = run_sweep(store, sweep, tmp_path / "runs", device="cpu", score=False)
+    assert [one.state for one in result.found] == ["done", "failed", "done", "done"]
+    assert "is not empty and holds no run" in result.failed[0].reason
+
+
+def test_what_is_wrong_for_all_is_said_once_before_or_instead_of_any_training(store, swept, tmp_path):
+    sweep = described(tmp_path, GRID, "stream=nobody")
+    with pytest.raises(MissingStreamError, match="has no stream 'nobody'"):
+        run_sweep(store, sweep, tmp_path / "runs", device="cpu")
+    assert not list((tmp_path / "runs").iterdir())
+    with pytest.raises(StoreError, match="no text embedding of 'a photo of a person who looks unheard of'"):
+        run_sweep(
+            store,
+            described(tmp_path, GRID, 'regions.phrases=["unheard of"]', "regions.valence=[0]", "regions.arousal=[0]"),
+            tmp_path / "runs",
+            device="cpu",
+        )
+    other = plant_store(tmp_path / "other.zarr", train=2, validation=0, seconds=10.0)
+    with pytest.raises(StoreError, match="no video of the validation split"):
+        run_sweep(other, described(tmp_path, GRID), tmp_path / "other", device="cpu")
+    shutil.copytree(swept.sweep.variants[0].run.parent, tmp_path / "theirs")
+    (tmp_path / "sweep.toml").write_text(GRID.replace("epochs = 3", "epochs = 4"))
+    changed = read_sweep(tmp_path / "sweep.toml", tmp_path / "theirs")
+    with pytest.raises(RunError, match="holds a run that differs in epochs"):
+        run_sweep(store, changed, tmp_path / "theirs", device="cpu")

@@ -1,0 +1,68 @@
+"""What is known of a sweep's variants once they are trained: scores from their folders, or why they failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vaprompt.errors import RunError
+from vaprompt.evaluation.kept import read_scores
+from vaprompt.sweeps.board import State
+from vaprompt.sweeps.variants import Variant
+from vaprompt.sweeps.work import Outcome
+from vaprompt.training.runs import read_facts
+
+
+@dataclass(frozen=True)
+class Found:
+    """One variant, and what became of it."""
+
+    variant: Variant
+    state: State
+    reason: str | None
+    """Why it failed."""
+    best: Mapping[str, float | None] | None
+    """CCC of the best epoch at the ends of the validation windows; None where it was not trained to its end."""
+    epochs: int | None
+    scores: Mapping[str, Any] | None
+    """The content of evaluation.json; None where it was not scored."""
+    seconds: float | None
+    """That it took in this call; None where it was there before."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON-ready values."""
+        scores = self.scores
+        return {
+            "variant": self.variant.name,
+            "run": str(self.variant.run),
+            "seed": self.variant.recipe.seed,
+            "state": self.state,
+            "reason": self.reason,
+            "epochs": self.epochs,
+            "best": None if self.best is None else dict(self.best),
+            "official": None if scores is None else scores["official"],
+            "paper_subset": None if scores is None else scores["paper_subset"],
+            "interval": None if scores is None else scores["interval"],
+            "seconds": self.seconds,
+        }
+
+
+def found_in(variant: Variant, outcome: Outcome | None) -> Found:
+    """Return what a variant's folder tells of it, and what its worker said; None where it was there before."""
+    best, epochs = None, None
+    try:
+        facts = read_facts(variant.run)
+        if facts["status"] == "complete":
+            best, epochs = facts["best"], facts["epochs"]
+    except RunError:
+        pass
+    return Found(
+        variant,
+        "done" if outcome is None else outcome.state,
+        None if outcome is None or outcome.error is None else str(outcome.error),
+        best,
+        epochs,
+        read_scores(variant.run),
+        None if outcome is None else outcome.seconds,
+    )

@@ -1,0 +1,177 @@
+"""A sweep from beginning to end: what is missing is trained and scored, what is there is left as it is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaprompt.devices import pick_device
+from vaprompt.errors import RunError, VapromptError
+from vaprompt.files import make_folder, write_json
+from vaprompt.progress import SILENT, Progress
+from vaprompt.regions import prototypes
+from vaprompt.store import FeatureStore
+from vaprompt.store.cache import open_store
+from vaprompt.sweeps.board import Board, Nobody, Watcher
+from vaprompt.sweeps.dispatch import Listed, dispatch
+from vaprompt.sweeps.pool import Alone, Pool, Processes
+from vaprompt.sweeps.results import Found, found_in
+from vaprompt.sweeps.tables import paper_rows, table_json, table_rows
+from vaprompt.sweeps.variants import Sweep, Variant
+from vaprompt.sweeps.work import Job, Outcome, Work, is_scored, is_trained
+from vaprompt.training.facts import facts_of, require_same
+from vaprompt.training.runs import FACTS, read_facts
+
+RESULT = "sweep.json"
+CORES = 2
+"""That one training makes use of on the processor."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """How a sweep ended."""
+
+    sweep: Sweep
+    found: list[Found]
+    """What is known of each variant, in the sweep's order."""
+    trained: int
+    """Variants that this call trained or scored."""
+    workers: int
+    seconds: float
+    """Wall time of this call."""
+
+    @property
+    def failed(self) -> list[Found]:
+        """The variants that could not be trained or scored."""
+        return [one for one in self.found if one.state == "failed"]
+
+
+def run_sweep(
+    store: Path | str,
+    sweep: Sweep,
+    runs: Path,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    memory: int | None = None,
+    score: bool = True,
+    watcher: Watcher | None = None,
+    progress: Progress = SILENT,
+) -> SweepResult:
+    """Train and score a sweep's variants on a store, each in a folder of `runs`, and write sweep.json there.
+
+    A sweep that was stopped, whenever, goes on when the same is asked for again; the runs end with the bytes that
+    `train` alone would leave, however many there are side by side.
+
+    Args:
+        store: a feature store: its path or URL.
+        sweep: what is to be trained.
+        runs: folder for the runs; created. What other sweeps left there stays.
+        device: `auto`, `cpu`, `cuda`, ...
+        workers: how many train side by side; None: one for every two cores, or one on an accelerator.
+        memory: bytes of features that may lie in a worker's memory at a time, about; None: all.
+        score: whether to score each run on the validation split, as `evaluate` does.
+        watcher: who is shown how far each variant is.
+        progress: who is told of a store that has to be fetched first.
+
+    Raises:
+        RecipeError: the sweep names a table of the paper's, and a variant is called like none of its rows.
+        StoreError: the store lacks what a variant needs; nothing was trained then.
+        RunError: a variant's folder holds a run of something else; or all variants failed for one reason.
+        VapromptError: all variants failed for one reason.
+    """
+    started = time.perf_counter()
+    watcher = Nobody() if watcher is None else watcher
+    device = pick_device(device)
+    paper_rows(sweep)
+    make_folder(runs)
+    _check(store, sweep.variants, device, progress)
+    missing = [one for one in sweep.variants if not is_trained(one) or (score and not is_scored(one))]
+    board = Board(sweep.variants)
+    for variant in sweep.variants:
+        if variant not in missing:
+            board.end(variant, "done")
+    jobs = [Job((variant,)) for variant in missing]
+    count = min(workers or default_workers(device), max(1, len(jobs)))
+    work = Work(str(store), device, memory, score, None if count == 1 else max(1, cores() // count))
+    pool: Pool = Alone(work) if count == 1 else Processes(work, count)
+    try:
+        with watcher.watching(board):
+            outcomes = dispatch(Listed(jobs), pool, board, watcher)
+    finally:
+        pool.close()
+    _require_one_that_worked(sweep.variants, outcomes)
+    result = SweepResult(sweep, _found(sweep.variants, outcomes), len(missing), count, time.perf_counter() - started)
+    write_json(runs / RESULT, summary(result))
+    return result
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers(device: str) -> int:
+    """Return how many trainings side by side a device is good for, if nothing is said."""
+    return max(1, cores() // CORES) if device == "cpu" else 1
+
+
+def summary(result: SweepResult) -> dict[str, Any]:
+    """Return a sweep's result as JSON-ready values."""
+    return {
+        "sweep": str(result.sweep.source),
+        "variants": [one.as_json() for one in result.found],
+        "failed": [one.variant.label for one in result.failed],
+        "table": table_json(table_rows(result.sweep, result.found)),
+        "trained": result.trained,
+        "workers": result.workers,
+        "seconds": result.seconds,
+    }
+
+
+def _check(store: Path | str, variants: Sequence[Variant], device: str, progress: Progress) -> None:
+    """Refuse, before anything is trained, what cannot be: streams or prompts that are missing, folders of other runs.
+
+    Raises:
+        StoreError: the store lacks something.
+        RunError: a folder holds a run of something else.
+    """
+    stores: dict[str | None, FeatureStore] = {}
+    known: set[Any] = set()
+    for variant in variants:
+        recipe = variant.recipe
+        if recipe.stream not in stores:
+            stores[recipe.stream] = open_store(store, progress, recipe.stream)
+        there = (variant.run / FACTS).exists()
+        about = (recipe.stream, recipe.model.modalities, recipe.regions.phrases, recipe.regions.templates)
+        if there or about not in known:
+            facts = facts_of(stores[recipe.stream], recipe, device, "validation")
+            prototypes(stores[recipe.stream].text(), recipe.regions.phrases, recipe.regions.templates)
+            known.add(about)
+            if there:
+                require_same(variant.run, read_facts(variant.run), facts)
+
+
+def _require_one_that_worked(variants: Sequence[Variant], outcomes: Sequence[Outcome]) -> None:
+    """Raise the reason for which all variants failed, if it is one and the same.
+
+    Raises:
+        VapromptError: it is.
+    """
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if errors and len(errors) == len(variants) and len({_apart_from_the_run(error) for error in errors}) == 1:
+        raise errors[0]
+
+
+def _apart_from_the_run(error: VapromptError) -> tuple[Any, ...]:
+    where = None if isinstance(error, RunError) else error.where
+    return type(error), where, error.fault, error.remedy
+
+
+def _found(variants: Sequence[Variant], outcomes: Sequence[Outcome]) -> list[Found]:
+    by_label = {outcome.variant.label: outcome for outcome in outcomes}
+    return [found_in(variant, by_label.get(variant.label)) for variant in variants]

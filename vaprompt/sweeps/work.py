@@ -1,0 +1,119 @@
+"""What a worker of a sweep does, wherever it runs: it trains job after job from features that it reads once."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vaprompt.errors import VapromptError
+from vaprompt.evaluation.evaluate import evaluate
+from vaprompt.evaluation.kept import PREDICTIONS, RESULT
+from vaprompt.store import FeatureStore
+from vaprompt.store.cache import open_store
+from vaprompt.sweeps.board import State
+from vaprompt.sweeps.variants import Variant
+from vaprompt.training.data import Resident
+from vaprompt.training.recipe import TrainRecipe
+from vaprompt.training.run import train
+from vaprompt.training.runs import FACTS, read_facts
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is the same for all variants of a sweep."""
+
+    store: str
+    device: str
+    memory: int | None = None
+    """Bytes of features that may lie in a worker's memory at a time; None: all."""
+    score: bool = True
+    """Whether each run is scored once it is trained."""
+    cores: int | None = None
+    """That a worker may compute with; None: all."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Variants that a worker trains together: one, or several stacked."""
+
+    variants: tuple[Variant, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one variant."""
+
+    variant: Variant
+    state: State
+    seconds: float = 0.0
+    """That it took, scoring included; of stacked variants their share."""
+    error: VapromptError | None = None
+    """Why it failed."""
+
+
+class Trainer:
+    """Trains jobs one after the other, in this process."""
+
+    def __init__(self, work: Work) -> None:
+        """Prepare to do `work`; nothing is read before the first job."""
+        self._work = work
+        self._stores: dict[str | None, FeatureStore] = {}
+        self._residents: dict[tuple[Any, ...], Resident | VapromptError] = {}
+
+    def carry_out(self, job: Job) -> list[Outcome]:
+        """Train a job's variants, and score them; what was done before is not done again."""
+        if self._work.cores is not None:
+            torch.set_num_threads(self._work.cores)
+        return [self._one(variant) for variant in job.variants]
+
+    def _one(self, variant: Variant) -> Outcome:
+        started = time.perf_counter()
+        try:
+            if not is_trained(variant):
+                self._train(variant)
+            if self._work.score and not is_scored(variant):
+                evaluate(variant.run, store=self._work.store, device=self._work.device)
+        except VapromptError as error:
+            return Outcome(variant, "failed", time.perf_counter() - started, error)
+        return Outcome(variant, "done", time.perf_counter() - started)
+
+    def _train(self, variant: Variant) -> None:
+        store, resident = self._features(variant.recipe)
+        train(store, variant.recipe, variant.run, device=self._work.device, memory=self._work.memory, resident=resident)
+
+    def _features(self, recipe: TrainRecipe) -> tuple[FeatureStore, Resident]:
+        """Return the store, and its features that a recipe needs, which are read once.
+
+        Raises:
+            StoreError: it lacks them, or they are damaged.
+        """
+        if recipe.stream not in self._stores:
+            self._stores[recipe.stream] = open_store(self._work.store, stream=recipe.stream)
+        store = self._stores[recipe.stream]
+        key = (recipe.stream, recipe.model.modalities)
+        if key not in self._residents:
+            try:
+                self._residents[key] = Resident(store, recipe, device=self._work.device, most=self._work.memory)
+            except VapromptError as error:
+                self._residents[key] = error  # what is wrong with a store is wrong for all variants: it is read once
+        found = self._residents[key]
+        if isinstance(found, VapromptError):
+            raise found
+        return store, found
+
+
+def is_trained(variant: Variant) -> bool:
+    """Say whether a variant's training is over.
+
+    Raises:
+        RunError: what is there is no run.
+    """
+    return (variant.run / FACTS).exists() and read_facts(variant.run)["status"] == "complete"
+
+
+def is_scored(variant: Variant) -> bool:
+    """Say whether its predictions and scores are there."""
+    return all((variant.run / name).exists() for name in (RESULT, PREDICTIONS))
