@@ -33,6 +33,21 @@ class VapromptError(Exception):
         """Let it be sent from one process to another."""
         return partial(type(self), fault=self.fault, remedy=self.remedy, line=self.line), (self.where,)
 
+    def facts(self) -> dict[str, Any]:
+        """Return it as plain values, from which `remade` makes it again in another process."""
+        where = None if self.where is None else str(self.where)
+        return {
+            "error": type(self).__name__, "where": where,
+            "fault": self.fault, "remedy": self.remedy, "line": self.line,
+        }  # fmt: skip
+
+
+def remade(facts: dict[str, Any]) -> VapromptError:
+    """Return the error of which another process told the `facts`."""
+    kind = globals().get(facts["error"], VapromptError)
+    kind = kind if isinstance(kind, type) and issubclass(kind, VapromptError) else VapromptError
+    return kind(facts["where"], fault=facts["fault"], remedy=facts["remedy"], line=facts["line"])
+
 
 class RecipeError(VapromptError):
     """A recipe or description cannot be read, has an unknown key, or a value out of its range."""
@@ -84,6 +99,10 @@ class RunError(VapromptError):
 
 class ClusterError(VapromptError):
     """A cluster of machines cannot be used as asked."""
+
+
+class HangError(MediaError):
+    """Nothing was decoded for too long; the thread that it hangs in is left behind."""
 
 
 class TargetError(VapromptError):

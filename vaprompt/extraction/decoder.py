@@ -130,11 +130,7 @@ class _Server:
                 self._send({}, arrays)
             self._send({"end": True})
         except VapromptError as error:
-            where = None if error.where is None else str(error.where)
-            kind = type(error).__name__
-            self._send(
-                {"error": kind, "where": where, "fault": error.fault, "remedy": error.remedy, "line": error.line}
-            )
+            self._send(error.facts())
         except OSError:  # of sending: decoders' own are errors of the user's files by now
             raise Gone from None
         except Exception:

@@ -16,8 +16,7 @@ import weakref
 from collections.abc import Generator
 from typing import Any
 
-from vaprompt import errors
-from vaprompt.errors import MediaError, VapromptError
+from vaprompt.errors import MediaError, VapromptError, remade
 from vaprompt.extraction.decoder import LENGTH, Gone, receive
 from vaprompt.extraction.decoding import Arrays, Wanted
 from vaprompt.media.patience import patience
@@ -151,8 +150,4 @@ class _Decoder:
 def _error(message: dict[str, Any]) -> Exception:
     if "bug" in message:
         return RuntimeError(f"a process for decoding failed:\n{message['bug']}")
-    kind = getattr(errors, message["error"], VapromptError)
-    error: VapromptError = kind(
-        message["where"], fault=message["fault"], remedy=message["remedy"], line=message["line"]
-    )
-    return error
+    return remade(message)

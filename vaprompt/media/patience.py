@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vaprompt.errors import MediaError, VapromptError
+from vaprompt.errors import HangError, VapromptError
 from vaprompt.media.ahead import ahead
 from vaprompt.media.pulse import Watch
 
@@ -38,7 +38,7 @@ def patiently(path: Path, work: Callable[[Pulse], T]) -> T:
         work: told what to call whenever it gets on.
 
     Raises:
-        MediaError: `work` gave no sign of life for so long.
+        HangError: `work` gave no sign of life for so long.
     """
     watch = _watch(lambda: path)
     worker = _idle.pop() if _idle else _Worker()
@@ -58,7 +58,7 @@ def patiently_each(path: Callable[[], Path], make: Callable[[Pulse], Iterator[T]
         size: items that may wait.
 
     Raises:
-        MediaError: there was no item and no sign of life for so long.
+        HangError: there was no item and no sign of life for so long.
     """
     watch = _watch(path)
     with closing(ahead(make(watch.pulse), size, watch=watch)) as items:
@@ -85,7 +85,7 @@ def _watch(path: Callable[[], Path]) -> Watch:
     seconds = patience()
     return Watch(
         seconds,
-        lambda: MediaError(
+        lambda: HangError(
             path(),
             fault=f"nothing was decoded for {seconds:g} s: its decoder hangs, or its disk does not answer",
             remedy=f"convert the file, or copy it to another disk; {SETTING} sets other seconds",
