@@ -118,13 +118,13 @@ def test_memory_is_one_window_whatever_the_length(tmp_path, monkeypatch):
 
     path = write_clip(tmp_path / "long.mp4", sound=tone(120), times_ms=range(0, 120000, 1000), size=(32, 32))
     held = []
-    cut = audio._cut
+    cut = audio.cut_pieces
 
     def watched(pieces, start, length):
         held.append(sum(len(wave) for _, wave in pieces))
         return cut(pieces, start, length)
 
-    monkeypatch.setattr(audio, "_cut", watched)
+    monkeypatch.setattr(audio, "cut_pieces", watched)
     assert len(windows(path, np.arange(0.0, 120.0, 3.0), window=10.0)) == 40
     assert max(held) < 1.1 * 10 * RATE
 

@@ -50,12 +50,22 @@ class Person:
 
 
 @dataclass
-class _Track:
+class Track:
+    """What the detector saw of one face so far."""
+
     look: list[int] = field(default_factory=list)
     frame: list[int] = field(default_factory=list)
     time: list[float] = field(default_factory=list)
     box_4: list[Float64[np.ndarray, "4"]] = field(default_factory=list)
     landmark_P2: list[Float64[np.ndarray, "P 2"]] = field(default_factory=list)
+
+    def add(self, look: int, index: int, time: float, faces: Faces, face: int) -> None:
+        """Take in one of the faces that were seen at a look."""
+        self.look.append(look)
+        self.frame.append(index)
+        self.time.append(time)
+        self.box_4.append(faces.box_K4[face])
+        self.landmark_P2.append(faces.landmark_KP2[face])
 
     def expected(self, time: float) -> Float64[np.ndarray, "2 4"]:
         """Return the box that was seen last, and the same moved on as it moved before."""
@@ -73,8 +83,8 @@ class Tracker:
     def __init__(self, recipe: FaceRecipe) -> None:
         """Begin without anybody."""
         self._recipe = recipe
-        self._tracks: list[_Track] = []
-        self._alive: list[_Track] = []
+        self._tracks: list[Track] = []
+        self._alive: list[Track] = []
         self._looks = 0
 
     def look(self, index: int, time: float, faces: Faces) -> None:
@@ -89,13 +99,13 @@ class Tracker:
         free = set(range(len(faces.score_K)))
         for track, face in self._pairs(time, faces):
             free.discard(face)
-            self._add(track, index, time, faces, face)
+            track.add(self._looks, index, time, faces, face)
         for face in sorted(free):
             if faces.score_K[face] >= self._recipe.start:
-                track = _Track()
+                track = Track()
                 self._tracks.append(track)
                 self._alive.append(track)
-                self._add(track, index, time, faces, face)
+                track.add(self._looks, index, time, faces, face)
         self._looks += 1
 
     def people(self, time_F: Float64[np.ndarray, "F"]) -> list[Person]:
@@ -110,13 +120,13 @@ class Tracker:
         seen = [person for person in people if _seconds(person, time_F) >= shortest]
         return sorted(seen, key=lambda person: -person.prominence)
 
-    def _pairs(self, time: float, faces: Faces) -> list[tuple[_Track, int]]:
+    def _pairs(self, time: float, faces: Faces) -> list[tuple[Track, int]]:
         """Return which track goes on with which face: greedily, the largest overlaps first."""
         if not self._alive or not len(faces.score_K):
             return []
         expected = np.concatenate([track.expected(time) for track in self._alive])
         overlap_TK = overlap(expected, faces.box_K4).reshape(len(self._alive), 2, -1).max(axis=1)
-        pairs: list[tuple[_Track, int]] = []
+        pairs: list[tuple[Track, int]] = []
         taken: set[int] = set()
         gone: set[int] = set()
         for flat in np.argsort(-overlap_TK, axis=None, kind="stable"):
@@ -129,14 +139,7 @@ class Tracker:
                 taken.add(face)
         return pairs
 
-    def _add(self, track: _Track, index: int, time: float, faces: Faces, face: int) -> None:
-        track.look.append(self._looks)
-        track.frame.append(index)
-        track.time.append(time)
-        track.box_4.append(faces.box_K4[face])
-        track.landmark_P2.append(faces.landmark_KP2[face])
-
-    def _person(self, track: _Track, time_F: Float64[np.ndarray, "F"]) -> Person:
+    def _person(self, track: Track, time_F: Float64[np.ndarray, "F"]) -> Person:
         time_D, frame_D = np.array(track.time), np.array(track.frame, dtype=np.int64)
         # A miss ends a stretch only where it lasts: detectors flicker, and a blink of theirs is not one of the face.
         broken = (np.diff(track.look) > 1) & (np.diff(time_D) > self._recipe.bridge)

@@ -10,7 +10,7 @@ Axes: W windows, L samples, C channels.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import av
@@ -113,10 +113,13 @@ def _windows(
                 reached = position + len(wave_L)
         while held and held[0][0] + len(held[0][1]) <= start:
             held.popleft()
-        yield _cut(held, start, length)
+        yield cut_pieces(held, start, length)
 
 
-def _cut(held: deque[tuple[int, Float32[np.ndarray, "_"]]], start: int, length: int) -> Float32[np.ndarray, "L"]:
+def cut_pieces(
+    held: Iterable[tuple[int, Float32[np.ndarray, "_"]]], start: int, length: int
+) -> Float32[np.ndarray, "L"]:
+    """Return `length` samples from `start` on of sound that lies in pieces: silence between, the later of two holds."""
     window_L = np.zeros(length, dtype=np.float32)
     for position, wave_L in held:
         first, last = max(position, start), min(position + len(wave_L), start + length)
@@ -136,22 +139,23 @@ def _mono_pieces(path: Path, rate: int, pulse: Pulse) -> Iterator[tuple[int, Flo
         if resampler is None or seen != given or abs(seconds - expected) > GAP_SECONDS:
             # A resampler knows samples, not time: after a gap, or when the stream changes, a fresh one starts.
             if resampler is not None:
-                for wave_L in _mono(resampler, None):
+                for wave_L in mono(resampler, None):
                     yield position, wave_L
                     position += len(wave_L)
             resampler = av.AudioResampler(format="fltp", layout=decoded.layout, rate=rate)
             given, position = seen, round(seconds * rate)
         expected = seconds + decoded.samples / decoded.sample_rate
-        for wave_L in _mono(resampler, decoded):
+        for wave_L in mono(resampler, decoded):
             yield position, wave_L
             position += len(wave_L)
     if resampler is not None:
-        for wave_L in _mono(resampler, None):
+        for wave_L in mono(resampler, None):
             yield position, wave_L
             position += len(wave_L)
 
 
-def _mono(resampler: av.AudioResampler, decoded: av.AudioFrame | None) -> Iterator[Float32[np.ndarray, "_"]]:
+def mono(resampler: av.AudioResampler, decoded: av.AudioFrame | None) -> Iterator[Float32[np.ndarray, "_"]]:
+    """Yield what a resampler makes of a piece of sound, its channels mixed to one; None asks it for the rest."""
     if decoded is not None:
         decoded.pts = None
     for resampled in resampler.resample(decoded):

@@ -79,6 +79,21 @@ def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     return patiently(path, work)
 
 
+def decode_picture(content: bytes, name: str, *, most_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
+    """Return a jpg or png that lies in memory, such as one that came over a network, as red, green, blue bytes.
+
+    Args:
+        content: the file's content.
+        name: what it is called in an error.
+        most_pixels: a larger one is refused before it is decoded.
+
+    Raises:
+        MediaError: it is neither, is cut off, or breaks a limit on its size.
+    """
+    path = Path(name)
+    return patiently(path, lambda pulse: _decoded(path, content, most_pixels))
+
+
 def read_images(paths: Iterable[Path]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Yield jpgs and pngs as `read_image` does, in their order, a few ahead.
 
@@ -116,7 +131,7 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
 
 
-def _decoded(path: Path, content: bytes) -> UInt8[np.ndarray, "H W 3"]:
+def _decoded(path: Path, content: bytes, most_pixels: int | None = None) -> UInt8[np.ndarray, "H W 3"]:
     kind = _Jpeg if content.startswith(b"\xff\xd8") else PngImageFile
     # Compressed data cannot hold these bytes, but small pictures within the header can: a few more count for nothing.
     if kind is _Jpeg and content.count(b"\xff\xda") > MOST_SCANS:
@@ -127,6 +142,9 @@ def _decoded(path: Path, content: bytes) -> UInt8[np.ndarray, "H W 3"]:
         # The class itself, as Image.open tries others too and warns of pictures that are allowed here.
         with kind(BytesIO(content)) as image:
             check_picture(path, image.width, image.height)
+            if most_pixels is not None and image.width * image.height > most_pixels:
+                fault = f"has {image.width}x{image.height} pixels; {most_pixels} are allowed"
+                raise MediaError(path, fault=fault, remedy="scale it down")
             image.info.pop("transparency", None)  # nothing is seen through, and Pillow would warn of it
             return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
     except MediaError:

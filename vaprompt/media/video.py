@@ -95,18 +95,25 @@ def probe(path: Path) -> MediaInfo:
     return patiently(path, work)
 
 
-def frame_times(path: Path) -> Float64[np.ndarray, "N"]:
+def frame_times(path: Path, reached: Callable[[float], None] = lambda seconds: None) -> Float64[np.ndarray, "N"]:
     """Return the presentation time of every decoded frame, in seconds from the first.
 
     Variable frame rates are honoured: the times are the container's time stamps.
+
+    Args:
+        path: the video file.
+        reached: told the time of each frame, in another thread; what it raises is raised here.
 
     Raises:
         MediaError: the file cannot be decoded to its end, or its time stamps run backwards or leap.
     """
 
     def work(pulse: Pulse) -> Float64[np.ndarray, "N"]:
-        clock = _Clock(path)
-        times = array("d", (clock.time(decoded) for decoded in _decode(path, pulse)))
+        clock, times = _Clock(path), array("d")
+        with closing(_decode(path, pulse)) as frames:
+            for decoded in frames:
+                times.append(clock.time(decoded))
+                reached(times[-1])
         clock.require_frames()
         return np.array(times, dtype=np.float64)
 
@@ -205,6 +212,15 @@ class _Clock:
 
     def _refuse(self, fault: str) -> None:
         raise MediaError(self._path, fault=fault, remedy=REPAIR)
+
+
+def scaled(rgb_HWC: UInt8[np.ndarray, "H W 3"], max_side: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Return a picture as `read_frames` hands it out: scaled down if its longer side has more pixels (area average)."""
+    if max(rgb_HWC.shape[:2]) <= max_side:
+        return rgb_HWC
+    return _picture(
+        av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb_HWC), format="rgb24"), max_side, Path("picture")
+    )
 
 
 def _picture(decoded: av.VideoFrame, max_side: int | None, path: Path) -> UInt8[np.ndarray, "H W 3"]:
