@@ -208,12 +208,13 @@ class Predictor:
             time_F = found.time_F
             notes += self._choose(found.people, people, file)
         else:
-            time_F = frame_times(file)
+            with progress.task(f"looking through {file.name}", total=seconds, unit="s") as task:
+                time_F = frame_times(file, _Reached(task))
         with progress.task(f"predicting {file.name}", total=float(time_F[-1]), unit="s") as task:
             subjects = predict_subjects(
                 self.run, self.recipe, file, time_F, people, self.seeing, self.hearing, self.every, _Reached(task)
             )
-        notes += [*sound_notes(file), *self._run_notes(whole=people == [None])]
+        notes += [*sound_notes(file), *self.notes(whole=people == [None])]
         results = []
         for number, (person, said) in enumerate(zip(people, subjects, strict=True), start=1):
             alone = self.person == "largest" or person is None
@@ -253,8 +254,8 @@ class Predictor:
             return [f"{len(found)} people were found and the most prominent is predicted; --person all predicts each"]
         return []
 
-    def _run_notes(self, *, whole: bool) -> list[str]:
-        """Return what is to be said of every file predicted by this run."""
+    def notes(self, *, whole: bool) -> list[str]:
+        """Return what is to be said of everything that this run predicts, from whole frames or from faces."""
         trained = self.run.facts["store"]["dataset"].get("faces")
         notes = []
         if whole and trained in FACES:

@@ -59,6 +59,7 @@ def examine(where: Path) -> Iterator[Finding]:
         yield _ffmpeg()
         yield from _weights()
     yield _faces()
+    yield _serving()
     yield _cluster()
     yield _recipes()
     yield _disk(where)
@@ -183,6 +184,16 @@ def _faces() -> Finding:
     if reason is None:
         return Finding("faces", "ok", "the detector is installed: predict and extract find faces themselves")
     return Finding("faces", "remark", f"{reason}: whole frames are used where there are no crops", INSTALL)
+
+
+def _serving() -> Finding:
+    try:
+        found = ", ".join(f"{name} {version(name)}" for name in ("fastapi", "uvicorn", "websockets"))
+    except PackageNotFoundError as error:
+        return Finding(
+            "serve", "remark", f"{error.name} is not installed: no local page", "pip install 'vaprompt[serve]'"
+        )
+    return Finding("serve", "ok", f"{found}: serve shows a local page")
 
 
 def _cluster() -> Finding:

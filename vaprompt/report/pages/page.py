@@ -52,12 +52,13 @@ class Page:
     styles: Sequence[str] = CHART_STYLES
     """Files in `assets/`."""
     policy: Mapping[str, str] = field(default_factory=dict)
-    """Directives of the content security policy beyond `POLICY`, such as `media-src` for a page with a video."""
+    """Directives of the content security policy beyond `POLICY`, such as `media-src` for a page with a video; a
+    `script-src` names scripts besides the page's own."""
 
 
 def render(page: Page) -> str:
     """Return the page as HTML."""
-    scripts = [Markup(_closed(asset(name))) for name in page.scripts]  # noqa: S704  ours, and not the user's
+    scripts = _scripts(page)
     styles = [Markup(asset(name)) for name in page.styles]  # noqa: S704
     return (
         environment()
@@ -65,7 +66,7 @@ def render(page: Page) -> str:
         .render(
             **page.context,
             page_title=page.title,
-            page_policy=_policy(page, scripts),
+            page_policy=policy_of(page),
             page_styles=styles,
             page_scripts=scripts,
             page_data={name: embedded(value) for name, value in page.data.items()},
@@ -137,10 +138,18 @@ def shown_clock(seconds: float) -> str:
     return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
-def _policy(page: Page, scripts: Sequence[str]) -> str:
-    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    directives = {**POLICY, "script-src": " ".join(f"'sha256-{digest}'" for digest in digests), **page.policy}
+def policy_of(page: Page) -> str:
+    """Return the content security policy that the page states, for a server that states it, too."""
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in _scripts(page))
+    own = " ".join(f"'sha256-{digest}'" for digest in digests)
+    others = page.policy.get("script-src")
+    scripts = own if others is None else f"{own} {others}"
+    directives = {**POLICY, **page.policy, "script-src": scripts}
     return "; ".join(f"{name} {value}" for name, value in directives.items())
+
+
+def _scripts(page: Page) -> list[Markup]:
+    return [Markup(_closed(asset(name))) for name in page.scripts]  # noqa: S704  ours, and not the user's
 
 
 def _closed(script: str) -> str:
