@@ -27,6 +27,7 @@ from vaprompt.cli import (
     predict,
     report,
     runs,
+    serve,
     store,
     submit,
     sweep,
@@ -63,6 +64,7 @@ app.command("submit", short_help="The challenge's file, written or checked.")(su
 app.command("report", short_help="A page that explains a run, or compares runs.")(report.report)
 app.add_typer(plot.app, name="plot")
 app.command("predict", short_help="Valence and arousal for any video.")(predict.predict)
+app.command("serve", short_help="A local page: videos and the camera.")(serve.serve)
 app.add_typer(weights.app, name="weights")
 app.command("doctor", short_help="What works here, and how to mend the rest.")(doctor.doctor)
 
