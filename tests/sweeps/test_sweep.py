@@ -19,7 +19,7 @@ from vaprompt.sweeps import pool, work
 from vaprompt.sweeps.board import Board, Nobody
 from vaprompt.sweeps.dispatch import Listed, dispatch
 from vaprompt.sweeps.pool import Processes
-from vaprompt.sweeps.sweep import run_sweep
+from vaprompt.sweeps.sweep import jobs_of, run_sweep
 from vaprompt.sweeps.variants import read_sweep
 from vaprompt.sweeps.work import Job, Work
 from vaprompt.training.run import train
@@ -183,3 +183,21 @@ def test_what_is_wrong_for_all_is_said_once_before_or_instead_of_any_training(st
     changed = read_sweep(tmp_path / "sweep.toml", tmp_path / "theirs")
     with pytest.raises(RunError, match="holds a run that differs in epochs"):
         run_sweep(store, changed, tmp_path / "theirs", device="cpu")
+
+
+def test_stacked_variants_become_what_they_become_alone(store, swept, tmp_path):
+    result = run_sweep(store, described(tmp_path, GRID), tmp_path / "runs", device="cpu", stack="always")
+    assert [one.state for one in result.found] == ["done"] * 4
+    for ours, theirs in zip(result.found, swept.found, strict=True):
+        assert json.loads((ours.variant.run / "run.json").read_text())["made_by"]["stack"] == 2
+        for axis in ("valence", "arousal"):
+            assert ours.scores["official"][axis] == pytest.approx(theirs.scores["official"][axis], abs=5e-3)
+
+
+def test_only_variants_of_one_architecture_are_stacked_and_on_a_processor_none_unless_asked(store, tmp_path):
+    variants = described(tmp_path, GRID).variants
+    kinds = [[one.recipe.model.temporal.kind for one in job.variants] for job in jobs_of(variants, "always", "cpu")]
+    assert sorted(kinds) == [["gru", "gru"], ["tcn", "tcn"]]
+    assert jobs_of(variants, "auto", "cuda") == jobs_of(variants, "always", "cpu")
+    for stack in ("auto", "never"):
+        assert [len(job.variants) for job in jobs_of(variants, stack, "cpu")] == [1] * 4

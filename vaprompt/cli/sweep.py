@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vaprompt.cli.options import DeviceOption, JsonOption, SetOption, StoreArgument
+
+
+class Stacking(StrEnum):
+    """Whether variants are trained as one network."""
+
+    auto = "auto"
+    never = "never"
+    always = "always"
 
 
 def sweep(
@@ -19,6 +28,10 @@ def sweep(
         int | None,
         typer.Option(min=1, metavar="N", help="So many side by side; default: one for every two cores, or one GPU."),
     ] = None,
+    stack: Annotated[
+        Stacking,
+        typer.Option(help="Train variants that differ in numbers alone as one network; auto: on a GPU."),
+    ] = Stacking.auto,
     score: Annotated[
         bool, typer.Option("--score/--no-score", help="Whether to score each run as `vaprompt evaluate` does.")
     ] = True,
@@ -53,6 +66,7 @@ def sweep(
         device=device,
         workers=workers,
         memory=None if memory is None else parse_size("--memory", memory),
+        stack=stack.value,
         score=score,
         watcher=watcher(),
         progress=progress(),

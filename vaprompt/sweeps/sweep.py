@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vaprompt.devices import pick_device
 from vaprompt.errors import RunError, VapromptError
@@ -25,7 +25,9 @@ from vaprompt.sweeps.variants import Sweep, Variant
 from vaprompt.sweeps.work import Job, Outcome, Work, is_scored, is_trained
 from vaprompt.training.facts import facts_of, require_same
 from vaprompt.training.runs import FACTS, read_facts
+from vaprompt.training.stacked import stackable
 
+Stacking = Literal["auto", "never", "always"]
 RESULT = "sweep.json"
 CORES = 2
 """That one training makes use of on the processor."""
@@ -58,6 +60,7 @@ def run_sweep(
     device: str = "auto",
     workers: int | None = None,
     memory: int | None = None,
+    stack: Stacking = "auto",
     score: bool = True,
     watcher: Watcher | None = None,
     progress: Progress = SILENT,
@@ -74,6 +77,9 @@ def run_sweep(
         device: `auto`, `cpu`, `cuda`, ...
         workers: how many train side by side; None: one for every two cores, or one on an accelerator.
         memory: bytes of features that may lie in a worker's memory at a time, about; None: all.
+        stack: whether variants that differ only in numbers are trained as one network with one more axis: where that
+            is faster, never, or always. They become what they would become alone, but for the order in which sums are
+            added up, and so not to the last bit.
         score: whether to score each run on the validation split, as `evaluate` does.
         watcher: who is shown how far each variant is.
         progress: who is told of a store that has to be fetched first.
@@ -95,7 +101,7 @@ def run_sweep(
     for variant in sweep.variants:
         if variant not in missing:
             board.end(variant, "done")
-    jobs = [Job((variant,)) for variant in missing]
+    jobs = jobs_of(missing, stack, device)
     count = min(workers or default_workers(device), max(1, len(jobs)))
     work = Work(str(store), device, memory, score, None if count == 1 else max(1, cores() // count))
     pool: Pool = Alone(work) if count == 1 else Processes(work, count)
@@ -108,6 +114,14 @@ def run_sweep(
     result = SweepResult(sweep, _found(sweep.variants, outcomes), len(missing), count, time.perf_counter() - started)
     write_json(runs / RESULT, summary(result))
     return result
+
+
+def jobs_of(variants: Sequence[Variant], stack: Stacking, device: str) -> list[Job]:
+    """Return the jobs that variants make, those that are to be stacked together."""
+    if stack == "never" or (stack == "auto" and device == "cpu"):
+        return [Job((variant,)) for variant in variants]
+    groups = stackable([variant.recipe for variant in variants])
+    return [Job(tuple(variants[index] for index in group)) for group in groups]
 
 
 def cores() -> int:

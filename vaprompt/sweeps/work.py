@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from vaprompt.training.data import Resident
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import train
 from vaprompt.training.runs import FACTS, read_facts
+from vaprompt.training.stacked import train_stacked
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,32 @@ class Trainer:
         """Train a job's variants, and score them; what was done before is not done again."""
         if self._work.cores is not None:
             torch.set_num_threads(self._work.cores)
-        return [self._one(variant) for variant in job.variants]
+        return self._stacked(job.variants) if len(job.variants) > 1 else [self._one(job.variants[0])]
+
+    def _stacked(self, variants: Sequence[Variant]) -> list[Outcome]:
+        """Train variants of one architecture as one stack; one after the other where memory does not suffice for it."""
+        started = time.perf_counter()
+        try:
+            store, resident = self._features(variants[0].recipe)
+            ended = train_stacked(
+                store,
+                [variant.recipe for variant in variants],
+                [variant.run for variant in variants],
+                device=self._work.device,
+                memory=self._work.memory,
+                resident=resident,
+            )
+        except VapromptError:
+            return [self._one(variant) for variant in variants]
+        share = (time.perf_counter() - started) / len(variants)
+        outcomes = []
+        for variant, result in zip(variants, ended, strict=True):
+            if isinstance(result, VapromptError):
+                outcomes.append(Outcome(variant, "failed", share, result))
+            else:
+                scored = self._one(variant)
+                outcomes.append(replace(scored, seconds=share + scored.seconds))
+        return outcomes
 
     def _one(self, variant: Variant) -> Outcome:
         started = time.perf_counter()

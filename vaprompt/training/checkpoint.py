@@ -27,6 +27,8 @@ class TrainingState:
     """Mean validation CCC of the best epoch; None before there is one."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One object an epoch, as in metrics.jsonl."""
+    seconds: float = 0.0
+    """That those epochs took, wherever they were trained."""
 
 
 def save_weights(target: Path, tensors: Mapping[str, Tensor], **facts: str) -> None:

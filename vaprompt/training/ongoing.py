@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,20 @@ SHOWN = 5
 SAVING = 5.0
 """Seconds of training that may be lost when it is killed: no state is saved sooner after the one before."""
 
+Watch = Callable[[Path, Sequence[Mapping[str, Any]]], None]
+"""Is told of a run's folder and its epochs so far, as in metrics.jsonl; what it raises ends the training."""
+
 
 class Ongoing:
     """One run under way."""
 
-    def __init__(self, run: Path, recipe: TrainRecipe, facts: dict[str, Any], stopping: str) -> None:
+    def __init__(
+        self, run: Path, recipe: TrainRecipe, facts: dict[str, Any], stopping: str, watch: Watch | None = None
+    ) -> None:
         """Begin to write, or to go on, with a run in a folder that nobody else writes into."""
         self.run, self.recipe, self.state = run, recipe, TrainingState()
         self._facts, self._stopping, self._saved = facts, stopping, time.monotonic()
+        self._watch, self._told = watch, time.monotonic()
         # The facts come first: they hold the recipe too, and make the folder a run that can be gone on with.
         write_json(run / FACTS, facts)
         with published(run / RECIPE) as aside:
@@ -82,6 +88,10 @@ class Ongoing:
         """Take note of an epoch, and keep its weights if they are the best; return it in a few words."""
         state, losses = self.state, epoch.means()
         state.epoch += 1
+        now = time.monotonic()
+        # Runs of one stack share its time.
+        state.seconds += (now - self._told) / self._facts["made_by"].get("stack", 1)
+        self._told = now
         state.history.append({"epoch": state.epoch, "train": losses, self._stopping: validated})
         mean = validated["mean"]
         if _gains(mean, state.best_mean, self.recipe.min_gain) or state.best_epoch == 0:
@@ -93,10 +103,12 @@ class Ongoing:
         return f"epoch {state.epoch}: loss {losses['loss']:.3f}, {self._stopping} CCC {shown}"
 
     def keep(self, weights: Mapping[str, Tensor], optimiser: Mapping[str, Tensor]) -> None:
-        """Keep the state to go on from, if the one before is old enough."""
+        """Keep the state to go on from, if the one before is old enough, and tell who watches."""
         if time.monotonic() - self._saved >= SAVING and not self.over:
             save_state(self.run / STATE, self.state, weights, optimiser)
             self._saved = time.monotonic()
+        if self._watch is not None:
+            self._watch(self.run, self.state.history)
 
     def complete(self) -> dict[str, Any]:
         """Say in the folder that the run is done, and return what it says."""
@@ -104,6 +116,7 @@ class Ongoing:
         facts = self._facts | {
             "status": "complete",
             "epochs": self.state.epoch,
+            "seconds": round(self.state.seconds, 3),
             "best_epoch": self.state.best_epoch,
             "best": {axis: best[axis] for axis in ("valence", "arousal", "mean")},
         }

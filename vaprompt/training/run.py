@@ -27,7 +27,7 @@ from vaprompt.training.checkpoint import load_state
 from vaprompt.training.data import Resident, ResidentSplit
 from vaprompt.training.facts import facts_of, notes_on, require_same
 from vaprompt.training.loop import train_epoch, validate
-from vaprompt.training.ongoing import Ongoing
+from vaprompt.training.ongoing import Ongoing, Watch
 from vaprompt.training.optimiser import Optimiser
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.runs import FACTS, read_facts
@@ -65,6 +65,7 @@ def train(
     stopping: str = "validation",
     memory: int | None = None,
     resident: Resident | None = None,
+    watch: Watch | None = None,
     progress: Progress = SILENT,
 ) -> TrainResult:
     """Train heads on a store's features, and leave the best epoch's weights in `run`.
@@ -83,6 +84,7 @@ def train(
         stopping: the split whose score decides on the best epoch and when to stop; what is recorded of it has its name.
         memory: bytes of features that may lie in memory at a time, about; None: all. The numbers are the same.
         resident: the store's features, where they are in memory already.
+        watch: is told of all epochs behind each; what it raises ends the training, which can be gone on with.
         progress: who is told how far it is.
 
     Raises:
@@ -113,7 +115,7 @@ def train(
     }
     devices = [torch.device(device)] if device.startswith("cuda") else []
     with held(run), torch.random.fork_rng(devices=devices), progress.task("training", recipe.epochs, "epochs") as task:
-        ongoing = Ongoing(run, recipe, facts, stopping)
+        ongoing = Ongoing(run, recipe, facts, stopping, watch)
         estimator = ongoing.estimator(torch.from_numpy(prototype_KE)).to(device)
         with enough_memory(run, device):
             _epochs(ongoing, estimator, training, unseen, task)

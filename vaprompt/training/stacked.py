@@ -27,7 +27,7 @@ from vaprompt.training.checkpoint import load_state
 from vaprompt.training.data import Resident, ResidentSplit
 from vaprompt.training.facts import facts_of, notes_on
 from vaprompt.training.loop import Epoch, validate
-from vaprompt.training.ongoing import Ongoing
+from vaprompt.training.ongoing import Ongoing, Watch
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import TrainResult, enough_memory, result_of, standing
 from vaprompt.training.stack import Stack
@@ -73,6 +73,7 @@ def train_stacked(
     stopping: str = "validation",
     memory: int | None = None,
     resident: Resident | None = None,
+    watch: Watch | None = None,
     progress: Progress = SILENT,
 ) -> list[TrainResult | VapromptError]:
     """Train several recipes of one group of `stackable` on one store, each into its folder, and return how each ended.
@@ -88,6 +89,7 @@ def train_stacked(
         stopping: the split whose score decides.
         memory: bytes of features that may lie in memory, or on the device, about.
         resident: the store's features, where they are in memory already.
+        watch: is told of all epochs of a run behind each; a VapromptError that it raises ends that run.
         progress: who is told how far it is.
 
     Raises:
@@ -114,7 +116,9 @@ def train_stacked(
                 holding.enter_context(held(run))
                 if resident is None:
                     resident = Resident(source, recipe, device=device, most=memory, progress=progress)
-                under_way.append(_begun(source, recipe, run, resident, facts | {"notes": notes}, stopping, index))
+                under_way.append(
+                    _begun(source, recipe, run, resident, facts | {"notes": notes}, stopping, index, watch)
+                )
             except VapromptError as error:
                 results[index] = error
         epochs = sum(one.recipe.epochs for one in under_way)
@@ -164,11 +168,12 @@ def _begun(
     facts: dict[str, Any],
     stopping: str,
     index: int,
+    watch: Watch | None,
 ) -> _Run:
     """Return a run as it starts, or where it stands."""
     training, unseen = (resident.split(split, recipe) for split in ("train", stopping))
     windows = {"train": len(training.windows), stopping: len(unseen.windows)}
-    ongoing = Ongoing(run, recipe, facts | {"dims": resident.dims, "windows": windows}, stopping)
+    ongoing = Ongoing(run, recipe, facts | {"dims": resident.dims, "windows": windows}, stopping, watch)
     prototype_KE = prototypes(store.text(), recipe.regions.phrases, recipe.regions.templates)
     with torch.random.fork_rng(devices=[]):
         estimator = ongoing.estimator(torch.from_numpy(prototype_KE)).to(resident.features.device)
