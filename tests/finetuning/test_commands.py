@@ -29,7 +29,7 @@ def test_a_complete_one_is_left_alone_and_told(tuned, base, small_dataset):
     assert "finetune.seed (0 there, 4 asked for)" in outcome.fault
 
 
-def test_its_features_join_the_store_and_every_command_follows(tuned, small_store, small_dataset, tmp_path):
+def test_its_features_join_the_store_and_every_command_follows(tuned, base, small_store, small_dataset, tmp_path):
     store = tmp_path / "store.zarr"
     shutil.copytree(small_store, store)
     before = call("store", "info", store, "--json").json["streams"]
@@ -46,6 +46,12 @@ def test_its_features_join_the_store_and_every_command_follows(tuned, small_stor
     written = call("submit", tuned, "--store", store, "--template", template, "--out", tmp_path / "mine.txt")
     assert written.code == 0, written.err
     assert call("submit", "--check", tmp_path / "mine.txt", "--template", template).code == 0
+    runs = [shutil.copytree(run, tmp_path / run.name) for run in (base, tuned)]
+    for run in runs:
+        assert call("evaluate", run, "--store", store).code == 0
+    compared = call("report", *runs, "--store", store, "--out", tmp_path / "both.html", "--json")
+    assert compared.code == 0, compared.err
+    assert (tmp_path / "both.html").is_file()
 
 
 def test_a_runs_own_recipe_extracts_under_no_name_where_it_has_none(base, small_dataset, small_store, tmp_path):
