@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from tests.planted import plant_store
 from vaprompt.errors import RunError
@@ -165,23 +164,3 @@ def test_what_differs_in_more_than_numbers_is_apart():
     assert stackable([usual, *others]) == [[0, 2, 5], [1], [3], [4]]
     with pytest.raises(ValueError, match="cannot be trained as one stack"):
         train_stacked("nowhere", [usual, others[0]], [Path("a"), Path("b")])
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("compute", [{}, {"graph": False}, {"precision": "bf16"}])
-def test_on_a_gpu_it_learns_alike_alone_and_together_recorded_or_not(store, tmp_path, compute):
-    variants = [recipe(seed=seed, compute=compute) for seed in (0, 1, 2)]
-    runs = [tmp_path / str(seed) for seed in range(3)]
-    train_stacked(store, variants, runs, device="cuda")
-    train(store, variants[1], tmp_path / "alone", device="cuda")
-    near = 3e-2 if compute.get("precision") == "bf16" else 2e-3
-    for line, expected in zip(metrics(runs[1]), metrics(tmp_path / "alone"), strict=True):
-        assert line["train"]["loss"] == pytest.approx(expected["train"]["loss"], abs=near)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_features_that_do_not_fit_give_the_same_numbers(store, tmp_path):
-    train(store, recipe(), tmp_path / "there", device="cuda")
-    train(store, recipe(), tmp_path / "here", device="cuda", memory=1)
-    for line, expected in zip(metrics(tmp_path / "here"), metrics(tmp_path / "there"), strict=True):
-        assert line["train"]["loss"] == pytest.approx(expected["train"]["loss"], abs=1e-5)
