@@ -27,6 +27,10 @@ def print_sweep(result: SweepResult) -> None:
     title = "CCC over every valid frame" if scored else "CCC at the validation windows' ends"
     print_table(("variant", "valence", "arousal", "mean", "epochs", "time"), rows, title=title)
     print_lines(f"{one.variant.label}: {one.reason}" for one in result.failed)
+    if result.sweep.search is not None and result.found and result.found[0].state == "done":
+        best = result.found[0]
+        fields = ", ".join(f"{key} = {_value(value)}" for key, value in best.fields.items())
+        print_lines(wrap(f"best by the validation CCC: {best.variant.label}, {fields or 'which is the base'}", WIDTH))
     if scored:
         print_paper_table(table_rows(result.sweep, result.found))
     done = len(result.found) - result.trained
@@ -68,6 +72,10 @@ def _scores(one: Found) -> tuple[str, ...]:
 
 
 def _took(one: Found) -> str:
-    if one.state == "failed":
-        return "failed"
+    if one.state in ("failed", "pruned", "training"):
+        return {"failed": "failed", "pruned": "stopped early", "training": "elsewhere"}[one.state]
     return "before" if one.seconds is None else duration(one.seconds)
+
+
+def _value(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

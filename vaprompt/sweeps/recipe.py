@@ -58,8 +58,8 @@ class SearchRecipe(Recipe):
 
     trials: int = Field(ge=1, le=100_000)
     """How many variants are tried, those of earlier calls included."""
-    sampler: Literal["tpe", "random", "qmc"] = "tpe"
-    """How values are chosen: by what was found so far, at random, or spread evenly."""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """How values are chosen: by what was found so far, or at random."""
     pruner: Literal["median", "none"] = "median"
     """What stops a variant early: a score below the median of the others at the same epoch."""
     startup: int = Field(5, ge=0, le=100_000)

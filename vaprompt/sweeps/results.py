@@ -8,6 +8,8 @@ from typing import Any
 
 from vaprompt.errors import RunError
 from vaprompt.evaluation.kept import read_scores
+from vaprompt.recipes import without_none
+from vaprompt.store.fingerprint import differing
 from vaprompt.sweeps.board import State
 from vaprompt.sweeps.variants import Variant
 from vaprompt.sweeps.work import Outcome
@@ -29,6 +31,8 @@ class Found:
     """The content of evaluation.json; None where it was not scored."""
     seconds: float | None
     """That it took in this call; None where it was there before."""
+    fields: Mapping[str, Any]
+    """In which its recipe differs from the sweep's base."""
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON-ready values."""
@@ -37,6 +41,7 @@ class Found:
             "variant": self.variant.name,
             "run": str(self.variant.run),
             "seed": self.variant.recipe.seed,
+            "set": dict(self.fields),
             "state": self.state,
             "reason": self.reason,
             "epochs": self.epochs,
@@ -48,8 +53,16 @@ class Found:
         }
 
 
-def found_in(variant: Variant, outcome: Outcome | None) -> Found:
-    """Return what a variant's folder tells of it, and what its worker said; None where it was there before."""
+def found_in(variant: Variant, outcome: Outcome | None, base: Mapping[str, Any], before: State) -> Found:
+    """Return what is known of a variant.
+
+    Args:
+        variant: its folder is looked into.
+        outcome: what its worker said; None where it was there before this call.
+        base: the fields of the training recipe that the sweep starts from.
+        before: the state that it was in then.
+    """
+    own = without_none(variant.recipe.model_dump(mode="json"))
     best, epochs = None, None
     try:
         facts = read_facts(variant.run)
@@ -59,10 +72,11 @@ def found_in(variant: Variant, outcome: Outcome | None) -> Found:
         pass
     return Found(
         variant,
-        "done" if outcome is None else outcome.state,
+        before if outcome is None else outcome.state,
         None if outcome is None or outcome.error is None else str(outcome.error),
         best,
         epochs,
         read_scores(variant.run),
         None if outcome is None else outcome.seconds,
+        {key: value for key, (_, value) in differing(base, own).items()},
     )

@@ -16,12 +16,13 @@ from vaprompt.progress import SILENT, Progress
 from vaprompt.regions import prototypes
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
-from vaprompt.sweeps.board import Board, Nobody, Watcher
+from vaprompt.sweeps.board import Board, Nobody, State, Watcher
 from vaprompt.sweeps.dispatch import Listed, dispatch
 from vaprompt.sweeps.pool import Alone, Pool, Processes
 from vaprompt.sweeps.results import Found, found_in
+from vaprompt.sweeps.search import Search
 from vaprompt.sweeps.tables import paper_rows, table_json, table_rows
-from vaprompt.sweeps.variants import Sweep, Variant
+from vaprompt.sweeps.variants import Sweep, Variant, base_of
 from vaprompt.sweeps.work import Job, Outcome, Work, is_scored, is_trained
 from vaprompt.training.facts import facts_of, require_same
 from vaprompt.training.runs import FACTS, read_facts
@@ -95,23 +96,34 @@ def run_sweep(
     device = pick_device(device)
     paper_rows(sweep)
     make_folder(runs)
-    _check(store, sweep.variants, device, progress)
-    missing = [one for one in sweep.variants if not is_trained(one) or (score and not is_scored(one))]
+    _check(store, sweep.variants or (base_of(sweep, runs),), device, progress)
     board = Board(sweep.variants)
-    for variant in sweep.variants:
-        if variant not in missing:
-            board.end(variant, "done")
-    jobs = jobs_of(missing, stack, device)
-    count = min(workers or default_workers(device), max(1, len(jobs)))
-    work = Work(str(store), device, memory, score, None if count == 1 else max(1, cores() // count))
+    source: Listed | Search
+    stood: list[tuple[Variant, State]]
+    if sweep.search is None:
+        missing = [one for one in sweep.variants if not is_trained(one) or (score and not is_scored(one))]
+        for variant in sweep.variants:
+            if variant not in missing:
+                board.end(variant, "done")
+        jobs = jobs_of(missing, stack, device)
+        source, most = Listed(jobs), len(jobs)
+    else:
+        source = Search(sweep, runs, progress)
+        most = source.left
+    count = min(workers or default_workers(device), max(1, most))
+    own = None if count == 1 else max(1, cores() // count)
+    work = Work(str(store), device, memory, score, own, sweep.search)
     pool: Pool = Alone(work) if count == 1 else Processes(work, count)
     try:
         with watcher.watching(board):
-            outcomes = dispatch(Listed(jobs), pool, board, watcher)
+            outcomes = dispatch(source, pool, board, watcher)
     finally:
         pool.close()
-    _require_one_that_worked(sweep.variants, outcomes)
-    result = SweepResult(sweep, _found(sweep.variants, outcomes), len(missing), count, time.perf_counter() - started)
+    stood = [(one, "done") for one in sweep.variants] if isinstance(source, Listed) else source.standing()
+    _require_one_that_worked([variant for variant, _ in stood], outcomes)
+    by_label = {outcome.variant.label: outcome for outcome in outcomes}
+    found = [found_in(variant, by_label.get(variant.label), sweep.base, state) for variant, state in stood]
+    result = SweepResult(sweep, found, len(outcomes), count, time.perf_counter() - started)
     write_json(runs / RESULT, summary(result))
     return result
 
@@ -184,8 +196,3 @@ def _require_one_that_worked(variants: Sequence[Variant], outcomes: Sequence[Out
 def _apart_from_the_run(error: VapromptError) -> tuple[Any, ...]:
     where = None if isinstance(error, RunError) else error.where
     return type(error), where, error.fault, error.remedy
-
-
-def _found(variants: Sequence[Variant], outcomes: Sequence[Outcome]) -> list[Found]:
-    by_label = {outcome.variant.label: outcome for outcome in outcomes}
-    return [found_in(variant, by_label.get(variant.label)) for variant in variants]

@@ -75,6 +75,11 @@ def read_sweep(source: Path, runs: Path, overrides: Sequence[str] = ()) -> Sweep
     return Sweep(source, recipe, base, variants)
 
 
+def base_of(sweep: Sweep, runs: Path) -> Variant:
+    """Return what a search's trials start from, as a variant that is not trained itself."""
+    return Variant("base", validated(TrainRecipe, sweep.base, where=str(sweep.source)), runs / ".base")
+
+
 def _expanded(source: Path, recipe: SweepRecipe, base: Mapping[str, Any], runs: Path) -> tuple[Variant, ...]:
     axes = recipe.axes()
     short = short_names(list(axes))

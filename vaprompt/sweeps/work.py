@@ -15,6 +15,7 @@ from vaprompt.evaluation.kept import PREDICTIONS, RESULT
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
 from vaprompt.sweeps.board import State
+from vaprompt.sweeps.recipe import SearchRecipe
 from vaprompt.sweeps.variants import Variant
 from vaprompt.training.data import Resident
 from vaprompt.training.recipe import TrainRecipe
@@ -35,6 +36,8 @@ class Work:
     """Whether each run is scored once it is trained."""
     cores: int | None = None
     """That a worker may compute with; None: all."""
+    search: SearchRecipe | None = None
+    """Whose trials the jobs are, and what stops one early; None: of no search."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,10 @@ class Outcome:
     """That it took, scoring included; of stacked variants their share."""
     error: VapromptError | None = None
     """Why it failed."""
+
+
+class PrunedError(VapromptError):
+    """A search stops a training early."""
 
 
 class Trainer:
@@ -103,13 +110,28 @@ class Trainer:
                 self._train(variant)
             if self._work.score and not is_scored(variant):
                 evaluate(variant.run, store=self._work.store, device=self._work.device)
+        except PrunedError:
+            return Outcome(variant, "pruned", time.perf_counter() - started)
         except VapromptError as error:
             return Outcome(variant, "failed", time.perf_counter() - started, error)
         return Outcome(variant, "done", time.perf_counter() - started)
 
     def _train(self, variant: Variant) -> None:
         store, resident = self._features(variant.recipe)
-        train(store, variant.recipe, variant.run, device=self._work.device, memory=self._work.memory, resident=resident)
+        watch = None
+        if self._work.search is not None:
+            from vaprompt.sweeps.search import pruning
+
+            watch = pruning(variant, self._work.search)
+        train(
+            store,
+            variant.recipe,
+            variant.run,
+            device=self._work.device,
+            memory=self._work.memory,
+            resident=resident,
+            watch=watch,
+        )
 
     def _features(self, recipe: TrainRecipe) -> tuple[FeatureStore, Resident]:
         """Return the store, and its features that a recipe needs, which are read once.
