@@ -83,6 +83,7 @@ def test_one_that_was_stopped_goes_on_with_the_same_numbers(store, tmp_path, mon
     np.testing.assert_allclose(losses(tmp_path / "stopped"), losses(tmp_path / "undisturbed"), atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_nothing_waits_for_the_device_inside_an_epoch(store, tmp_path):
     entered = train_epoch
 

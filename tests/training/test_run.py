@@ -18,6 +18,7 @@ from vaprompt import FeatureStore, load_run
 from vaprompt.errors import RunError, StoreError, TargetError
 from vaprompt.files import held
 from vaprompt.recipes import validated
+from vaprompt.training.checkpoint import load_weights
 from vaprompt.training.facts import CLIP_NOTE
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import train
@@ -187,6 +188,20 @@ def test_a_loss_that_is_no_number_ends_in_one_line(store, tmp_path, monkeypatch)
     said = r"in step 4 of epoch 2, on windows of video0, .*; .*checkpoint\.safetensors holds epoch 1; lower optimiser"
     with pytest.raises(RunError, match=said):
         train(store, recipe(), tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize("gate", ["linear", "projected"])
+def test_half_of_the_bits_learn_as_well(store, undisturbed, tmp_path, gate):
+    model = {**SMALL["model"], "fusion": {"feedforward": 64, "gate": gate}}
+    result = train(store, recipe(compute={"precision": "bf16"}, model=model), tmp_path / "half", device="cpu")
+    assert result.mean > 0.7
+    weights, _ = load_weights(tmp_path / "half" / "checkpoint.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    exact = json.loads((undisturbed / "metrics.jsonl").read_text().splitlines()[0])
+    half = json.loads((tmp_path / "half" / "metrics.jsonl").read_text().splitlines()[0])
+    if gate == "linear":
+        assert half["train"]["loss"] != exact["train"]["loss"]
+        assert half["train"]["loss"] == pytest.approx(exact["train"]["loss"], abs=2e-2)
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_threads(store, undisturbed, tmp_path):

@@ -124,7 +124,7 @@ class GatedFusion(nn.Module):
     ) -> tuple[Float[Tensor, "T B D"], Float[Tensor, "T B D"]]:
         """Return the fused sequence and the gate in [0, 1]; 1 lets only the attended sound through."""
         gate_TBD = self.gate(torch.cat((attended_TBD, image_TBD), dim=-1)).sigmoid()
-        return torch.lerp(image_TBD, attended_TBD, gate_TBD), gate_TBD
+        return _mixed(image_TBD, attended_TBD, gate_TBD), gate_TBD
 
 
 class ProjectedGatedFusion(nn.Module):
@@ -147,7 +147,7 @@ class ProjectedGatedFusion(nn.Module):
         """Return the fused sequence and the gate in [0, 1]; 1 lets only the attended sound through."""
         attended_TBD, image_TBD = self.attended(attended_TBD), self.image(image_TBD)
         gate_TBD = self.gate(torch.cat((attended_TBD, image_TBD), dim=-1)).sigmoid()
-        return self.out(torch.lerp(image_TBD, attended_TBD, gate_TBD)), gate_TBD
+        return self.out(_mixed(image_TBD, attended_TBD, gate_TBD)), gate_TBD
 
 
 class Fusion(nn.Module):
@@ -184,6 +184,12 @@ class Fusion(nn.Module):
             return Fused(heard_TBD, None, share_BHTS)
         fused_TBD, gate_TBD = self.gated(heard_TBD, image_TBD)
         return Fused(fused_TBD, gate_TBD, share_BHTS)
+
+
+def _mixed(image_TBD: Tensor, attended_TBD: Tensor, gate_TBD: Tensor) -> Tensor:
+    """Return the two sides' weighted mean, in the attended one's precision: a norm keeps more than a product."""
+    dtype = attended_TBD.dtype
+    return torch.lerp(image_TBD.to(dtype), attended_TBD, gate_TBD.to(dtype))
 
 
 def _heard(sound_SUD: Tensor, clip_B: Tensor | None) -> Tensor:
