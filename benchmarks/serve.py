@@ -5,7 +5,7 @@
 A run with the embedded encoders is made of a few drawn people. A real server is started, and a client does what the
 page does in a browser: 10 pictures a second of 640x480, as jpgs, and sound of 48 kHz in pieces of 2,048 samples, over a
 websocket; two pictures at most are under way, and others are left out. Pictures are a drawn person's, shown once as
-whole frames, once with the face looked for, and once more while a video is predicted beside it. Client and server share
+whole frames, once with the face looked for, and once more while videos are predicted beside it. Client and server share
 the two cores. Delays are from the moment at which a picture was taken to the arrival of its point.
 """
 
@@ -41,6 +41,8 @@ from vaprompt.media.video import read_frames  # noqa: E402
 
 RATE, SOUND, PIECE, UNDER_WAY = 10, 48_000, 2048, 2
 SIZE = (640, 480)
+QUEUE = 8
+"""Videos of 40 s that are predicted meanwhile."""
 SETTLING = 3.0
 """Seconds at the start that do not count: the first picture waits for memory and threads."""
 
@@ -69,11 +71,11 @@ def measure(folder: Path, seconds: float) -> dict[str, Any]:
     for faces in ("frames", "detect"):
         room = folder / faces
         room.mkdir()
-        with started(run, room, "--faces", faces) as server:
+        with started(run, room, "--faces", faces, threads=len(CORES)) as server:
             figures[f"faces {faces}"] = watched(server, pictures, seconds)
             if faces == "detect":
-                job = server.send(video.read_bytes(), "a.mp4")[1]["id"]
-                figures["faces detect, while a video is predicted"] = watched(server, pictures, seconds, job)
+                jobs = [server.send(video.read_bytes(), "a.mp4")[1]["id"] for _ in range(QUEUE)]
+                figures["faces detect, while videos are predicted"] = watched(server, pictures, seconds, jobs[-1])
     return figures
 
 
@@ -156,7 +158,7 @@ def watched(server: Started, pictures: list[bytes], seconds: float, job: str | N
         hearing = threading.Thread(target=client.hear)
         hearing.start()
         client.watch(pictures, seconds)
-        busy = None if job is None else server.job(job)["state"] == "working"
+        busy = None if job is None else server.job(job)["state"] in ("waiting", "working")
         socket.close()
         hearing.join()
     points = [point for point in client.points if point[0] >= SETTLING]
@@ -175,7 +177,7 @@ def watched(server: Started, pictures: list[bytes], seconds: float, job: str | N
         "memory of the process that predicts, MB": round(kilobytes(server.engine) / 1000),
         "taken by other programs": round(others.share(), 3),
     }
-    return figures if busy is None else figures | {"the video was under way to the end": busy}
+    return figures if busy is None else figures | {"videos were under way to the end": busy}
 
 
 if __name__ == "__main__":

@@ -12,18 +12,26 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from PIL import Image
+import av
+import numpy as np
+from PIL import Image, ImageOps
+from selenium.webdriver import Chrome
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from tests.browsing import Tab, chromium  # noqa: E402  the tests' browser, which watches for errors and requests
+from tests.serving.process import started  # noqa: E402
+from vaprompt.media.video import read_frames  # noqa: E402
 
 DOCS = ROOT / "docs"
 OTHER = "run-without-prompts"
 DENSITY = 1.25
 COLOURS = 256
+FILMED, WATCHED = 30.0, 20.0
+"""Seconds of a person before the camera, and how long the page watches before its picture is taken."""
 
 
 def main() -> None:
@@ -37,23 +45,72 @@ def main() -> None:
     for name, arguments in pages.items():
         vaprompt("report", *arguments, "--out", demo / f"{name}.html")
     shutil.copyfile(demo / "run" / "traces.png", DOCS / "traces.png")
-    with tempfile.TemporaryDirectory() as profile, chromium(Path(profile)) as chrome:
-        tab = Tab(chrome, DOCS)
-        tab.resize(1280, 900, density=DENSITY)
-        tab.open(demo / "report.html")
-        tab.one("#chart-regions canvas")
-        take(tab, "report-videos", "#videos")
-        take(tab, "report-plane", "#plane")
-        take(tab, "report-regions", "#regions")
-        tab.media(scheme="dark")
-        take(tab, "report-dark", "#videos")
-        tab.media()
-        tab.open(demo / "comparison.html")
-        tab.one("#chart-arousal canvas")
-        take(tab, "comparison", "#differences")
-        faults = tab.faults()
+    person = someone_alone(demo / "data")
+    with tempfile.TemporaryDirectory() as folder:
+        profile, room, film = (Path(folder) / name for name in ("profile", "room", "film.mjpeg"))
+        room.mkdir()
+        before_the_camera(person, film)
+        with chromium(profile, f"--use-file-for-fake-video-capture={film}") as chrome:
+            picture(chrome, demo, person, room)
+
+
+def picture(chrome: Chrome, demo: Path, person: Path, room: Path) -> None:
+    """Take all pictures."""
+    tab = Tab(chrome, DOCS)
+    tab.resize(1280, 900, density=DENSITY)
+    tab.open(demo / "report.html")
+    tab.one("#chart-regions canvas")
+    take(tab, "report-videos", "#videos")
+    take(tab, "report-plane", "#plane")
+    take(tab, "report-regions", "#regions")
+    tab.media(scheme="dark")
+    take(tab, "report-dark", "#videos")
+    tab.media()
+    tab.open(demo / "comparison.html")
+    tab.one("#chart-arousal canvas")
+    take(tab, "comparison", "#differences")
+    serve(tab, demo, person, room)
+    faults = tab.faults()
     if faults:
         raise SystemExit(f"a page complains: {faults}")
+
+
+def serve(tab: Tab, demo: Path, person: Path, room: Path) -> None:
+    """Take the picture of the local page: two videos, and a drawn person before the camera."""
+    with started(demo / "run", room, "--faces", "detect") as server:
+        address = f"{server.host}/"
+        tab.allowed.append(f"ws://{address}")
+        tab.open(f"http://{address}")
+        tab.one("#files").send_keys(str(person.resolve()))
+        tab.wait(lambda: tab.all('.job[data-state="done"]'), "the video")
+        tab.one("#live-start").click()
+        tab.wait(lambda: tab.all("#live-figures[data-points]"), "the camera")
+        time.sleep(WATCHED)
+        take(tab, "serve", "main")
+        tab.chrome.get("about:blank")
+
+
+def someone_alone(data: Path) -> Path:
+    """Return a video of one drawn person."""
+    annotated = {path.stem for path in data.rglob("*.txt")}
+    return next(video for video in sorted(data.rglob("*.mp4")) if video.stem in annotated)
+
+
+def before_the_camera(person: Path, film: Path) -> None:
+    """Write a video as a browser's made-up camera takes it: 30 pictures a second, each a jpg."""
+    with av.open(str(film), "w", format="mjpeg") as container:
+        stream = container.add_stream("mjpeg", rate=30, options={"qmin": "2", "qmax": "2"})
+        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
+        for frame in read_frames(person, wanted=lambda number, at: at < FILMED):
+            if frame.rgb_HWC is not None:
+                shown = av.VideoFrame.from_ndarray(fitted(frame.rgb_HWC), format="rgb24")
+                container.mux(stream.encode(shown))
+        container.mux(stream.encode(None))
+
+
+def fitted(rgb_HWC: np.ndarray) -> np.ndarray:
+    """Return the middle of a picture as 640x480."""
+    return np.asarray(ImageOps.fit(Image.fromarray(rgb_HWC), (640, 480)))
 
 
 def take(tab: Tab, name: str, selector: str) -> None:

@@ -64,12 +64,12 @@ def programs() -> tuple[str, str]:
 
 
 @contextmanager
-def chromium(profile: Path) -> Iterator[Chrome]:
-    """Yield a browser with an empty profile."""
+def chromium(profile: Path, *flags: str) -> Iterator[Chrome]:
+    """Yield a browser with an empty profile, started with further flags."""
     browser, driver = programs()
     options = ChromeOptions()
     options.binary_location = browser
-    for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={WIDE[0]},{WIDE[1]}"):
+    for flag in (*FLAGS, *flags, f"--user-data-dir={profile}", f"--window-size={WIDE[0]},{WIDE[1]}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     chrome = Chrome(options=options, service=Service(executable_path=driver))

@@ -76,10 +76,10 @@ class Started:
 
 
 @contextmanager
-def started(run: Path, folder: Path, *options: str) -> Iterator[Started]:
+def started(run: Path, folder: Path, *options: str, threads: int = 1) -> Iterator[Started]:
     """Start a server whose temporary files lie in `folder`; end it, if the test has not."""
     command = [sys.executable, "-m", "vaprompt", "serve", str(run), "--port", "0", "--json", *options]
-    environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": str(threads)}
     with (folder / "stderr").open("w") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env=environment)
     assert process.stdout is not None
@@ -119,6 +119,6 @@ def descriptors(pid: int) -> int:
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
-def threads(pid: int) -> int:
+def threads_of(pid: int) -> int:
     """Return how many threads a process has."""
     return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.media.clips import write_clip
-from tests.serving.process import Started, descriptors, kilobytes, started, threads, wait
+from tests.serving.process import Started, descriptors, kilobytes, started, threads_of, wait
 from tests.serving.service import read_all, video
 
 HOSTILE, PARALLEL = 200, 50
@@ -92,8 +92,8 @@ def taken(server: Started) -> dict[str, int]:
         "engine, kB": kilobytes(engine),
         "server, files": descriptors(me),
         "engine, files": descriptors(engine),
-        "server, threads": threads(me),
-        "engine, threads": threads(engine),
+        "server, threads": threads_of(me),
+        "engine, threads": threads_of(engine),
     }
 
 

@@ -1,8 +1,10 @@
 """The server as users have it: a process that predicts what `predict` predicts, and leaves nothing behind."""
 
 import os
+import re
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +56,26 @@ def test_its_page_plays_the_video_and_asks_for_nothing_else(server: Started, tal
     assert tab.wait(lambda: tab.script(playing)) == 64
     assert {link.get_attribute("href").rpartition("/")[2] for link in tab.all("#about a")} == {"prediction.csv"}
     tab.picture("serve-result")
+
+
+@pytest.mark.slow
+def test_the_camera_in_a_browser_gets_points_at_least_twice_a_second(server: Started, tab: Tab):
+    tab.allowed.append(f"ws://{server.host}/live")
+    tab.open(f"http://{server.host}/")
+    tab.one("#live-start").click()
+
+    def count() -> int:
+        return int(tab.script("return document.getElementById('live-figures').dataset.points || 0"))
+
+    tab.wait(lambda: count() >= 3)
+    before, began = count(), time.monotonic()
+    time.sleep(5)
+    assert (count() - before) / (time.monotonic() - began) >= 2
+    shown = tab.one("#live-figures").text
+    assert "valence" in shown
+    assert float(re.search(r"([0-9.]+) s behind", shown)[1]) < 2
+    tab.one("#live-stop").click()
+    assert tab.one("#live-told").text == "stopped"
 
 
 @pytest.mark.slow
@@ -136,6 +158,13 @@ def test_a_port_that_is_taken_is_a_line(tmp_path: Path):
         done = call("serve", tmp_path / "run", "--port", str(port))
     assert done.code == 2
     assert f"127.0.0.1:{port}: cannot be listened on (Address already in use); choose another --port" in done.fault
+
+
+def test_without_its_parts_a_line_says_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vaprompt.serving.installed.NEEDED", ("fastapi", "no-such-part"))
+    done = call("serve", tmp_path / "run")
+    assert done.code == 2
+    assert "no-such-part missing); pip install 'vaprompt[serve]'" in done.fault
 
 
 @pytest.mark.slow

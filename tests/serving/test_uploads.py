@@ -256,8 +256,8 @@ def test_everything_goes_when_the_server_ends():
 def test_what_is_to_stay_stays_under_names_of_our_own(tmp_path: Path):
     with served(keep=tmp_path / "kept") as running:
         running.send(video(), "../../talk.mp4")
-        running.engine.fault = lambda title: RuntimeError("a bug")
         running.wait(lambda: list(running.states().values()) == ["done"])
+        running.engine.fault = lambda title: RuntimeError("a bug")
         running.send(video(), "broken.mp4")
         running.wait(lambda: running.states().get("broken.mp4") == "failed")
         (job, broken) = running.listed()
