@@ -50,13 +50,14 @@ def test_a_sweep_that_fails_in_part_exits_with_3_and_one_that_cannot_be_with_2(s
     source = described(tmp_path, GRID.replace("epochs = 3", "epochs = 1")).source
     (tmp_path / "runs" / "kl=0-temporal.kind=gru").mkdir(parents=True)
     (tmp_path / "runs" / "kl=0-temporal.kind=gru" / "notes.txt").write_text("mine")
-    options = ("--runs", tmp_path / "runs", "--device", "cpu", "--no-score")
+    options = ("--runs", tmp_path / "runs", "--device", "cpu", "--no-score", "--log", "tensorboard")
     done = call("sweep", store, source, *options, "--json")
     assert done.code == 3
     assert done.json["failed"] == ["kl=0-temporal.kind=gru"]
     assert "holds no run" in done.json["variants"][0]["reason"]
     assert done.json["variants"][1]["official"] is None
     assert done.json["variants"][1]["best"]["mean"] is not None
+    assert len(list(tmp_path.glob("runs/*/tensorboard/events.out.tfevents.*"))) == 3
     assert call("sweep", store, source, *options, "--set", "loss.k=1").code == 2
     refused = call("sweep", store, source, *options, "--set", "stream=nobody")
     assert refused.code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -16,6 +17,17 @@ SetOption = Annotated[
 ]
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps, or auto: the fastest there is.")
+]
+
+
+class Logger(StrEnum):
+    """Where a training's epochs are told besides metrics.jsonl."""
+
+    tensorboard = "tensorboard"
+
+
+LogOption = Annotated[
+    Logger | None, typer.Option("--log", help="Besides metrics.jsonl, write the epochs for TensorBoard, into each run.")
 ]
 
 PLACES = "a folder, a zip file, or a URL (s3://, gs://, hf://, https://, file://)"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vaprompt.cli.options import DeviceOption, JsonOption, SetOption, StoreArgument
+from vaprompt.cli.options import DeviceOption, JsonOption, LogOption, SetOption, StoreArgument
 
 
 class Stacking(StrEnum):
@@ -39,6 +39,7 @@ def sweep(
         str | None,
         typer.Option(metavar="SIZE", help="Keep at most so much of the features in each worker's memory, as 2GB."),
     ] = None,
+    log: LogOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -68,6 +69,7 @@ def sweep(
         memory=None if memory is None else parse_size("--memory", memory),
         stack=stack.value,
         score=score,
+        log=log,
         watcher=watcher(),
         progress=progress(),
     )

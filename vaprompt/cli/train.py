@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vaprompt.cli.options import DeviceOption, JsonOption, SetOption, StoreArgument
+from vaprompt.cli.options import DeviceOption, JsonOption, LogOption, SetOption, StoreArgument
 
 
 def train(
@@ -26,6 +26,7 @@ def train(
         str | None,
         typer.Option(metavar="SIZE", help="Keep at most so much of the features in memory, such as 2GB; default: all."),
     ] = None,
+    log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train on a feature store (stage 2): seconds to minutes, since no picture or sound is read again.
@@ -42,10 +43,16 @@ def train(
     from vaprompt.training.recipe import TrainRecipe
     from vaprompt.training.run import summary
     from vaprompt.training.run import train as run_training
+    from vaprompt.training.tensorboard import logged
 
     wanted = read_recipe(TrainRecipe, recipe or shipped("train", "paper"), changes or ())
     most = None if memory is None else parse_size("--memory", memory)
-    result = run_training(store, wanted, run, seed=seed, device=device, resume=resume, memory=most, progress=progress())
+    with logged(log) as watch:
+        result = run_training(
+            store, wanted, run, seed=seed, device=device, resume=resume, memory=most, watch=watch, progress=progress()
+        )
+        if watch is not None:
+            watch.whole(run)
     if as_json:
         print_json(summary(result))
     else:

@@ -27,6 +27,7 @@ from vaprompt.sweeps.work import Job, Outcome, Work, is_scored, is_trained
 from vaprompt.training.facts import facts_of, require_same
 from vaprompt.training.runs import FACTS, read_facts
 from vaprompt.training.stacked import stackable
+from vaprompt.training.tensorboard import logged
 
 Stacking = Literal["auto", "never", "always"]
 RESULT = "sweep.json"
@@ -63,6 +64,7 @@ def run_sweep(
     memory: int | None = None,
     stack: Stacking = "auto",
     score: bool = True,
+    log: str | None = None,
     watcher: Watcher | None = None,
     progress: Progress = SILENT,
 ) -> SweepResult:
@@ -82,6 +84,7 @@ def run_sweep(
             is faster, never, or always. They become what they would become alone, but for the order in which sums are
             added up, and so not to the last bit.
         score: whether to score each run on the validation split, as `evaluate` does.
+        log: `tensorboard`: write each run's epochs for it, besides metrics.jsonl.
         watcher: who is shown how far each variant is.
         progress: who is told of a store that has to be fetched first.
 
@@ -96,6 +99,8 @@ def run_sweep(
     device = pick_device(device)
     paper_rows(sweep)
     make_folder(runs)
+    with logged(log):
+        pass  # that it can be is seen before anything is trained
     _check(store, sweep.variants or (base_of(sweep, runs),), device, progress)
     board = Board(sweep.variants)
     source: Listed | Search
@@ -112,7 +117,7 @@ def run_sweep(
         most = source.left
     count = min(workers or default_workers(device), max(1, most))
     own = None if count == 1 else max(1, cores() // count)
-    work = Work(str(store), device, memory, score, own, sweep.search)
+    work = Work(str(store), device, memory, score, own, log, sweep.search)
     pool: Pool = Alone(work) if count == 1 else Processes(work, count)
     try:
         with watcher.watching(board):

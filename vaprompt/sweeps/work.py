@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +19,12 @@ from vaprompt.sweeps.board import State
 from vaprompt.sweeps.recipe import SearchRecipe
 from vaprompt.sweeps.variants import Variant
 from vaprompt.training.data import Resident
+from vaprompt.training.ongoing import Watch
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import train
 from vaprompt.training.runs import FACTS, read_facts
 from vaprompt.training.stacked import train_stacked
+from vaprompt.training.tensorboard import TensorBoardLog, logged
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Work:
     """Whether each run is scored once it is trained."""
     cores: int | None = None
     """That a worker may compute with; None: all."""
+    log: str | None = None
+    """Where epochs are told besides metrics.jsonl: `tensorboard`."""
     search: SearchRecipe | None = None
     """Whose trials the jobs are, and what stops one early; None: of no search."""
 
@@ -76,9 +81,14 @@ class Trainer:
         """Train a job's variants, and score them; what was done before is not done again."""
         if self._work.cores is not None:
             torch.set_num_threads(self._work.cores)
-        return self._stacked(job.variants) if len(job.variants) > 1 else [self._one(job.variants[0])]
+        with logged(self._work.log) as log:
+            outcomes = self._stacked(job.variants, log) if len(job.variants) > 1 else [self._one(job.variants[0], log)]
+            for outcome in outcomes:
+                if log is not None and outcome.state == "done":
+                    log.whole(outcome.variant.run)
+        return outcomes
 
-    def _stacked(self, variants: Sequence[Variant]) -> list[Outcome]:
+    def _stacked(self, variants: Sequence[Variant], log: TensorBoardLog | None) -> list[Outcome]:
         """Train variants of one architecture as one stack; one after the other where memory does not suffice for it."""
         started = time.perf_counter()
         try:
@@ -90,24 +100,25 @@ class Trainer:
                 device=self._work.device,
                 memory=self._work.memory,
                 resident=resident,
+                watch=log,
             )
         except VapromptError:
-            return [self._one(variant) for variant in variants]
+            return [self._one(variant, log) for variant in variants]
         share = (time.perf_counter() - started) / len(variants)
         outcomes = []
         for variant, result in zip(variants, ended, strict=True):
             if isinstance(result, VapromptError):
                 outcomes.append(Outcome(variant, "failed", share, result))
             else:
-                scored = self._one(variant)
+                scored = self._one(variant, log)
                 outcomes.append(replace(scored, seconds=share + scored.seconds))
         return outcomes
 
-    def _one(self, variant: Variant) -> Outcome:
+    def _one(self, variant: Variant, log: TensorBoardLog | None) -> Outcome:
         started = time.perf_counter()
         try:
             if not is_trained(variant):
-                self._train(variant)
+                self._train(variant, log)
             if self._work.score and not is_scored(variant):
                 evaluate(variant.run, store=self._work.store, device=self._work.device)
         except PrunedError:
@@ -116,13 +127,18 @@ class Trainer:
             return Outcome(variant, "failed", time.perf_counter() - started, error)
         return Outcome(variant, "done", time.perf_counter() - started)
 
-    def _train(self, variant: Variant) -> None:
+    def _train(self, variant: Variant, log: TensorBoardLog | None) -> None:
         store, resident = self._features(variant.recipe)
-        watch = None
+        watches: list[Watch] = [] if log is None else [log]
         if self._work.search is not None:
             from vaprompt.sweeps.search import pruning
 
-            watch = pruning(variant, self._work.search)
+            watches.append(pruning(variant, self._work.search))
+
+        def watch(run: Path, history: Sequence[Mapping[str, Any]]) -> None:
+            for each in watches:
+                each(run, history)
+
         train(
             store,
             variant.recipe,
