@@ -206,7 +206,7 @@ def test_a_process_ends_with_the_one_that_started_it(tmp_path):
     with Workers(setup(tmp_path), 1) as workers:
         process = workers._workers[0].process
         workers._workers[0].requests.close()
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=120) == 0  # it imports torch first, which takes long where much else is done
 
 
 def test_a_disk_without_room_is_told_before_anything_is_decoded(tmp_path, monkeypatch):
