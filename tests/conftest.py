@@ -15,7 +15,9 @@ from selenium.webdriver import Chrome
 
 from tests.browsing import Tab, chromium, pictures_folder
 from tests.servers import S3_VARIABLES, Front, in_front_of, moto
+from tests.typechecking import check_shapes_where_there_are_some
 
+check_shapes_where_there_are_some()
 # Before torch is imported: the tests' networks are too small for the threads to pay.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What is kept between runs of the program is not to outlive the tests, nor to come from before them.
@@ -30,6 +32,14 @@ def no_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what is remembered from one run of the tests to the next, and the user's own memory, out of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VAPROMPT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_disk() -> Iterator[None]:
+    """Do not wait for the disk: tests of their own say what is synced and when."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
         yield
 
 
