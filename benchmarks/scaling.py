@@ -6,13 +6,15 @@ A store of Aff-Wild2's mean video is forged, marker by marker: three for each vi
 5,050 frames and 179 s would have, and none of these files. Beside it lies a data set of as many media files of a few
 bytes, of which the markers tell the truth, so that `extract` looks at everything and finds nothing to do. Commands are
 timed as a user calls them, start of Python included; all figures are of warm caches. 600,000 markers take 7 GB of disk.
-What one video costs besides its encoding, with all that it writes safely on the disk, is measured too.
+What one video costs besides its encoding, with all that it writes safely on the disk, is measured too. From both, and
+from how many images a second a GPU encodes, which is not measured here, follows what whole data sets take (`plans`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import re
@@ -52,6 +54,14 @@ COUNTS = {
     "audio": {"windows": WINDOWS, "seconds": SECONDS},
     "labels": {"frames": FRAMES, "valid": FRAMES, "seconds": SECONDS},
 }
+IMAGES = 2692.0
+"""ViT-B/16 on one RTX 4090 in mixed precision, images a second, by timm's published table; `--images` gives another."""
+CLIP = 8.0
+"""Images that one clip of AST takes as long as, by their products (`GFLOP` in extract.py)."""
+AFFWILD2 = 594
+"""Videos, of 3.0 million frames and 29.5 hours of sound."""
+PLANS = ((AFFWILD2, 1), (AFFWILD2, 8), (1000 * AFFWILD2, 8), (1000 * AFFWILD2, 64))
+"""Videos, and the GPUs that encode them."""
 MEDIA, ANNOTATION = b"a video\n", b"valence,arousal\n0.1,0.2\n"
 QUICK = 10000
 RECIPE = ("image.model=embedded", "image.weights=embedded", "audio.model=embedded", "audio.weights=embedded")
@@ -71,6 +81,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--markers", type=int, nargs="+", default=[600, 1800, 6000, 60000, 600000])
     options.add_argument("--out", type=Path, help="rows of other sizes that it holds already stay")
+    options.add_argument("--images", type=float, default=IMAGES, help="that one GPU encodes a second")
     options.add_argument("--folder", type=Path, help="forge here, and leave it: a second call measures alone")
     options.add_argument("--forge", action="store_true", help="measure nothing")
     options.add_argument("--alone", nargs=2, metavar=("ACTION", "STORE"), help=argparse.SUPPRESS)
@@ -96,10 +107,34 @@ def main() -> None:
         "video": {"frames": FRAMES, "windows of sound": WINDOWS, "seconds": SECONDS, "files": files_of_a_video()},
         "one video": one,
         "rows": [rows[markers] for markers in sorted(rows)],
+        "images a second and GPU, assumed": given.images,
+        "plans": [plan(videos, gpus, given.images, one, rows) for videos, gpus in PLANS],
     }
     print(json.dumps(report, indent=2))
     if given.out is not None:
         given.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def plan(
+    videos: int, gpus: int, images: float, one: Mapping[str, float], rows: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return what so many videos take, in proportion to what was measured of the size that is nearest."""
+    near = min(rows.values(), key=lambda row: abs(math.log(row["videos"] / videos)))
+    times = videos / near["videos"]
+    return {
+        "videos": videos,
+        "GPUs": gpus,
+        "encoding, hours": round(videos * (FRAMES + CLIP * WINDOWS) / (images * gpus) / 3600, 3),
+        "writing by one process, hours": round(videos * one["written, seconds"] / 3600, 3),
+        "GB": round(videos * one["MB"] / 1000, 1),
+        "files": videos * files_of_a_video(),
+        "index, MB": round(times * near["index, bytes"] / 1e6, 1),
+        "index build, seconds": round(times * near["index build"]["seconds"], 1),
+        "store info, seconds": round(times * near["store info"]["seconds"], 1),
+        "extract, nothing to do, seconds": round(times * near["extract, nothing to do"]["seconds"], 1),
+        "extract, nothing to do, MB": round(times * near["extract, nothing to do"]["MB"]),
+        "in proportion to markers": near["markers"],
+    }
 
 
 def one_video(folder: Path) -> dict[str, float]:
