@@ -43,12 +43,12 @@ def quick_disk() -> Iterator[None]:
         yield
 
 
-def draw_dataset(root: Path, *, videos: int, seconds: float) -> None:
+def draw_dataset(root: Path, *, videos: int, seconds: float, seed: int = SMALL_SEED) -> None:
     """Write a synthetic data set in a process of its own.
 
     There, types are not checked: thousands of small calls for each frame would make drawing twenty times slower.
     """
-    options = ("--videos", str(videos), "--seconds", str(seconds), "--seed", str(SMALL_SEED))
+    options = ("--videos", str(videos), "--seconds", str(seconds), "--seed", str(seed))
     command = [sys.executable, "-m", "vaprompt", "synth", str(root), *options]
     subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[1])
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import draw_dataset
 from vaprompt.datasets.base import Dataset, Video
 from vaprompt.datasets.description import open_dataset
 from vaprompt.extraction.pipeline import extract
@@ -33,11 +34,8 @@ def recipe() -> ExtractRecipe:
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory) -> Path:
-    from vaprompt.datasets.synthetic.recipe import SyntheticRecipe
-    from vaprompt.datasets.synthetic.writer import write_synthetic
-
     folder = tmp_path_factory.mktemp("extraction") / "data"
-    write_synthetic(folder, SyntheticRecipe(videos=6, seconds=2.5, seed=3))
+    draw_dataset(folder, videos=6, seconds=2.5, seed=3)
     return folder
 
 

@@ -138,8 +138,8 @@ def test_killed_at_moments_all_along(place, undisturbed, part):
 def test_killed_at_random_times(place, undisturbed):
     chance, killed = random.Random(7), 0
     while killed < RANDOM:
-        before, pid = place.finished(), place.begin(delay=0.05)
-        time.sleep(chance.uniform(0.0, 1.0))
+        before, pid = place.finished(), place.begin(delay=0.02)
+        time.sleep(chance.uniform(0.0, 0.4))
         os.kill(pid, signal.SIGKILL)
         if place.smith.end(pid) == 0:  # it was quicker
             assert files_below(place.store) == files_below(undisturbed.store)

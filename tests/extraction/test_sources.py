@@ -20,24 +20,37 @@ from vaprompt.extraction.plan import Shard
 from vaprompt.store import FeatureStore
 
 
-@pytest.fixture(autouse=True)
-def fakes(monkeypatch):
-    monkeypatch.setattr(local, "image_encoder", lambda *_: FakeImages(0.0))
-    monkeypatch.setattr(local, "audio_encoder", lambda *_: FakeSounds())
+@pytest.fixture(scope="module", autouse=True)
+def fakes():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "image_encoder", lambda *_: FakeImages(0.0))
+        patch.setattr(local, "audio_encoder", lambda *_: FakeSounds())
+        yield
 
 
-@pytest.fixture
-def data(tmp_path) -> Dataset:
-    """Return four videos that can be read, the last of them without annotation."""
-    whole = tiny_dataset(write_tiny(tmp_path / "data", videos=5), videos=5)
+def four_videos(root: Path) -> Dataset:
+    """Return the four videos that can be read, the last of them without annotation."""
+    whole = tiny_dataset(root, videos=5)
     return replace(whole, videos=whole.videos[:4])
 
 
-@pytest.fixture
-def store(data, tmp_path) -> Path:
-    report = extract(data, recipe(), tmp_path / "s.zarr")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """Return a folder with the videos and their store."""
+    folder = tmp_path_factory.mktemp("sources")
+    report = extract(four_videos(write_tiny(folder / "data", videos=5)), recipe(), folder / "s.zarr")
     assert report.done == ["v1", "v2", "v3", "v4"]
-    return tmp_path / "s.zarr"
+    return folder
+
+
+@pytest.fixture
+def data(made, tmp_path) -> Dataset:
+    return four_videos(shutil.copytree(made / "data", tmp_path / "data"))  # the files keep their times
+
+
+@pytest.fixture
+def store(made, tmp_path) -> Path:
+    return shutil.copytree(made / "s.zarr", tmp_path / "s.zarr")
 
 
 def swapped(file: Path, *, keep_time: bool = False) -> None:

@@ -1,5 +1,6 @@
 """A second encoder beside the first in one store: extracted, shared where it is the same, trained on, told apart."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -40,13 +41,17 @@ class OtherImages(FakeImages):
         return super().encode_text(texts).repeat(1, 2) + 1
 
 
-@pytest.fixture(autouse=True)
-def fakes(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def fakes():
     """Let the weights' name choose between two fakes."""
-    monkeypatch.setattr(
-        local, "image_encoder", lambda asked, _: (OtherImages if asked.weights == "random:1" else FakeImages)(0.0)
-    )
-    monkeypatch.setattr(local, "audio_encoder", lambda *_: FakeSounds())
+
+    def image_encoder(asked, _):
+        return (OtherImages if asked.weights == "random:1" else FakeImages)(0.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "image_encoder", image_encoder)
+        patch.setattr(local, "audio_encoder", lambda *_: FakeSounds())
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +66,17 @@ def recipe(*changes: str) -> ExtractRecipe:
 OTHER = "image.weights=random:1"
 
 
-@pytest.fixture
-def store(data, tmp_path):
-    path = tmp_path / "s.zarr"
+@pytest.fixture(scope="module")
+def made(data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("made") / "s.zarr"
     extract(data, recipe(), path)
     extract(data, recipe(OTHER), path, stream="b32")
     return path
+
+
+@pytest.fixture
+def store(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "s.zarr")
 
 
 def trained(store, run, *changes: str):
