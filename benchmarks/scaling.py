@@ -6,8 +6,8 @@ A store of Aff-Wild2's mean video is forged, marker by marker: three for each vi
 5,050 frames and 179 s would have, and none of these files. Beside it lies a data set of as many media files of a few
 bytes, of which the markers tell the truth, so that `extract` looks at everything and finds nothing to do. Commands are
 timed as a user calls them, start of Python included; all figures are of warm caches. 600,000 markers take 7 GB of disk.
-What one video costs besides its encoding, with all that it writes safely on the disk, is measured too. From both, and
-from how many images a second a GPU encodes, which is not measured here, follows what whole data sets take (`plans`).
+What one video costs besides its encoding, with all that it writes safely on the disk, is measured too. From both,
+and from what `extract_gpu.py` measured on one GPU, follows by proportion what whole data sets take (`plans`).
 """
 
 from __future__ import annotations
@@ -54,10 +54,8 @@ COUNTS = {
     "audio": {"windows": WINDOWS, "seconds": SECONDS},
     "labels": {"frames": FRAMES, "valid": FRAMES, "seconds": SECONDS},
 }
-IMAGES = 2692.0
-"""ViT-B/16 on one RTX 4090 in mixed precision, images a second, by timm's published table; `--images` gives another."""
-CLIP = 8.0
-"""Images that one clip of AST takes as long as, by their products (`GFLOP` in extract.py)."""
+GPU = Path(__file__).with_name("extract_gpu.json")
+"""What extraction on one GPU reached, whole pipeline, for `plans`."""
 AFFWILD2 = 594
 """Videos, of 3.0 million frames and 29.5 hours of sound."""
 PLANS = ((AFFWILD2, 1), (AFFWILD2, 8), (1000 * AFFWILD2, 8), (1000 * AFFWILD2, 64))
@@ -81,7 +79,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--markers", type=int, nargs="+", default=[600, 1800, 6000, 60000, 600000])
     options.add_argument("--out", type=Path, help="rows of other sizes that it holds already stay")
-    options.add_argument("--images", type=float, default=IMAGES, help="that one GPU encodes a second")
+    options.add_argument("--gpu", type=Path, default=GPU, help="what extract_gpu.py found, for the plans")
     options.add_argument("--folder", type=Path, help="forge here, and leave it: a second call measures alone")
     options.add_argument("--forge", action="store_true", help="measure nothing")
     options.add_argument("--alone", nargs=2, metavar=("ACTION", "STORE"), help=argparse.SUPPRESS)
@@ -101,14 +99,19 @@ def main() -> None:
         one = one_video(Path(folder))
     if given.out is not None and given.out.exists():
         rows = {row["markers"]: row for row in json.loads(given.out.read_text(encoding="utf-8"))["rows"]} | rows
+    found = json.loads(given.gpu.read_text(encoding="utf-8"))
+    speeds = {
+        items: found[f"pipeline, {name}"]["per second"] for items, name in (("images", "crops"), ("clips", "sound"))
+    }
+    gpu = {"name": found["machine"]["accelerator"], **speeds}
     report = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version(), "zarr": version("zarr")},
         "video": {"frames": FRAMES, "windows of sound": WINDOWS, "seconds": SECONDS, "files": files_of_a_video()},
         "one video": one,
         "rows": [rows[markers] for markers in sorted(rows)],
-        "images a second and GPU, assumed": given.images,
-        "plans": [plan(videos, gpus, given.images, one, rows) for videos, gpus in PLANS],
+        "GPU": gpu,
+        "plans": [plan(videos, gpus, gpu, one, rows) for videos, gpus in PLANS],
     }
     print(json.dumps(report, indent=2))
     if given.out is not None:
@@ -116,15 +119,15 @@ def main() -> None:
 
 
 def plan(
-    videos: int, gpus: int, images: float, one: Mapping[str, float], rows: Mapping[int, Mapping[str, Any]]
+    videos: int, gpus: int, gpu: Mapping[str, Any], one: Mapping[str, float], rows: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return what so many videos take, in proportion to what was measured of the size that is nearest."""
     near = min(rows.values(), key=lambda row: abs(math.log(row["videos"] / videos)))
-    times = videos / near["videos"]
+    times, encoding = videos / near["videos"], videos * (FRAMES / gpu["images"] + WINDOWS / gpu["clips"])
     return {
         "videos": videos,
         "GPUs": gpus,
-        "encoding, hours": round(videos * (FRAMES + CLIP * WINDOWS) / (images * gpus) / 3600, 3),
+        "encoding, hours": round(encoding / gpus / 3600, 3),
         "writing by one process, hours": round(videos * one["written, seconds"] / 3600, 3),
         "GB": round(videos * one["MB"] / 1000, 1),
         "files": videos * files_of_a_video(),
