@@ -35,12 +35,10 @@ from websockets.sync.client import ClientConnection, connect  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks.quiet import Others  # noqa: E402
+from tests.serving.film import pictures, seen_best  # noqa: E402
 from tests.serving.process import Started, kilobytes, started  # noqa: E402  the server as its tests start it
-from vaprompt.media.video import read_frames  # noqa: E402
 
 RATE, SOUND, PIECE, UNDER_WAY = 10, 48_000, 2048, 2
-SIZE = (640, 480)
 QUEUE = 8
 """Videos of 40 s that are predicted meanwhile."""
 SETTLING = 3.0
@@ -65,17 +63,16 @@ def main() -> None:
 def measure(folder: Path, seconds: float) -> dict[str, Any]:
     """Return the figures of each way to watch."""
     run, video = make_run(folder)
-    frames = read_frames(video, wanted=lambda number, time: number % 3 == 0)
-    pictures = [picture(frame.rgb_HWC) for frame in frames if frame.rgb_HWC is not None]
+    shown = [jpg(rgb_HWC) for rgb_HWC in pictures(video, every=3)]
     figures: dict[str, Any] = {}
     for faces in ("frames", "detect"):
         room = folder / faces
         room.mkdir()
         with started(run, room, "--faces", faces, threads=len(CORES)) as server:
-            figures[f"faces {faces}"] = watched(server, pictures, seconds)
+            figures[f"faces {faces}"] = watched(server, shown, seconds)
             if faces == "detect":
                 jobs = [server.send(video.read_bytes(), "a.mp4")[1]["id"] for _ in range(QUEUE)]
-                figures["faces detect, while videos are predicted"] = watched(server, pictures, seconds, jobs[-1])
+                figures["faces detect, while videos are predicted"] = watched(server, shown, seconds, jobs[-1])
     return figures
 
 
@@ -85,7 +82,7 @@ def make_run(folder: Path) -> tuple[Path, Path]:
     vaprompt("synth", data, "--videos", 4, "--seconds", 40)
     vaprompt("extract", data, ROOT / "extract/demo.toml", "--store", store)
     vaprompt("train", store, ROOT / "train/demo.toml", "--run", run, "--set", "epochs=1")
-    return run, max(data.rglob("*.mp4"), key=lambda path: path.stat().st_size)
+    return run, seen_best(data.rglob("*.mp4"))
 
 
 def vaprompt(*arguments: object) -> None:
@@ -94,10 +91,10 @@ def vaprompt(*arguments: object) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)  # noqa: S603
 
 
-def picture(rgb_HWC: np.ndarray) -> bytes:
+def jpg(rgb_HWC: np.ndarray) -> bytes:
     """Return a picture as a browser sends it."""
     written = io.BytesIO()
-    Image.fromarray(rgb_HWC).resize(SIZE).save(written, "jpeg", quality=85)
+    Image.fromarray(rgb_HWC).save(written, "jpeg", quality=85)
     return written.getvalue()
 
 
@@ -118,7 +115,7 @@ class Client:
     def send(self, kind: int, taken: float, content: bytes) -> None:
         self.socket.send(struct.pack("<Bd", kind, taken) + content)
 
-    def watch(self, pictures: list[bytes], seconds: float) -> None:
+    def watch(self, shown: list[bytes], seconds: float) -> None:
         """Send pictures and sound in time."""
         tone = np.round(8000 * np.sin(np.arange(SOUND) * 0.03)).astype("<i2")
         sent = number = 0
@@ -133,7 +130,7 @@ class Client:
                     self.under_way += free
                     self.skipped += not free
                 if free:
-                    self.send(1, self.now(), pictures[number % len(pictures)])
+                    self.send(1, self.now(), shown[number % len(shown)])
             time.sleep(0.005)
 
     def hear(self) -> None:
@@ -148,16 +145,15 @@ class Client:
                 self.points.append((message["took"], self.now(), message["point"]["there"]))
 
 
-def watched(server: Started, pictures: list[bytes], seconds: float, job: str | None = None) -> dict[str, Any]:
+def watched(server: Started, shown: list[bytes], seconds: float, job: str | None = None) -> dict[str, Any]:
     """Return the figures of one view."""
-    others = Others()
     with connect(f"ws://{server.host}/live", origin=f"http://{server.host}", max_size=2**20) as socket:  # type: ignore[arg-type]
         socket.send(json.dumps({"sound": SOUND}))
         assert "opened" in json.loads(socket.recv())
         client = Client(socket)
         hearing = threading.Thread(target=client.hear)
         hearing.start()
-        client.watch(pictures, seconds)
+        client.watch(shown, seconds)
         busy = None if job is None else server.job(job)["state"] in ("waiting", "working")
         socket.close()
         hearing.join()
@@ -175,7 +171,6 @@ def watched(server: Started, pictures: list[bytes], seconds: float, job: str | N
         ],
         "pictures left out": client.skipped,
         "memory of the process that predicts, MB": round(kilobytes(server.engine) / 1000),
-        "taken by other programs": round(others.share(), 3),
     }
     return figures if busy is None else figures | {"videos were under way to the end": busy}
 

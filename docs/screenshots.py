@@ -13,25 +13,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 
 import av
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from selenium.webdriver import Chrome
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from tests.browsing import Tab, chromium  # noqa: E402  the tests' browser, which watches for errors and requests
+from tests.serving.film import SIZE, pictures, seen_best  # noqa: E402
 from tests.serving.process import started  # noqa: E402
-from vaprompt.media.video import read_frames  # noqa: E402
 
 DOCS = ROOT / "docs"
 OTHER = "run-without-prompts"
 DENSITY = 1.25
 COLOURS = 256
-FILMED, WATCHED = 30.0, 20.0
-"""Seconds of a person before the camera, and how long the page watches before its picture is taken."""
+FILMED, WATCHED = 900, 20.0
+"""Pictures of a person before the camera, and seconds for which the page watches before its own is taken."""
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
     for name, arguments in pages.items():
         vaprompt("report", *arguments, "--out", demo / f"{name}.html")
     shutil.copyfile(demo / "run" / "traces.png", DOCS / "traces.png")
-    person = someone_alone(demo / "data")
+    person = seen_best(sorted((demo / "data").rglob("*.mp4"))[:8], every=200)
     with tempfile.TemporaryDirectory() as folder:
         profile, room, film = (Path(folder) / name for name in ("profile", "room", "film.mjpeg"))
         room.mkdir()
@@ -90,27 +90,14 @@ def serve(tab: Tab, demo: Path, person: Path, room: Path) -> None:
         tab.chrome.get("about:blank")
 
 
-def someone_alone(data: Path) -> Path:
-    """Return a video of one drawn person."""
-    annotated = {path.stem for path in data.rglob("*.txt")}
-    return next(video for video in sorted(data.rglob("*.mp4")) if video.stem in annotated)
-
-
 def before_the_camera(person: Path, film: Path) -> None:
     """Write a video as a browser's made-up camera takes it: 30 pictures a second, each a jpg."""
     with av.open(str(film), "w", format="mjpeg") as container:
         stream = container.add_stream("mjpeg", rate=30, options={"qmin": "2", "qmax": "2"})
-        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
-        for frame in read_frames(person, wanted=lambda number, at: at < FILMED):
-            if frame.rgb_HWC is not None:
-                shown = av.VideoFrame.from_ndarray(fitted(frame.rgb_HWC), format="rgb24")
-                container.mux(stream.encode(shown))
+        (stream.width, stream.height), stream.pix_fmt = SIZE, "yuvj420p"
+        for rgb_HWC in islice(pictures(person, every=1), FILMED):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb_HWC, format="rgb24")))
         container.mux(stream.encode(None))
-
-
-def fitted(rgb_HWC: np.ndarray) -> np.ndarray:
-    """Return the middle of a picture as 640x480."""
-    return np.asarray(ImageOps.fit(Image.fromarray(rgb_HWC), (640, 480)))
 
 
 def take(tab: Tab, name: str, selector: str) -> None:
