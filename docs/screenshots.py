@@ -86,6 +86,7 @@ def serve(tab: Tab, demo: Path, person: Path, room: Path) -> None:
         tab.one("#live-start").click()
         tab.wait(lambda: tab.all("#live-figures[data-points]"), "the camera")
         time.sleep(WATCHED)
+        tab.wait(lambda: "valence" in tab.one("#live-figures").text, "a face")
         take(tab, "serve", "main")
         tab.chrome.get("about:blank")
 
