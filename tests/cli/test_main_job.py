@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.calling import Call, call, call_process
+from tests.media.clips import write_clip
 from vaprompt.training.checkpoint import save_state
 
 TINY = ("--videos", "4", "--seconds", "14", "--epochs", "2")
@@ -174,15 +175,16 @@ def test_a_run_is_scored_on_the_training_split_when_asked(small_run: Path, tmp_p
     assert Path(outcome.json["plot"]).is_file()
 
 
-def test_a_real_process_answers_with_one_json_object_and_keeps_the_rest_on_stderr(
-    small_run: Path, small_dataset: Path, tmp_path: Path
-):
-    media = sorted(path for path in small_dataset.rglob("*.*") if path.suffix in (".mp4", ".avi"))[0]
-    options = ("--faces", "frames", "--out", tmp_path / "out", "--embed", "--json")
+def test_a_real_process_answers_with_one_json_object_and_keeps_the_rest_on_stderr(small_run: Path, tmp_path: Path):
+    media = write_clip(tmp_path / "clip.mp4")
+    overlay = tmp_path / "overlay.mp4"
+    options = ("--faces", "frames", "--out", tmp_path / "out", "--embed", "--overlay", overlay, "--json")
     outcome = call_process("predict", small_run, media, *options)
     assert outcome.code == 0, outcome.err
     (done,) = outcome.json["done"]
     assert len(rows_of(Path(done["csv"]))) == done["frames"]
     assert len(Path(done["page"]).read_bytes()) > media.stat().st_size
+    assert done["overlay"] == str(overlay)
+    assert overlay.stat().st_size > 10_000
     assert "predicting" in outcome.err
     assert "Traceback" not in outcome.err

@@ -15,8 +15,9 @@ from tests.report.runs import EVIL, LONG
 from vaprompt.prediction.predict import PredictedVideo
 from vaprompt.regions import RegionRecipe
 from vaprompt.report.footage import Footage, beside, inside
+from vaprompt.report.overlay import write_overlay
 from vaprompt.report.pages.page import write_page
-from vaprompt.report.prediction_page import Download, prediction_page
+from vaprompt.report.prediction_page import Download, Screening, prediction_page
 from vaprompt.report.screening import screen
 
 TIMES = tuple(int(time) for time in np.cumsum([0, *[33, 67] * 79]))
@@ -38,6 +39,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(folder / "talk.mp4", times_ms=TIMES, size=(320, 240), sound=sound(8))
 
 
+def screening(
+    people: list[PredictedVideo], footage: Footage | None = None, regions: RegionRecipe | None = None
+) -> Screening:
+    downloads = [Download(video.csv.name, "x") for video in people]
+    about = {"run": "runs/first"}
+    return screen(people, regions or RegionRecipe(), footage or Footage(), about=about, downloads=downloads)
+
+
 def show(
     tab: Tab,
     page: Path,
@@ -48,23 +57,12 @@ def show(
     """Write a prediction's page and open it."""
     media = people[0].media
     tab.allowed.append(media.as_uri())
-    shown = screen(
-        people,
-        regions or RegionRecipe(),
-        footage or beside(media, page),
-        about={"run": "runs/first"},
-        downloads=[Download(video.csv.name, "x") for video in people],
-    )
-    write_page(prediction_page(shown), page)
+    write_page(prediction_page(screening(people, footage or beside(media, page), regions)), page)
     tab.open(page)
     tab.wait(
         lambda: tab.script("return document.body.dataset.ready === 'true' && document.body.dataset.player !== 'wait'")
     )
     return tab
-
-
-def clock(tab: Tab) -> str:
-    return tab.one("#clock").text
 
 
 def at(tab: Tab) -> float:
@@ -188,9 +186,12 @@ def test_a_page_that_holds_its_video_can_be_carried_away(tab: Tab, clip: Path, t
 def test_without_a_codec_a_face_or_a_sound_the_traces_play_and_it_says_so(tab: Tab, tmp_path: Path):
     media = write_clip(tmp_path / "old.avi", times_ms=range(0, 1200, 40), video="mpeg4")
     time_F = np.arange(30) / 25
-    show(tab, tmp_path / "old.html", [predicted(media, time_F, whole=True, notes=("no face was found",))])
+    people = [predicted(media, time_F, whole=True, notes=("no face was found",))]
+    show(tab, tmp_path / "old.html", people)
     assert tab.script("return document.body.dataset.player") == "none"
-    assert "cannot play this video: it may not know the codec mpeg4" in tab.one("#lost").text
+    lost = tab.one("#lost").text
+    assert "cannot play this video: it may not know the codec mpeg4" in lost
+    assert "--overlay NEW.mp4" in lost
     assert tab.one("#silence").text == "Sound: the video has no sound, or nothing but silence."
     assert not tab.one("#chart-sound").is_displayed()
     assert "no face was found" in tab.one(".notes").text
@@ -200,6 +201,10 @@ def test_without_a_codec_a_face_or_a_sound_the_traces_play_and_it_says_so(tab: T
     tab.press("arrow_left", ".")
     assert at(tab) == pytest.approx(0.04, abs=1e-3)
     tab.picture("prediction-unplayable")
+    # Its overlay does play here.
+    write_overlay(screening(people), tmp_path / "plays.mp4")
+    tab.open(tmp_path / "plays.mp4")
+    tab.wait(lambda: tab.script("const v = document.querySelector('video'); return v.videoWidth === 1280 && !v.error"))
     # What is gone cannot be played either; that the browser says so is no fault of the page.
     media.rename(tmp_path / "moved.avi")
     tab.open(tmp_path / "old.html")

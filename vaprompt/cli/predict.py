@@ -35,6 +35,10 @@ def predict(
     embed: Annotated[
         bool, typer.Option("--embed", help="--page with the video inside it, if that has less than 20 MB.")
     ] = False,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(metavar="NEW.mp4", help="Write all that as a video, too, its sound kept; of one MEDIA."),
+    ] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -45,7 +49,7 @@ def predict(
     with its reason while the others go on; the exit code is then 3, or 2 where none could be read.
 
     --page writes NAME.html beside the CSV: any browser opens it from disk and needs no network. It looks for the video
-    where that is now, seen from the page; --embed puts it inside.
+    where that is now, seen from the page; --embed puts it inside. --overlay writes a video that plays everywhere.
 
     Example: vaprompt predict demo/run holiday.mp4 interview.mov --out predictions --page
     """
@@ -53,13 +57,19 @@ def predict(
     from vaprompt.cli.progress import progress
     from vaprompt.prediction.predict import predict as run_prediction
     from vaprompt.report.figures import plot_prediction
-    from vaprompt.report.screening import write_pages
+    from vaprompt.report.footage import Footage
+    from vaprompt.report.overlay import require_overlay, write_overlay
+    from vaprompt.report.screening import screen, write_pages
 
+    if overlay is not None:
+        require_overlay(overlay, media)
     told = progress()
     report = run_prediction(run, media, out, faces=faces, person=person, every=every, device=device, progress=told)
     plots = [plot_prediction(video) for video in report.done]
     about = {"run": str(run)}
     pages = write_pages(report, about=about, embed=embed, progress=told) if page or embed else {}
+    if overlay is not None and report.done:
+        write_overlay(screen(report.done, report.regions, Footage(), about=about), overlay, told)
     if as_json:
         done = [
             {
@@ -67,6 +77,7 @@ def predict(
                 "person": video.person,
                 "csv": video.csv,
                 "plot": plot,
+                "overlay": overlay,
                 "page": pages[video.media].path if video.media in pages else None,
                 "frames": len(video.time_F),
                 "with_face": None if video.face_F is None else int(video.face_F.sum()),
@@ -85,4 +96,6 @@ def predict(
         for file, shown in pages.items():
             print_lines([f"{file}: page -> {shown.path} ({size(shown.bytes)})"])
             print_lines(f"  note: {note}" for note in shown.notes)
+        if overlay is not None and report.done:
+            print_lines([f"{media[0]}: overlay -> {overlay} ({size(overlay.stat().st_size)})"])
     raise typer.Exit(0 if not report.failed else 3 if report.done else 2)

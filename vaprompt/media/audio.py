@@ -95,6 +95,20 @@ def sound_pieces(path: Path, *, rate: int = 16000) -> Iterator[tuple[int, Float3
     yield from patiently_each(lambda: path, lambda pulse: _mono_pieces(path, rate, pulse))
 
 
+def channel_pieces(path: Path, *, rate: int, layout: str) -> Iterator[tuple[int, Float32[np.ndarray, "C _"]]]:
+    """Yield all of the sound piece by piece, as `sound_pieces` does, with its channels.
+
+    Args:
+        path: a video file; one without an audio stream gives nothing.
+        rate: samples a second of the result.
+        layout: FFmpeg's name of the result's channels, such as mono or stereo.
+
+    Raises:
+        MediaError: the file cannot be decoded.
+    """
+    yield from patiently_each(lambda: path, lambda pulse: _pieces(path, rate, layout, pulse))
+
+
 def _windows(
     pieces: Iterator[tuple[int, Float32[np.ndarray, "_"]]], end_W: Float64[np.ndarray, "W"], window: float, rate: int
 ) -> Generator[Float32[np.ndarray, "L"]]:
@@ -130,6 +144,17 @@ def cut_pieces(
 
 def _mono_pieces(path: Path, rate: int, pulse: Pulse) -> Iterator[tuple[int, Float32[np.ndarray, "_"]]]:
     """Yield the sound piece by piece: position in samples from the first video frame, and mono samples."""
+    for position, wave_CL in _pieces(path, rate, None, pulse):
+        yield position, _mixed(wave_CL)
+
+
+def _pieces(
+    path: Path, rate: int, layout: str | None, pulse: Pulse
+) -> Iterator[tuple[int, Float32[np.ndarray, "C _"]]]:
+    """Yield the sound piece by piece: position in samples from the first video frame, and samples of each channel.
+
+    Channels are those of the file where no `layout` is given.
+    """
     resampler: av.AudioResampler | None = None
     given: tuple[str, str, int] | None = None
     expected = 0.0
@@ -139,28 +164,38 @@ def _mono_pieces(path: Path, rate: int, pulse: Pulse) -> Iterator[tuple[int, Flo
         if resampler is None or seen != given or abs(seconds - expected) > GAP_SECONDS:
             # A resampler knows samples, not time: after a gap, or when the stream changes, a fresh one starts.
             if resampler is not None:
-                for wave_L in mono(resampler, None):
-                    yield position, wave_L
-                    position += len(wave_L)
-            resampler = av.AudioResampler(format="fltp", layout=decoded.layout, rate=rate)
+                for wave_CL in _resampled(resampler, None):
+                    yield position, wave_CL
+                    position += wave_CL.shape[1]
+            resampler = av.AudioResampler(format="fltp", layout=layout or decoded.layout, rate=rate)
             given, position = seen, round(seconds * rate)
         expected = seconds + decoded.samples / decoded.sample_rate
-        for wave_L in mono(resampler, decoded):
-            yield position, wave_L
-            position += len(wave_L)
+        for wave_CL in _resampled(resampler, decoded):
+            yield position, wave_CL
+            position += wave_CL.shape[1]
     if resampler is not None:
-        for wave_L in mono(resampler, None):
-            yield position, wave_L
-            position += len(wave_L)
+        for wave_CL in _resampled(resampler, None):
+            yield position, wave_CL
+            position += wave_CL.shape[1]
 
 
 def mono(resampler: av.AudioResampler, decoded: av.AudioFrame | None) -> Iterator[Float32[np.ndarray, "_"]]:
     """Yield what a resampler makes of a piece of sound, its channels mixed to one; None asks it for the rest."""
+    for wave_CL in _resampled(resampler, decoded):
+        yield _mixed(wave_CL)
+
+
+def _mixed(wave_CL: Float32[np.ndarray, "C L"]) -> Float32[np.ndarray, "L"]:
+    # The plain mean: FFmpeg's own mixing to one channel would raise two equal channels by 3 dB.
+    mixed_L: Float32[np.ndarray, "L"] = wave_CL.mean(axis=0, dtype=np.float32)
+    return mixed_L
+
+
+def _resampled(resampler: av.AudioResampler, decoded: av.AudioFrame | None) -> Iterator[Float32[np.ndarray, "C _"]]:
     if decoded is not None:
         decoded.pts = None
     for resampled in resampler.resample(decoded):
-        # The plain mean: FFmpeg's own mixing to one channel would raise two equal channels by 3 dB.
-        yield resampled.to_ndarray().mean(axis=0, dtype=np.float32)
+        yield resampled.to_ndarray()
 
 
 def _decode(path: Path, pulse: Pulse) -> Iterator[tuple[float, av.AudioFrame]]:

@@ -86,7 +86,7 @@
     $("mute").hidden = $("full").hidden = $("film-keys").hidden = true;
     $("lost").textContent =
       `This browser cannot play this video: it may not know the codec ${data.video.codec}${where}. ` +
-      "The traces are all here, and play as if it did.";
+      "The traces are all here, and play as if it did. “vaprompt predict … --overlay NEW.mp4” writes a video that plays everywhere.";
     $("lost").hidden = false;
     video.classList.add("unseen");
   }
