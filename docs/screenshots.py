@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 from tests.browsing import Tab, chromium  # noqa: E402  the tests' browser, which watches for errors and requests
 from tests.serving.film import SIZE, pictures, seen_best  # noqa: E402
 from tests.serving.process import started  # noqa: E402
+from vaprompt.media.appearance import appearance  # noqa: E402
 
 DOCS = ROOT / "docs"
 OTHER = "run-without-prompts"
@@ -69,10 +70,27 @@ def picture(chrome: Chrome, demo: Path, person: Path, room: Path) -> None:
     tab.open(demo / "comparison.html")
     tab.one("#chart-arousal canvas")
     take(tab, "comparison", "#differences")
+    prediction(tab, demo)
     serve(tab, demo, person, room)
     faults = tab.faults()
     if faults:
         raise SystemExit(f"a page complains: {faults}")
+
+
+def prediction(tab: Tab, demo: Path) -> None:
+    """Take the pictures of a prediction's page: that of the widest video which the demo predicts shows two people."""
+    names = {path.stem for path in (demo / "predictions").glob("*.csv")}
+    found = [path for path in (demo / "data").rglob("*.mp4") if path.stem in names]
+    media = max(found, key=lambda path: appearance(path).shape)
+    vaprompt("predict", demo / "run", media, "--person", "all", "--out", demo / "pages", "--page")
+    tab.allowed.append(media.resolve().as_uri())
+    tab.open(demo / "pages" / f"{media.stem}.html")
+    tab.wait(lambda: tab.script("return document.body.dataset.player === 'video'"), "the video")
+    tab.press(*["arrow_right"] * 6)
+    there = "const v = document.getElementById('video'); return v.currentTime > 29 && !v.seeking"
+    tab.wait(lambda: tab.script(there), "the moment")
+    take(tab, "prediction", "#watch")
+    take(tab, "prediction-traces", "#traces")
 
 
 def serve(tab: Tab, demo: Path, person: Path, room: Path) -> None:

@@ -310,6 +310,18 @@ def test_bad_media_alone_end_with_2(small_run: Path, bad_media: dict[str, Path],
     assert not list((tmp_path / "out").glob("*"))
 
 
+def test_an_overlay_that_cannot_be_is_refused_before_anything_is_predicted(small_run: Path, tiny: Path, tmp_path: Path):
+    good = media_in(tiny)
+    start = ("predict", small_run, "--out", tmp_path / "out", "--overlay")
+    assert "is one video, and 2 are given" in refused(
+        call(*start, tmp_path / "a.mp4", *good[:2]), naming=tmp_path / "a.mp4"
+    )
+    assert "no suffix" in refused(call(*start, tmp_path / "a.gif", good[0]), naming=tmp_path / "a.gif")
+    mine = next(path for path in good if path.suffix == ".mp4")
+    assert "is the video that is read" in refused(call(*start, mine, mine), naming=mine)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("command", ["synth", "extract", "train", "predict", "demo", "weights fetch"])
 def test_an_unwritable_target_is_refused(command: str, tiny: Path, small_run: Path, small_store: Path, tmp_path: Path):
     (tmp_path / "file").write_text("in the way")

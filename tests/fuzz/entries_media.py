@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vaprompt.media.audio import audio_windows, has_audio, sound_extent
+from vaprompt.media.appearance import appearance
+from vaprompt.media.audio import audio_windows, channel_pieces, has_audio, sound_extent
 from vaprompt.media.crops import read_image
 from vaprompt.media.video import frame_times, probe, read_frames
 
@@ -34,6 +35,19 @@ def _times(path: Path) -> None:
     assert np.all(np.diff(time_N) >= 0)
 
 
+def _looks(path: Path) -> None:
+    looks = appearance(path)
+    assert looks.width > 0
+    assert looks.height > 0
+    assert 0 < looks.shape < np.inf
+    assert np.isfinite(looks.start)
+
+
+def _stereo(path: Path) -> None:
+    for _, wave_CL in channel_pieces(path, rate=16000, layout="stereo"):
+        assert len(wave_CL) == 2
+
+
 def _picture(path: Path) -> None:
     image_HWC = read_image(path)
     assert image_HWC.dtype == np.uint8
@@ -47,5 +61,7 @@ MEDIA = {
     "has_audio": has_audio,
     "sound_extent": sound_extent,
     "audio_windows": _windows,
+    "appearance": _looks,
+    "channel_pieces": _stereo,
 }
 PICTURES = {"read_image": _picture, "probe": probe}

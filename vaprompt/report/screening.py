@@ -16,7 +16,7 @@ from vaprompt.report.footage import MOST_EMBEDDED, Footage, address, beside, fit
 from vaprompt.report.pages.page import write_page
 from vaprompt.report.prediction_page import Download, Screening, prediction_page
 
-TOO_LARGE = f"the video is larger than {MOST_EMBEDDED // 1_000_000} MB and stays beside the page"
+TOO_LARGE = f"the video is larger than {MOST_EMBEDDED // 1_000_000} MB and is not put into the page"
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,8 @@ const Moving = (() => {
         const left = Math.min(...corners.map(([x]) => x));
         const top = Math.min(...corners.map(([, y]) => y));
         label.style.left = `${Math.max(0, 100 * left)}%`;
-        label.style.top = `${Math.max(0, 100 * top)}%`;
+        // It stands on the box; on one that leaves the picture, inside it.
+        label.style.top = `max(${100 * top}%, 1.1rem)`;
       },
     };
   }
