@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from vaprompt.errors import RecipeError
-from vaprompt.recipes import read_recipe, shipped, write_recipe
+from vaprompt.recipes import read_recipe, shipped, validated, write_recipe
 from vaprompt.training.recipe import TrainRecipe
 
 
@@ -74,3 +74,15 @@ def test_the_package_imports_without_anything_heavy():
         "assert not heavy, heavy; assert vaprompt.ccc and vaprompt.soft_labels"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_texts_come_from_a_file_beside_the_recipe_and_never_from_a_file_that_a_store_or_run_names(tmp_path):
+    (tmp_path / "phrases.txt").write_text("# nine\n" + "".join(f"mood {index}\n\n" for index in range(9)))
+    (tmp_path / "train.toml").write_text('[regions]\nphrases = "phrases.txt"\n')
+    read = read_recipe(TrainRecipe, tmp_path / "train.toml")
+    assert read.regions.phrases == tuple(f"mood {index}" for index in range(9))
+    assert read_recipe(TrainRecipe, None, [f"regions.phrases={tmp_path / 'phrases.txt'}"]) == read
+    with pytest.raises(RecipeError, match=r"phrases = 'none\.txt'.*no such file"):
+        read_recipe(TrainRecipe, tmp_path / "train.toml", ["regions.phrases=none.txt"])
+    with pytest.raises(RecipeError, match=r"phrases = .* is not allowed"):
+        validated(TrainRecipe, {"regions": {"phrases": str(tmp_path / "phrases.txt")}}, where="a run")

@@ -11,10 +11,10 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from vaprompt.errors import RecipeError
 
@@ -40,11 +40,14 @@ def read_recipe(kind: type[R], source: Path | None = None, overrides: Sequence[s
             or a value is outside its range.
     """
     values: dict[str, Any] = {} if source is None else read_toml(source)
-    return changed(kind, values, overrides, where=str(source) if source else "--set")
+    where, folder = (str(source), source.parent) if source else ("--set", Path())
+    return changed(kind, values, overrides, where=where, folder=folder)
 
 
-def changed(kind: type[R], values: Mapping[str, Any], overrides: Sequence[str], *, where: str) -> R:
-    """Return `values` as a recipe of `kind`, with `--set` overrides applied; `where` is named in the error.
+def changed(
+    kind: type[R], values: Mapping[str, Any], overrides: Sequence[str], *, where: str, folder: Path | None = None
+) -> R:
+    """Return `values` as a recipe of `kind`, with `--set` overrides applied; `where` and `folder` as in `validated`.
 
     Raises:
         RecipeError: an unknown key, a value out of its range, or an override of another form.
@@ -52,7 +55,7 @@ def changed(kind: type[R], values: Mapping[str, Any], overrides: Sequence[str], 
     now: dict[str, Any] = copy.deepcopy(dict(values))
     for override in overrides:
         _apply(now, override)
-    return validated(kind, now, where=where)
+    return validated(kind, now, where=where, folder=folder)
 
 
 def read_toml(source: Path) -> dict[str, Any]:
@@ -73,16 +76,37 @@ def read_toml(source: Path) -> dict[str, Any]:
         raise RecipeError(source, fault=f"is not TOML: {error}", remedy="mend the line named") from None
 
 
-def validated(kind: type[R], values: Mapping[str, Any], *, where: str) -> R:
+def validated(kind: type[R], values: Mapping[str, Any], *, where: str, folder: Path | None = None) -> R:
     """Return `values` as a recipe of `kind`; `where` is named in the error.
+
+    Where a field may name a file of texts, the file is looked for in `folder`, then in the current one. Without a
+    folder no file is read: so it must be with values that come from a store or a run.
 
     Raises:
         RecipeError: an unknown key or a value out of range.
     """
     try:
-        return kind.model_validate(dict(values))
+        return kind.model_validate(dict(values), context={"folder": folder})
     except ValidationError as error:
         raise _explained(kind, error, where) from None
+
+
+def _lines(value: Any, info: Any) -> Any:
+    folder = (info.context or {}).get("folder")
+    if not isinstance(value, str) or folder is None:
+        return value
+    there = [path for path in (folder / value, Path(value)) if path.is_file()]
+    if not there:
+        raise ValueError(f"there is no such file, neither in {folder.absolute()} nor here")
+    try:
+        lines = there[0].read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot be read as text ({error})") from None
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_lines)]
+"""Several texts; a recipe can name a file instead, with one a line; empty lines and those with # do not count."""
 
 
 def write_recipe(recipe: Recipe, target: Path) -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 
 from vaprompt.errors import StoreError
-from vaprompt.recipes import Recipe
+from vaprompt.recipes import Recipe, Texts
 
 TEMPLATES: tuple[str, ...] = (
     "a photo of a person who looks {}",
@@ -47,8 +47,8 @@ class RegionRecipe(Recipe):
     """Centres on the arousal axis, ascending, in [-1, 1]."""
     sigma: float = Field(0.45, gt=0, le=10)
     """Width of the Gaussian that turns distance into belonging (paper: 0.45; Table 3's comparator: 0.60)."""
-    phrases: tuple[str, ...] = PHRASES
-    """One phrase a region, valence-major."""
+    phrases: Texts = PHRASES
+    """One phrase a region, valence-major; or the name of a file that has one a line."""
     templates: tuple[str, ...] = Field(TEMPLATES, min_length=1)
     """Sentences with `{}` where the phrase goes; a prototype is the mean over them."""
 

@@ -8,15 +8,15 @@ from pydantic import Field
 
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
 from vaprompt.faces.recipe import FaceRecipe
-from vaprompt.recipes import Recipe
+from vaprompt.recipes import Recipe, Texts
 from vaprompt.regions import PHRASES, TEMPLATES
 
 
 class PromptRecipe(Recipe):
     """The texts whose embeddings are kept in the store, so that training with them needs no text encoder."""
 
-    phrases: tuple[str, ...] = Field(PHRASES, min_length=1)
-    """What the regions of the valence-arousal plane are called."""
+    phrases: Texts = Field(PHRASES, min_length=1)
+    """What the regions of the valence-arousal plane are called; or the name of a file that has one a line."""
     templates: tuple[Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")], ...] = Field(TEMPLATES, min_length=1)
     """Sentences with one {} that a phrase is put in."""
 

@@ -156,7 +156,10 @@ class Search:
         fields = {key: as_given(self._sweep.base, key, value) for key, value in found.items()}
         name = f"trial-{number:04d}"
         recipe = validated(
-            TrainRecipe, with_fields(self._sweep.base, fields), where=f"{self._sweep.source}, {name} ({fields})"
+            TrainRecipe,
+            with_fields(self._sweep.base, fields),
+            where=f"{self._sweep.source}, {name} ({fields})",
+            folder=self._sweep.source.parent,
         )
         return Variant(name, recipe, self._runs / name)
 

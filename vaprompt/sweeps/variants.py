@@ -66,7 +66,7 @@ def read_sweep(source: Path, runs: Path, overrides: Sequence[str] = ()) -> Sweep
     recipe = read_recipe(SweepRecipe, source)
     base = read_toml(shipped("train", "paper") if recipe.base is None else source.parent / recipe.base)
     base = with_fields(base, recipe.shared)
-    checked = changed(TrainRecipe, base, overrides, where=f"{source}, base and shared")
+    checked = changed(TrainRecipe, base, overrides, where=f"{source}, base and shared", folder=source.parent)
     base = without_none(checked.model_dump(mode="json"))
     if recipe.search is not None:
         _check_search(source, recipe.search, base)
@@ -95,7 +95,8 @@ def _expanded(source: Path, recipe: SweepRecipe, base: Mapping[str, Any], runs: 
             differing = ", ".join(f"{short[key]}={_shown(value)}" for key, value in fields.items())
             name = ", ".join(part for part in (one.name if recipe.variant or not fields else "", differing) if part)
             where = f"{source}, variant '{name}'"
-            whole = validated(TrainRecipe, with_fields(with_fields(base, one.set), fields), where=where)
+            values = with_fields(with_fields(base, one.set), fields)
+            whole = validated(TrainRecipe, values, where=where, folder=source.parent)
             for seed in recipe.seeds or (whole.seed,):
                 seeded = validated(TrainRecipe, with_fields(whole.model_dump(mode="json"), {"seed": seed}), where=where)
                 folder = folder_name(name) + (f"-seed{seed}" if recipe.seeds else "")
@@ -128,6 +129,7 @@ def _check_search(source: Path, search: SearchRecipe, base: Mapping[str, Any]) -
                 TrainRecipe,
                 with_fields(base, {key: as_given(base, key, value)}),
                 where=f"{source}, search.space.{key}",
+                folder=source.parent,
             )
 
 
