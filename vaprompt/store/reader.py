@@ -364,7 +364,11 @@ class StoreReader:
                 fault=f"has no {stream} that was extracted under no name; the names that it has: {named}",
                 remedy=f"choose one, as in --set stream={min(named_streams(self._root))}",
             )
-        return StoreError(str(self.location), fault=f"has no stream '{stream}'", remedy="extract it first")
+        return StoreError(
+            str(self.location),
+            fault=f"has no stream '{stream}' (streams that it has: {', '.join(self.streams) or 'none'})",
+            remedy="extract it first, or leave it out of model.modalities",
+        )
 
     def _arrays(self, stream: str, video: str, names: tuple[str, ...]) -> list[np.ndarray]:
         marker, group = self.marker(stream, video), joined(self._group(stream), video)
