@@ -1,9 +1,12 @@
 """A feature store with a signal planted in random numbers, so that training can be tested without any encoder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from vaprompt.encoders.clip_form import text_fingerprint
+from vaprompt.encoders.recipes import ImageEncoderRecipe
 from vaprompt.regions import PHRASES, TEMPLATES
 from vaprompt.store import FeatureStore
 from vaprompt.store.layout import read_attributes, write_attributes
@@ -34,11 +37,18 @@ def plant_store(
     rate: float = 10.0,
     noise: float = 0.5,
     seed: int = 0,
+    valid: bool = True,
+    clip: ImageEncoderRecipe | None = None,
+    phrases: Sequence[str] = PHRASES,
 ) -> Path:
-    """Write a store whose image embeddings follow valence and whose sound follows arousal, with noise."""
+    """Write a store whose image embeddings and sound follow valence and arousal, with noise.
+
+    Its prompts are random numbers, or `clip`'s, which it then says to be made with.
+    """
     generator = np.random.default_rng(seed)
     image_mix, audio_mix = generator.normal(size=(2, IMAGE)), generator.normal(size=(2, AUDIO))
-    store = FeatureStore.create(path, dataset={"name": "planted", "layout": "none", "faces": "crops"}, recipe={})
+    recipe = {} if clip is None else {"image": clip.model_dump(mode="json")}
+    store = FeatureStore.create(path, dataset={"name": "planted", "layout": "none", "faces": "crops"}, recipe=recipe)
     splits = ["train"] * train + ["validation"] * validation + ["test"] * test
     for number, split in enumerate(splits):
         name = f"video{number}"
@@ -50,7 +60,7 @@ def plant_store(
         valid_F = np.ones(len(time_F), bool)
         value_F2[:5], valid_F[:5] = -5, False
         value_F2[60:70], valid_F[60:70] = -5, False
-        if split == "test":
+        if split == "test" or not valid:
             value_F2[:], valid_F[:] = -5, False
         clean_F2 = np.sin(angle).mean(axis=2)
         kept = np.flatnonzero(generator.random(len(time_F)) > 0.1)
@@ -60,6 +70,7 @@ def plant_store(
         back_WS = end_W[:, None] - np.linspace(WINDOW, 0, STEPS)
         heard_WS2 = np.stack([np.interp(back_WS, time_F, clean_F2[:, axis]) for axis in (0, 1)], axis=2)
         audio_WSD = heard_WS2 @ audio_mix + noise * generator.normal(size=(len(end_W), STEPS, AUDIO))
+        audio_WSD[end_W <= 0] = 0.5  # before any sound there is silence
         streams = {
             "image": {
                 "embedding": image_ND.astype(np.float16),
@@ -74,7 +85,12 @@ def plant_store(
                 writer.append(**arrays)
                 counts = {"frames": len(time_F), "valid": int(valid_F.sum()), "seconds": float(time_F[-1])}
                 writer.publish({"split": split, "counts": counts, "notes": []})
-    texts = [template.format(phrase) for phrase in PHRASES for template in TEMPLATES]
+    texts = [template.format(phrase) for phrase in phrases for template in TEMPLATES]
     rows = generator.normal(size=(len(texts), IMAGE)).astype(np.float32)
-    store.write_text(dict(zip(texts, rows, strict=True)), {"encoder": "planted"})
+    made_by = {"encoder": "planted"}
+    if clip is not None:
+        from vaprompt.encoders.registry import image_encoder
+
+        rows, made_by = image_encoder(clip).encode_text(texts).numpy(), text_fingerprint(clip)
+    store.write_text(dict(zip(texts, rows, strict=True)), made_by)
     return path

@@ -128,7 +128,9 @@ def test_one_step_on_heads_alone_gives_the_same_loss(small_store, small_dataset,
 
     def loss(estimator: Estimator) -> torch.Tensor:
         estimate = estimator(*batch)
-        return window_loss(estimate.value, estimate.region_BK, data.windows, row_B, run.recipe)[0]
+        return window_loss(
+            estimate.value, estimate.region_BK, data.windows, row_B, run.recipe, torch.tensor(run.recipe.loss.kl)
+        )[0]
 
     first = loss(run.estimator)
     assert len(data.windows) <= 32, "one step is an epoch"

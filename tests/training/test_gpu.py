@@ -87,9 +87,9 @@ def test_one_that_was_stopped_goes_on_with_the_same_numbers(store, tmp_path, mon
 def test_nothing_waits_for_the_device_inside_an_epoch(store, tmp_path):
     entered = train_epoch
 
-    def watched(estimator, step, windows, batch, *, seed):
+    def watched(estimator, step, windows, batch, *, seed, kl):
         first = torch.arange(batch).to(step.device)
-        step.begin(seed)
+        step.begin(seed, kl)
         step(first)  # recording waits, once
         rows = torch.randperm(windows)[: 4 * batch].to(step.device).split(batch)
         torch.cuda.synchronize()
@@ -99,7 +99,7 @@ def test_nothing_waits_for_the_device_inside_an_epoch(store, tmp_path):
                 step(row_B)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        return entered(estimator, step, windows, batch, seed=seed)
+        return entered(estimator, step, windows, batch, seed=seed, kl=kl)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("vaprompt.training.run.train_epoch", watched)

@@ -139,6 +139,17 @@ def test_a_complete_run_is_left_alone_and_another_recipe_is_refused(store, undis
     assert contents(undisturbed) == before
 
 
+def test_a_run_from_before_a_field_was_there_is_the_same_run(store, undisturbed, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    facts = json.loads((run / "run.json").read_text())
+    del facts["recipe"]["model"]["modality_dropout"], facts["recipe"]["loss"]["temperature"]
+    (run / "run.json").write_text(json.dumps(facts))
+    assert not train(store, recipe(), run, device="cpu").trained
+    with pytest.raises(RunError, match=r"loss\.temperature \(1\.0 there, 2\.0 asked for\)"):
+        train(store, recipe(loss={"temperature": 2.0}), run, device="cpu")
+
+
 def test_another_store_is_refused(undisturbed, tmp_path):
     other = plant_store(tmp_path / "other.zarr", train=3)
     with pytest.raises(RunError, match=r"videos\.train"):
@@ -221,6 +232,18 @@ def test_splits_that_cannot_be_trained_on_are_named(tmp_path):
     short = plant_store(tmp_path / "b.zarr", seconds=3, train=2, validation=1)
     with pytest.raises(StoreError, match=r"0 windows of 4 s"):
         train(short, recipe(), tmp_path / "run", device="cpu")
+    invalid = plant_store(tmp_path / "c.zarr", train=2, validation=1, valid=False)
+    with pytest.raises(StoreError, match=r"the train split's 2 videos hold 0 windows of 4 s with a valid label"):
+        train(invalid, recipe(), tmp_path / "run", device="cpu")
+
+
+def test_a_store_without_sound_is_refused_with_its_streams_and_trains_on_pictures_alone(tmp_path):
+    store = plant_store(tmp_path / "a.zarr", train=1, validation=1)
+    shutil.rmtree(store / "audio")
+    with pytest.raises(StoreError, match=r"no stream 'audio' \(streams that it has: image, labels\); .*modalities"):
+        train(store, recipe(), tmp_path / "run", device="cpu")
+    pictures = recipe(model=SMALL["model"] | {"modalities": ["image"]}, epochs=1)
+    assert train(store, pictures, tmp_path / "run", device="cpu").trained  # one video to train on suffices
 
 
 def test_a_run_without_its_checkpoint_or_with_a_cut_one_is_refused(undisturbed, tmp_path):

@@ -47,7 +47,7 @@ class OpenClipEncoder:
         self.fingerprint = image_fingerprint(recipe, weights)
         self._device = torch.device(device)
         network = load_network(recipe, weights, self._device).eval().requires_grad_(False)
-        self._tokenize = _tokenizer(recipe)
+        self._tokenize = tokenizer(recipe)
         self._dtype = DTYPES[recipe.precision]
         self.dim = int(clip_config(recipe)["model_cfg"]["embed_dim"])
         sight = _Sight.of(network.visual, self._dtype)
@@ -150,7 +150,8 @@ class _Sight:
         return F.linear(first_BD, self.projection_DE)
 
 
-def _tokenizer(recipe: ImageEncoderRecipe) -> Callable[[list[str]], Int64[Tensor, "P L"]]:
+def tokenizer(recipe: ImageEncoderRecipe) -> Callable[[list[str]], Int64[Tensor, "P L"]]:
+    """Return what turns texts into the tokens that the recipe's network reads."""
     if recipe.model == EMBEDDED:
         from vaprompt.encoders import embedded
 

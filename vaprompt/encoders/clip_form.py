@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vaprompt.encoders.open_clip_facts import IMAGENET, MEAN, STD, open_clip_config
@@ -55,6 +56,17 @@ def image_fingerprint(recipe: ImageEncoderRecipe, weights: Weights | None = None
         "mean": list(mean),
         "std": list(std),
     }
+
+
+def text_fingerprint(recipe: ImageEncoderRecipe) -> dict[str, Any]:
+    """Return everything that determines a prompt's embedding; raises as `image_fingerprint`."""
+    return text_part(image_fingerprint(recipe))
+
+
+def text_part(image: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of an image embedding's fingerprint determines a prompt's embedding, too."""
+    shared = {key: image[key] for key in ("schema", "kind", "model", "weights", "precision")}
+    return {**shared, "output": "text embedding, not normalised"}
 
 
 def clip_config(recipe: ImageEncoderRecipe) -> dict[str, Any]:

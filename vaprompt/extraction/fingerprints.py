@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vaprompt.encoders.ast_form import audio_fingerprint
-from vaprompt.encoders.clip_form import image_fingerprint
+from vaprompt.encoders.clip_form import image_fingerprint, text_part
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.faces.detector import detector_fingerprint
 
@@ -30,12 +30,11 @@ def stream_fingerprints(recipe: ExtractRecipe, faces: str) -> dict[str, dict[str
         RecipeError: the recipe asks for what its encoders cannot do.
     """
     image = image_fingerprint(recipe.image)
-    text = {key: image[key] for key in ("schema", "kind", "model", "weights", "precision")}
     # Only where it matters, so that stores of crops and whole frames do not depend on a detector.
     found = {**detector_fingerprint(), "face": recipe.face.model_dump(mode="json")} if faces == "detect" else {}
     return {
         "image": {**image, "faces": faces, "frames": recipe.image_rate, **found},
         "audio": audio_fingerprint(recipe.audio),
         "labels": dict(LABELS),
-        "text": {**text, "output": "text embedding, not normalised"},
+        "text": text_part(image),
     }

@@ -330,10 +330,13 @@ def _heads_recipe(parent: TrainRecipe, recipe: FinetuneRecipe, stream: str) -> T
         update={
             "learning_rate": recipe.optimiser.learning_rate,
             "weight_decay": recipe.optimiser.weight_decay,
+            "average": 0.0,  # none is taken while encoders are trained
         }
     )
+    last = parent.loss.kl if parent.loss.kl_end is None else parent.loss.kl_end
     return parent.model_copy(
         update={
+            "loss": parent.loss.model_copy(update={"kl": last, "kl_end": None}),
             "stream": stream,
             "batch": recipe.batch or parent.batch,
             "optimiser": optimiser,

@@ -140,10 +140,11 @@ class Session:
 
     def _step(self, batch: RawBatch, part: Part, row_B: Tensor, epoch: int, step: int) -> list[float]:
         learners, seed = self.learners, derived_seed(self.recipe.seed, epoch, step)
+        weight = torch.tensor(self.heads_recipe.loss.kl, device=self.device)
 
         def losses(estimate: Estimate) -> tuple[Tensor, Tensor]:
             rows = row_B.to(self.device)
-            return window_loss(estimate.value, estimate.region_BK, part.windows, rows, self.heads_recipe)
+            return window_loss(estimate.value, estimate.region_BK, part.windows, rows, self.heads_recipe, weight)
 
         def attempt() -> list[float]:
             # Freed first, so that an attempt that ran out of memory leaves nothing behind.

@@ -14,7 +14,6 @@ import torch
 from vaprompt.datasets.base import Video
 from vaprompt.errors import StoreError
 from vaprompt.finetuning.material import VideoWindows, video_windows
-from vaprompt.regions import soft_labels
 from vaprompt.store import FeatureStore
 from vaprompt.training.data import LabelledWindows, labelled_windows
 from vaprompt.training.recipe import TrainRecipe
@@ -52,7 +51,7 @@ def raw_split(
         parts.append(video_windows(store, video, windows, float(known.time_F[-1])))
         value_W2 = known.value_F2[windows.target_W]
         step_WT = frame_N[windows.image_WT].astype(np.int64) - 1
-        soft_WK = soft_labels(value_W2, recipe.regions.centres_K2(), recipe.regions.sigma).astype(np.float32)
+        soft_WK = recipe.targets(value_W2)
         video_W = np.full(len(value_W2), index, np.int64)
         arrays = (
             windows.image_WT,

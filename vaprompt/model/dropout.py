@@ -54,3 +54,21 @@ class Dropout(nn.Module):
         words.random_(torch.iinfo(torch.int64).min, None, generator=getattr(_HERE, "generator", None))
         drawn = words.view(torch.int16)[:count].view(shape)
         return (drawn >= self._dropped - LEVELS // 2).float().mul_(LEVELS / (LEVELS - self._dropped))
+
+
+class WindowDropout(Dropout):
+    """Puts something else in the place of whole windows while training."""
+
+    def __init__(self, share: float) -> None:
+        """Replace a share of the windows, which are the input's second axis."""
+        super().__init__(share, windows=1)
+
+    def forward(
+        self, values: Float[Tensor, "S B *rest"], other: Float[Tensor, "S 1 *rest"] | None = None
+    ) -> Float[Tensor, "S B *rest"]:
+        """Return the values, and the other in some windows."""
+        if other is None or not self.training or self._dropped == 0:
+            return values
+        self.shape = (1, values.shape[1], *(1 for _ in values.shape[2:]))
+        kept = self.draw(self.shape, values.device) if self.kept is None else self.kept
+        return torch.where(kept > 0, values, other)

@@ -13,9 +13,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vaprompt.model.audio_cnn import AudioCNN
+from vaprompt.model.dropout import WindowDropout
 from vaprompt.model.fusion import Fused, Fusion, FusionRecipe
-from vaprompt.model.heads import HeadRecipe, RegressionHead
-from vaprompt.model.prompts import ClipRegionHead, FusedRegionHead, PromptRecipe
+from vaprompt.model.heads import ExpectationHead, HeadRecipe, RegressionHead
+from vaprompt.model.prompts import ClipRegionHead, Context, ContextRegionHead, FusedRegionHead, PromptRecipe
 from vaprompt.model.temporal import TemporalRecipe, temporal_encoder
 from vaprompt.recipes import Recipe
 
@@ -35,6 +36,8 @@ class ModelRecipe(Recipe):
     fusion: FusionRecipe = FusionRecipe()
     head: HeadRecipe = HeadRecipe()
     prompt: PromptRecipe = PromptRecipe()
+    modality_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the training windows that hear silence in place of their sound (ours)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelRecipe:
@@ -46,6 +49,10 @@ class ModelRecipe(Recipe):
             raise ValueError("prompt.semantic = 'clip' compares image embeddings: add 'image' to modalities")
         if self.head.output == "sequence" and "image" not in self.modalities:
             raise ValueError("head.output = 'sequence' predicts for image steps: add 'image' to modalities")
+        if self.prompt.words == "learned_context" and self.prompt.semantic != "fused":
+            raise ValueError("prompt.words = 'learned_context' goes with prompt.semantic = 'fused'")
+        if self.modality_dropout and len(self.modalities) < 2:
+            raise ValueError("modality_dropout takes sound away from windows that have pictures too: set it to 0")
         return self
 
 
@@ -67,7 +74,15 @@ class Estimator(nn.Module):
     """Valence and arousal of windows of cached features."""
 
     def __init__(
-        self, recipe: ModelRecipe, *, image_dim: int, audio_dim: int, prototype_KE: Float[Tensor, "K E"]
+        self,
+        recipe: ModelRecipe,
+        *,
+        image_dim: int,
+        audio_dim: int,
+        prototype_KE: Float[Tensor, "K E"],
+        centre_K2: Float[Tensor, "K 2"] | None = None,
+        context: Context | None = None,
+        silence_SA: Float[Tensor, "S A"] | None = None,
     ) -> None:
         """Build it with fresh weights from torch's random state.
 
@@ -76,6 +91,9 @@ class Estimator(nn.Module):
             image_dim: channels of an image embedding (512 for CLIP ViT-B/16).
             audio_dim: channels of an audio step (768 for AST).
             prototype_KE: unit text prototypes of the regions, in CLIP's joint space.
+            centre_K2: the regions' centres, where the head asks for them.
+            context: what prompts learn, where they do.
+            silence_SA: the embedding of silence, to train with modality dropout; None: no sound is taken away.
         """
         super().__init__()
         self.recipe = recipe
@@ -89,12 +107,24 @@ class Estimator(nn.Module):
             into = cnn[0].dim if cnn else audio_dim
             self.audio = nn.Sequential(*cnn, nn.Linear(into, width), temporal_encoder(width, recipe.temporal))
         self.fusion = Fusion(width, recipe.fusion) if len(recipe.modalities) == 2 else None
-        self.head = RegressionHead(width, recipe.head)
-        self.regions: nn.Module = (
-            FusedRegionHead(width, prototype_KE, recipe.prompt)
-            if recipe.prompt.semantic == "fused"
-            else ClipRegionHead(prototype_KE, recipe.prompt)
-        )
+        if recipe.head.kind == "expectation":
+            if centre_K2 is None:
+                raise ValueError("head.kind = 'expectation' needs the regions' centres")
+            self.head: RegressionHead = ExpectationHead(width, recipe.head, centre_K2)
+        else:
+            self.head = RegressionHead(width, recipe.head)
+        self.regions: nn.Module
+        if recipe.prompt.words == "learned_context":
+            if context is None:
+                raise ValueError("prompt.words = 'learned_context' needs a context to start with")
+            self.regions = ContextRegionHead(width, prototype_KE, recipe.prompt, context)
+        elif recipe.prompt.semantic == "fused":
+            self.regions = FusedRegionHead(width, prototype_KE, recipe.prompt)
+        else:
+            self.regions = ClipRegionHead(prototype_KE, recipe.prompt)
+        self.silencing = WindowDropout(recipe.modality_dropout if silence_SA is not None else 0.0)
+        self.silence_SA: Tensor | None
+        self.register_buffer("silence_SA", silence_SA, persistent=False)
 
     def forward(
         self,
@@ -111,17 +141,25 @@ class Estimator(nn.Module):
         """
         image_TBI = None if image_BTI is None or self.image is None else image_BTI.transpose(0, 1)
         audio_SUA = None if audio_USA is None or self.audio is None else audio_USA.transpose(0, 1)
+        if audio_SUA is not None and self.silence_SA is not None:
+            audio_SUA = self.silencing(audio_SUA, self.silence_SA[:, None])
         fused = self._fuse(
             None if self.image is None else self.image(image_TBI),
             None if self.audio is None else self.audio(audio_SUA),
             clip_B,
         )
+        region_BK = self.regions(fused.sequence_TBD, image_TBI)
         return Estimate(
-            self.head(fused.sequence_TBD),
-            self.regions(fused.sequence_TBD, image_TBI),
+            self.head(fused.sequence_TBD, self._regions_of_head(region_BK, fused.sequence_TBD, image_TBI)),
+            region_BK,
             None if fused.gate_TBD is None else fused.gate_TBD.transpose(0, 1),
             fused.attention_BHTS,
         )
+
+    def _regions_of_head(self, region_BK: Tensor, fused_TBD: Tensor, image_TBI: Tensor | None) -> Tensor | None:
+        if not self.head.uses_regions:
+            return None
+        return region_BK if self.head.over_time else self.regions(fused_TBD, image_TBI, steps=True)
 
     def _fuse(self, image_TBD: Tensor | None, audio_SUD: Tensor | None, clip_B: Tensor | None) -> Fused:
         if self.fusion is not None:

@@ -13,7 +13,6 @@ from vaprompt.devices import pick_device
 from vaprompt.errors import RunError, VapromptError
 from vaprompt.files import make_folder, write_json
 from vaprompt.progress import SILENT, Progress
-from vaprompt.regions import prototypes
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
 from vaprompt.sweeps.board import Board, Nobody, State, Watcher
@@ -25,6 +24,7 @@ from vaprompt.sweeps.tables import paper_rows, table_json, table_rows
 from vaprompt.sweeps.variants import Sweep, Variant, base_of
 from vaprompt.sweeps.work import Job, Outcome, Work, is_scored, is_trained
 from vaprompt.training.facts import facts_of, require_same
+from vaprompt.training.prompts import require_prompts
 from vaprompt.training.runs import FACTS, read_facts
 from vaprompt.training.stacked import stackable
 from vaprompt.training.tensorboard import logged
@@ -178,10 +178,10 @@ def _check(store: Path | str, variants: Sequence[Variant], device: str, progress
         if recipe.stream not in stores:
             stores[recipe.stream] = open_store(store, progress, recipe.stream)
         there = (variant.run / FACTS).exists()
-        about = (recipe.stream, recipe.model.modalities, recipe.regions.phrases, recipe.regions.templates)
+        about = (recipe.stream, recipe.model.modalities, recipe.regions, recipe.model.prompt)
         if there or about not in known:
             facts = facts_of(stores[recipe.stream], recipe, device, "validation")
-            prototypes(stores[recipe.stream].text(), recipe.regions.phrases, recipe.regions.templates)
+            require_prompts(stores[recipe.stream], recipe)
             known.add(about)
             if there:
                 require_same(variant.run, read_facts(variant.run), facts)

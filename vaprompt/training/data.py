@@ -17,7 +17,6 @@ from torch import Tensor
 
 from vaprompt.errors import StoreError
 from vaprompt.progress import SILENT, Progress
-from vaprompt.regions import soft_labels
 from vaprompt.store import FeatureStore
 from vaprompt.training.kept import Joined, Kind, joined
 from vaprompt.training.recipe import TrainRecipe
@@ -220,6 +219,12 @@ class Resident:
         there = {"image": self.features.image_NI, "audio": self.features.audio_ASC}
         return {kind: embedding.shape[-1] for kind, embedding in there.items() if embedding is not None}
 
+    @property
+    def silence_SC(self) -> Float32[Tensor, "S C"] | None:
+        """The embedding of silence: of the first cached window, which ends before any sound. None without sound."""
+        audio_ASC = self.features.audio_ASC
+        return None if audio_ASC is None or not len(audio_ASC) else audio_ASC[0].float()
+
     def split(self, split: str, recipe: TrainRecipe) -> ResidentSplit:
         """Return a split's features and the windows that a recipe cuts.
 
@@ -269,12 +274,11 @@ class Resident:
         windows = labelled_windows(time_F, image_time_N, audio_end_A, valid_F, recipe.window)
         value_W2 = value_F2[windows.target_W]
         step_WT = frame_N[windows.image_WT].astype(np.int64) - 1
-        regions = recipe.regions
         arrays = (
             windows.image_WT + image_row,
             windows.audio_W + audio_row,
             value_W2,
-            soft_labels(value_W2, regions.centres_K2(), regions.sigma).astype(np.float32),
+            recipe.targets(value_W2),
             value_F2[step_WT],
             valid_F[step_WT],
             np.full(len(windows.end_W), index, np.int64),

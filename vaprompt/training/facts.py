@@ -10,15 +10,21 @@ from typing import Any
 import torch
 
 import vaprompt
-from vaprompt.errors import RunError
-from vaprompt.recipes import without_none
+from vaprompt.errors import RecipeError, RunError
+from vaprompt.recipes import validated, without_none
 from vaprompt.store import FeatureStore
 from vaprompt.training.recipe import TrainRecipe
-from vaprompt.training.runs import FORMAT
+from vaprompt.training.runs import FACTS, FORMAT
 
 CLIP_NOTE = (
     "prompt.semantic = 'clip' compares the frozen CLIP embedding with the prototypes, as released: "
     "the KL term has no gradient and trains nothing"
+)
+
+
+CONTEXT_NOTE = (
+    "prompt.words = 'learned_context' learns nothing here: with loss.kl = 0 and the regression head, "
+    "nothing looks at regions"
 )
 
 
@@ -50,6 +56,10 @@ def notes_on(store: FeatureStore, recipe: TrainRecipe) -> list[str]:
     notes = []
     if recipe.model.prompt.semantic == "clip" and recipe.loss.kl > 0:
         notes.append(CLIP_NOTE)
+    loss, model = recipe.loss, recipe.model
+    learned = model.prompt.words == "learned_context"
+    if learned and loss.kl == (loss.kl_end or 0) == 0 and model.head.kind != "expectation":
+        notes.append(CONTEXT_NOTE)
     if store.failed():
         notes.append(f"{len(store.failed())} videos failed in extraction and are not in the store")
     return notes
@@ -61,7 +71,7 @@ def require_same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None
     Raises:
         RunError: it names what differs.
     """
-    differing = _differences(before["recipe"], now["recipe"])
+    differing = _differences(_with_defaults(before["recipe"]), now["recipe"])
     differing += [
         f"store.{key}" for key in ("fingerprints", "dataset") if before["store"].get(key) != now["store"][key]
     ]
@@ -70,6 +80,14 @@ def require_same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None
         raise RunError(
             run, fault=f"holds a run that differs in {', '.join(differing[:5])}", remedy="name a new folder with --run"
         )
+
+
+def _with_defaults(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's recipe with the fields that there were not yet when it was made, which had no effect then."""
+    try:
+        return without_none(validated(TrainRecipe, recipe, where=FACTS).model_dump(mode="json"))  # type: ignore[no-any-return]
+    except RecipeError:
+        return recipe
 
 
 def _differences(old: Any, new: Any, key: str = "") -> list[str]:

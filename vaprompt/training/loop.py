@@ -52,7 +52,7 @@ class Epoch:
         return int(np.argmax(wrong_N)) if wrong_N.any() else None
 
 
-def train_epoch(estimator: Estimator, step: Step, windows: int, batch: int, *, seed: int) -> Epoch:
+def train_epoch(estimator: Estimator, step: Step, windows: int, batch: int, *, seed: int, kl: float) -> Epoch:
     """Train on every window once, in an order given by `seed`.
 
     Nothing leaves the device before the epoch ends. A last batch of a single window is left out, as its CCC
@@ -64,11 +64,12 @@ def train_epoch(estimator: Estimator, step: Step, windows: int, batch: int, *, s
         windows: how many there are.
         batch: windows of a step.
         seed: of the order and of dropout.
+        kl: the weight of the KL term.
     """
     order_W = torch.randperm(windows, generator=torch.Generator().manual_seed(seed))
     rows = [row_B for row_B in torch.split(order_W, batch) if len(row_B) > 1]
     estimator.train()
-    step.begin(seed)
+    step.begin(seed, kl)
     order_W = order_W.to(step.device)
     losses = [step(row_B) for row_B in torch.split(order_W, batch)[: len(rows)]]
     return Epoch(torch.stack(losses).cpu().numpy(), [row_B.numpy() for row_B in rows])

@@ -36,7 +36,14 @@ def ccc_loss(
     return (1 - 2 * mean(x_N2 * y_N2) / (spread_2 + TINY)).sum()
 
 
-def region_loss(region_BK: Float[Tensor, "B K"], soft_BK: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
-    """Return KL(soft labels || softmax of the region logits), the mean over the batch."""
-    belonging_BK = torch.xlogy(soft_BK, soft_BK) - soft_BK * region_BK.log_softmax(dim=-1)
-    return belonging_BK.sum() / len(region_BK)
+def region_loss(
+    region_BK: Float[Tensor, "B K"], soft_BK: Float[Tensor, "B K"], temperature: float = 1.0
+) -> Float[Tensor, ""]:
+    """Return KL(soft labels || softmax of the region logits), the mean over the batch.
+
+    At a temperature T the logits are divided by it, and the loss is multiplied by T^2, so that its gradients stay as
+    large (Hinton et al. 2015); the soft labels must be those of the same temperature.
+    """
+    log_BK = (region_BK / temperature).log_softmax(dim=-1)
+    belonging_BK = torch.xlogy(soft_BK, soft_BK) - soft_BK * log_BK
+    return temperature**2 * (belonging_BK.sum() / len(region_BK))

@@ -15,6 +15,7 @@ from vaprompt.errors import RunError
 from vaprompt.files import published, write_json
 from vaprompt.metrics import Scores
 from vaprompt.model.estimator import Estimator
+from vaprompt.model.prompts import Context
 from vaprompt.recipes import write_recipe
 from vaprompt.training.checkpoint import TrainingState, save_state, save_weights
 from vaprompt.training.data import ResidentSplit
@@ -47,7 +48,7 @@ class Ongoing:
         with published(run / RECIPE) as aside:
             write_recipe(recipe, aside)
 
-    def estimator(self, prototype_KE: Tensor) -> Estimator:
+    def estimator(self, prototype_KE: Tensor, context: Context | None, silence_SA: Tensor | None) -> Estimator:
         """Return the network as it starts, by the recipe's seed."""
         torch.manual_seed(self.recipe.seed)
         dims = self._facts["dims"]
@@ -56,6 +57,9 @@ class Ongoing:
             image_dim=dims.get("image", 0),
             audio_dim=dims.get("audio", 0),
             prototype_KE=prototype_KE,
+            centre_K2=torch.from_numpy(self.recipe.regions.centres_K2()).float(),
+            context=context,
+            silence_SA=silence_SA if self.recipe.model.modality_dropout else None,
         )
 
     @property
@@ -74,6 +78,11 @@ class Ongoing:
     def seed(self) -> int:
         """Of the next epoch, so that a training that goes on needs no random state from before."""
         return (self.recipe.seed * 1_000_003 + self.state.epoch + 1) % 2**63
+
+    @property
+    def kl(self) -> float:
+        """Weight of the KL term in the next epoch."""
+        return self.recipe.loss.kl_at(self.state.epoch, self.recipe.epochs)
 
     def require_numbers(self, epoch: Epoch, training: ResidentSplit) -> None:
         """Refuse to go on from an epoch that broke.

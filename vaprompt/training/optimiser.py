@@ -5,7 +5,8 @@ Axes: V networks, P parameters of a whole network, padded so that each tensor be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 
 import torch
@@ -17,6 +18,8 @@ from vaprompt.recipes import Recipe
 
 LINE = 16
 """Numbers of a cache line."""
+YOUNG = 9
+"""Of the average's early steps: step n weighs 9 / (10 + n), until that is less than the decay leaves to it."""
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 """AdamW's other settings (torch's)."""
 
@@ -26,6 +29,8 @@ class OptimiserRecipe(Recipe):
 
     learning_rate: float = Field(1e-4, gt=0, le=1)
     weight_decay: float = Field(1e-4, ge=0, le=1)
+    average: float = Field(0.0, ge=0, lt=1)
+    """Decay, a step, of an exponential moving average of the weights, which is what is validated and kept; 0: none."""
 
 
 class Block:
@@ -84,6 +89,8 @@ class Optimiser:
         self.gradients = self._block.gradients(0)
         """Of each parameter, to be filled in before an update: views into one block."""
         starts, ends = self._block.starts, self._block.ends
+        self._average_P = self._value_P.clone() if recipe.average else None
+        self._least = 1 - recipe.average
         # Borders between parameters, as near to equal parts as they come.
         borders = [min(ends, key=lambda end: abs(end - part * ends[-1] / parts)) for part in range(1, parts + 1)]
         self._borders = [0, *borders]
@@ -124,18 +131,43 @@ class Optimiser:
         self._block.clear()
 
     def update(self, part: int = 0) -> None:
-        """Take a step along the gradients of a part."""
+        """Take a step along the gradients of a part, and take its outcome into the average."""
         self._adam[part].step()
+        if self._average_P is not None:
+            place = slice(self._borders[part], self._borders[part + 1])
+            (state,) = self._adam[part].state.values()
+            # The first steps weigh more, so that the average soon forgets the start.
+            share = (YOUNG / (YOUNG + 1 + state["step"])).clamp(min=self._least)
+            with torch.no_grad():
+                self._average_P[place].lerp_(self._value_P[place], share)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the network have its average weights while the block runs, if there is an average."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        if self._average_P is not None:
+            with torch.no_grad():
+                value_P = self._value_P.clone()
+                self._value_P.copy_(self._average_P)
+                self._average_P.copy_(value_P)
 
     def tensors(self) -> list[Tensor]:
         """Return all that an update changes."""
-        return [self._value_P, *(tensor for adam in self._adam for tensor in next(iter(adam.state.values())).values())]
+        moments = [tensor for adam in self._adam for tensor in next(iter(adam.state.values())).values()]
+        return [self._value_P, *moments, *([] if self._average_P is None else [self._average_P])]
 
     def state(self) -> dict[str, Float[Tensor, "..."]]:
         """Return what the next steps depend on, the parameters apart."""
         states = [state for adam in self._adam for state in adam.state.values()]
         moments = {name: torch.cat([state[name] for state in states]) for name in ("exp_avg", "exp_avg_sq")}
-        return {"step": states[0]["step"].clone(), **moments}
+        average = {} if self._average_P is None else {"average": self._average_P.clone()}
+        return {"step": states[0]["step"].clone(), **moments, **average}
 
     def load_state(self, state: dict[str, Float[Tensor, "..."]]) -> None:
         """Go on where another stood; its tensors must be those of a network alike."""
@@ -145,6 +177,8 @@ class Optimiser:
                 mine["step"].copy_(state["step"])
                 for name in ("exp_avg", "exp_avg_sq"):
                     mine[name].copy_(state[name][low:high])
+            if self._average_P is not None:
+                self._average_P.copy_(state["average"])
 
 
 class SideBySide:

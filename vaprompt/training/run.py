@@ -20,7 +20,6 @@ from vaprompt.errors import RunError
 from vaprompt.files import PARTIAL, held
 from vaprompt.model.estimator import Estimator
 from vaprompt.progress import SILENT, Progress, Task
-from vaprompt.regions import prototypes
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
 from vaprompt.training.checkpoint import load_state
@@ -29,6 +28,7 @@ from vaprompt.training.facts import facts_of, notes_on, require_same
 from vaprompt.training.loop import train_epoch, validate
 from vaprompt.training.ongoing import Ongoing, Watch
 from vaprompt.training.optimiser import Optimiser
+from vaprompt.training.prompts import prototypes_of
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.runs import FACTS, read_facts
 from vaprompt.training.step import shards, step_on
@@ -89,6 +89,8 @@ def train(
 
     Raises:
         StoreError: the store lacks a split, labels or prompts, or holds damaged features.
+        WeightsError: a context is to be learned, and the weights of the store's CLIP are not at hand.
+        FingerprintError: or they are not those that the store was made with.
         RunError: `run` holds a run of something else, `resume` finds nothing, the loss is no longer a number, or memory
             does not suffice.
         TargetError: `run` cannot be written.
@@ -107,7 +109,7 @@ def train(
     if resident is None:
         resident = Resident(source, recipe, device=device, most=memory, progress=progress)
     training, unseen = (resident.split(split, recipe) for split in ("train", stopping))
-    prototype_KE = prototypes(source.text(), recipe.regions.phrases, recipe.regions.templates)
+    prototype_KE, context = prototypes_of(source, recipe, device)
     facts |= {
         "dims": resident.dims,
         "windows": {"train": len(training.windows), stopping: len(unseen.windows)},
@@ -116,7 +118,7 @@ def train(
     devices = [torch.device(device)] if device.startswith("cuda") else []
     with held(run), torch.random.fork_rng(devices=devices), progress.task("training", recipe.epochs, "epochs") as task:
         ongoing = Ongoing(run, recipe, facts, stopping, watch)
-        estimator = ongoing.estimator(torch.from_numpy(prototype_KE)).to(device)
+        estimator = ongoing.estimator(prototype_KE, context, resident.silence_SC).to(device)
         with enough_memory(run, device):
             _epochs(ongoing, estimator, training, unseen, task)
         facts = ongoing.complete()
@@ -162,7 +164,7 @@ def _no_room(run: Path, device: str, error: BaseException) -> RunError:
     return RunError(
         run,
         fault=f"the memory of {device} does not suffice ({said})",
-        remedy="lower batch, model.width or window.frames; or give features less with --memory 2GB",
+        remedy="lower compute.at_once, batch, model.width or window.frames; or give features less with --memory 2GB",
     )
 
 
@@ -175,9 +177,10 @@ def _epochs(ongoing: Ongoing, estimator: Estimator, training: ResidentSplit, uns
         ongoing.state = load_state(ongoing.kept, estimator, optimiser)
         task.advance(ongoing.state.epoch, "resumed")
     while not ongoing.over:
-        epoch = train_epoch(estimator, step, len(training.windows), recipe.batch, seed=ongoing.seed)
+        epoch = train_epoch(estimator, step, len(training.windows), recipe.batch, seed=ongoing.seed, kl=ongoing.kl)
         ongoing.require_numbers(epoch, training)
-        note = ongoing.took(epoch, validate(estimator, unseen), estimator.state_dict())
+        with optimiser.averaged():
+            note = ongoing.took(epoch, validate(estimator, unseen), estimator.state_dict())
         ongoing.keep(estimator.state_dict(), optimiser.state())
         task.advance(1, note)
 

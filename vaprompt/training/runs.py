@@ -19,6 +19,7 @@ from jaxtyping import Float, Float32, Float64, Int64
 from vaprompt.errors import RunError
 from vaprompt.lanes import lanes
 from vaprompt.model.estimator import Estimate, Estimator
+from vaprompt.model.prompts import Context
 from vaprompt.recipes import read_recipe
 from vaprompt.training.checkpoint import load_weights, put_weights
 from vaprompt.training.loop import ACCELERATOR_BATCH, EVALUATION_BATCH, end_values
@@ -211,13 +212,19 @@ def load_run(path: Path | str, device: str = "cpu") -> Run:
     facts = read_complete(path)
     recipe = read_recipe(TrainRecipe, path / RECIPE)
     tensors, _ = load_weights(path / CHECKPOINT)
-    if "regions.prototype_KE" not in tensors:
-        raise RunError(path / CHECKPOINT, fault="holds no region prototypes", remedy="train the run again")
+    context_MD = tensors.get("regions.context_MD")
+    learned = recipe.model.prompt.words == "learned_context"
+    if "regions.prototype_KE" not in tensors or learned != (context_MD is not None):
+        raise RunError(
+            path / CHECKPOINT, fault="does not hold the region prompts of the recipe", remedy="train the run again"
+        )
     estimator = Estimator(
         recipe.model,
         image_dim=facts["dims"].get("image", 0),
         audio_dim=facts["dims"].get("audio", 0),
         prototype_KE=tensors["regions.prototype_KE"],
+        context=None if context_MD is None else Context(context_MD, None),
+        centre_K2=torch.from_numpy(recipe.regions.centres_K2()).float(),
     )
     put_weights(path / CHECKPOINT, estimator, tensors)
     return Run(path, recipe, facts, estimator.to(device).eval(), device)

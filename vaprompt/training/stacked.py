@@ -176,7 +176,7 @@ def _begun(
     ongoing = Ongoing(run, recipe, facts | {"dims": resident.dims, "windows": windows}, stopping, watch)
     prototype_KE = prototypes(store.text(), recipe.regions.phrases, recipe.regions.templates)
     with torch.random.fork_rng(devices=[]):
-        estimator = ongoing.estimator(torch.from_numpy(prototype_KE)).to(resident.features.device)
+        estimator = ongoing.estimator(torch.from_numpy(prototype_KE), None, None).to(resident.features.device)
     one = _Run(index, ongoing, estimator, training, unseen)
     if ongoing.kept is not None:
         ongoing.state = load_state(ongoing.kept, estimator, one)
