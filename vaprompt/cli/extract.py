@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from vaprompt.cli.clusters import AddressOption, CpusOption, Engine, EngineOption, GpusOption, chosen_cluster
 from vaprompt.cli.options import DeviceOption, JsonOption, SetOption
-
-if TYPE_CHECKING:
-    from vaprompt.cluster import Cluster
-
-
-class Engine(StrEnum):
-    """Where the work is done."""
-
-    local = "local"
-    ray = "ray"
 
 
 def extract(
@@ -50,19 +40,13 @@ def extract(
         bool, typer.Option("--refresh", help="Make again what was made of files changed since.")
     ] = False,
     deep: Annotated[bool, typer.Option("--deep", help="Look for such changes by reading every file.")] = False,
-    engine: Annotated[Engine, typer.Option(help="Where to work: on this machine, or on a Ray cluster.")] = Engine.local,
-    address: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Ray: auto (default), HOST:PORT, or local: begin a cluster here."),
-    ] = None,
+    engine: EngineOption = Engine.local,
+    address: AddressOption = None,
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Ray: so many workers; default: as many as fit.")
     ] = None,
-    gpus: Annotated[
-        float | None,
-        typer.Option("--worker-gpus", min=0, metavar="X", help="Ray: GPUs of each, or a share of one, such as 0.5."),
-    ] = None,
-    cpus: Annotated[float | None, typer.Option("--worker-cpus", min=0, metavar="X", help="Ray: cores of each.")] = None,
+    gpus: GpusOption = None,
+    cpus: CpusOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Encode a data set once (stage 1): every face and every stretch of sound, into a feature store.
@@ -86,7 +70,9 @@ def extract(
     from vaprompt.store.cache import written_at
     from vaprompt.store.urls import shown
 
-    cluster = _cluster(engine, store, address, workers, gpus, cpus)
+    cluster = chosen_cluster(
+        engine, {"--address": address, "--workers": workers, "--worker-gpus": gpus, "--worker-cpus": cpus}, store
+    )
     if encoders is None:
         wanted = read_recipe(ExtractRecipe, recipe or shipped("extract", "paper"), changes or ())
     elif recipe is not None:
@@ -122,26 +108,3 @@ def extract(
     else:
         print_lines([*extraction_lines(report), f"store: {shown(store)}"])
     raise typer.Exit(3 if report.failed or report.changed else 0)
-
-
-def _cluster(
-    engine: Engine, store: str, address: str | None, workers: int | None, gpus: float | None, cpus: float | None
-) -> Cluster | None:
-    """Return the cluster that the options ask for; None where they ask for none."""
-    from vaprompt.cluster import Cluster, require_ray
-    from vaprompt.errors import ClusterError
-    from vaprompt.store.urls import local_path, shown
-
-    given = {"--address": address, "--workers": workers, "--worker-gpus": gpus, "--worker-cpus": cpus}
-    if engine is Engine.local:
-        for option, value in given.items():
-            if value is not None:
-                raise ClusterError(option, fault="says nothing without a cluster", remedy="add --engine ray")
-        return None
-    require_ray()
-    if local_path(store) is None:
-        fault = "would be made in this machine's cache, which other nodes do not see"
-        raise ClusterError(
-            shown(store), fault=fault, remedy="extract into a folder that all see, then: vaprompt store push"
-        )
-    return Cluster(address or "auto", workers, gpus, cpus)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vaprompt.cli.clusters import AddressOption, CpusOption, Engine, EngineOption, GpusOption, chosen_cluster
 from vaprompt.cli.options import DeviceOption, JsonOption, LogOption, SetOption, StoreArgument
 
 
@@ -26,7 +27,7 @@ def sweep(
     changes: SetOption = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="So many side by side; default: one for every two cores, or one GPU."),
+        typer.Option(min=1, metavar="N", help="So many side by side; default: one for every two cores, or each GPU."),
     ] = None,
     stack: Annotated[
         Stacking,
@@ -41,13 +42,17 @@ def sweep(
     ] = None,
     log: LogOption = None,
     device: DeviceOption = "auto",
+    engine: EngineOption = Engine.local,
+    address: AddressOption = None,
+    gpus: GpusOption = None,
+    cpus: CpusOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train many variants of a recipe on one store, whose features are read once.
 
     What is already trained and scored in DIR is left as it is, so the same command goes on after a stop. A variant
     that fails is listed with its reason while the others go on; the exit code is then 3. `vaprompt runs DIR` ranks
-    what is there.
+    what is there. With --engine ray, every node of the cluster has to see STORE and DIR.
 
     Example: vaprompt sweep affwild2.zarr train/table2.toml --runs runs/table2
     """
@@ -59,6 +64,8 @@ def sweep(
     from vaprompt.sweeps.sweep import RESULT, run_sweep, summary
     from vaprompt.sweeps.variants import read_sweep
 
+    given = {"--address": address, "--worker-gpus": gpus, "--worker-cpus": cpus}
+    cluster = chosen_cluster(engine, given if engine is Engine.local else {**given, "--workers": workers})
     wanted = read_sweep(recipe, runs, changes or ())
     result = run_sweep(
         store,
@@ -66,6 +73,7 @@ def sweep(
         runs,
         device=device,
         workers=workers,
+        cluster=cluster,
         memory=None if memory is None else parse_size("--memory", memory),
         stack=stack.value,
         score=score,

@@ -37,6 +37,11 @@ class Pool(Protocol):
     """Workers, each at one job at most."""
 
     @property
+    def count(self) -> int:
+        """How many workers there are."""
+        ...
+
+    @property
     def idle(self) -> int:
         """How many more jobs can be given."""
         ...
@@ -61,6 +66,11 @@ class Alone:
         """Prepare to do `work`."""
         self._trainer = Trainer(work)
         self._job: Job | None = None
+
+    @property
+    def count(self) -> int:
+        """How many workers there are; see `Pool`."""
+        return 1
 
     @property
     def idle(self) -> int:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from vaprompt.cluster import Cluster
 from vaprompt.devices import pick_device
 from vaprompt.errors import RunError, VapromptError
 from vaprompt.files import make_folder, write_json
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
-from vaprompt.sweeps.board import Board, Nobody, State, Watcher
+from vaprompt.sweeps.board import Board, Nobody, Watcher
 from vaprompt.sweeps.dispatch import Listed, dispatch
 from vaprompt.sweeps.pool import Alone, Pool, Processes
 from vaprompt.sweeps.results import Found, found_in
@@ -61,6 +62,7 @@ def run_sweep(
     *,
     device: str = "auto",
     workers: int | None = None,
+    cluster: Cluster | None = None,
     memory: int | None = None,
     stack: Stacking = "auto",
     score: bool = True,
@@ -79,6 +81,7 @@ def run_sweep(
         runs: folder for the runs; created. What other sweeps left there stays.
         device: `auto`, `cpu`, `cuda`, ...
         workers: how many train side by side; None: one for every two cores, or one on an accelerator.
+        cluster: a Ray cluster to train on, and how much of it a worker takes; `workers` is then its own.
         memory: bytes of features that may lie in a worker's memory at a time, about; None: all.
         stack: whether variants that differ only in numbers are trained as one network with one more axis: where that
             is faster, never, or always. They become what they would become alone, but for the order in which sums are
@@ -96,41 +99,57 @@ def run_sweep(
     """
     started = time.perf_counter()
     watcher = Nobody() if watcher is None else watcher
-    device = pick_device(device)
+    if cluster is None:
+        device = pick_device(device)  # else each worker looks for its own
     paper_rows(sweep)
     make_folder(runs)
     with logged(log):
         pass  # that it can be is seen before anything is trained
     _check(store, sweep.variants or (base_of(sweep, runs),), device, progress)
-    board = Board(sweep.variants)
-    source: Listed | Search
-    stood: list[tuple[Variant, State]]
-    if sweep.search is None:
-        missing = [one for one in sweep.variants if not is_trained(one) or (score and not is_scored(one))]
-        for variant in sweep.variants:
-            if variant not in missing:
-                board.end(variant, "done")
-        jobs = jobs_of(missing, stack, device)
-        source, most = Listed(jobs), len(jobs)
-    else:
-        source = Search(sweep, runs, progress)
-        most = source.left
-    count = min(workers or default_workers(device), max(1, most))
-    own = None if count == 1 else max(1, cores() // count)
-    work = Work(str(store), device, memory, score, own, log, sweep.search)
-    pool: Pool = Alone(work) if count == 1 else Processes(work, count)
+    work = Work(str(store), device, memory, score, None, log, sweep.search)
+    pool: Pool | None = None
+    if cluster is not None:
+        from vaprompt.sweeps.ray_pool import OnCluster
+
+        pool = OnCluster(work, cluster, watcher)
+        device = "cuda" if pool.size.gpus else "cpu"
     try:
+        board = Board(sweep.variants)
+        source, most = _source(sweep, runs, board, stack, device, score, progress)
+        if pool is None:
+            pool = _local(work, min(workers or default_workers(device), max(1, most)))
         with watcher.watching(board):
             outcomes = dispatch(source, pool, board, watcher)
     finally:
-        pool.close()
-    stood = [(one, "done") for one in sweep.variants] if isinstance(source, Listed) else source.standing()
+        if pool is not None:
+            pool.close()
+    stood = source.standing() if isinstance(source, Search) else [(one, "done") for one in sweep.variants]
     _require_one_that_worked([variant for variant, _ in stood], outcomes)
     by_label = {outcome.variant.label: outcome for outcome in outcomes}
     found = [found_in(variant, by_label.get(variant.label), sweep.base, state) for variant, state in stood]
-    result = SweepResult(sweep, found, len(outcomes), count, time.perf_counter() - started)
+    result = SweepResult(sweep, found, len(outcomes), pool.count, time.perf_counter() - started)
     write_json(runs / RESULT, summary(result))
     return result
+
+
+def _source(
+    sweep: Sweep, runs: Path, board: Board, stack: Stacking, device: str, score: bool, progress: Progress
+) -> tuple[Listed | Search, int]:
+    """Return where jobs come from, and how many there are at most."""
+    if sweep.search is not None:
+        search = Search(sweep, runs, progress)
+        return search, search.left
+    missing = [one for one in sweep.variants if not is_trained(one) or (score and not is_scored(one))]
+    for variant in sweep.variants:
+        if variant not in missing:
+            board.end(variant, "done")
+    jobs = jobs_of(missing, stack, device)
+    return Listed(jobs), len(jobs)
+
+
+def _local(work: Work, count: int) -> Pool:
+    """Return so many workers on this machine, which share its cores."""
+    return Alone(work) if count == 1 else Processes(replace(work, cores=max(1, cores() // count)), count)
 
 
 def jobs_of(variants: Sequence[Variant], stack: Stacking, device: str) -> list[Job]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vaprompt.devices import pick_device
 from vaprompt.errors import VapromptError
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.evaluation.kept import PREDICTIONS, RESULT
@@ -73,7 +74,7 @@ class Trainer:
 
     def __init__(self, work: Work) -> None:
         """Prepare to do `work`; nothing is read before the first job."""
-        self._work = work
+        self._work = replace(work, device=pick_device(work.device))
         self._stores: dict[str | None, FeatureStore] = {}
         self._residents: dict[tuple[Any, ...], Resident | VapromptError] = {}
 

@@ -1,0 +1,72 @@
+"""A sweep on a real Ray cluster on this machine leaves the bytes of one without, whatever becomes of its nodes."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.sweeps.conftest import GRID, described
+from tests.sweeps.test_sweep import contents
+from vaprompt.cluster import Cluster
+from vaprompt.errors import ClusterError
+from vaprompt.sweeps.board import Nobody
+from vaprompt.sweeps.ray_pool import Worker
+from vaprompt.sweeps.sweep import run_sweep
+from vaprompt.sweeps.work import Job, Work
+
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+
+
+@pytest.mark.slow
+def test_a_node_that_is_killed_costs_no_variant(store, swept, tmp_path):
+    from ray.cluster_utils import Cluster as Nodes
+
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 * 2**20}
+    nodes = Nodes(initialize_head=True, head_node_args=head)
+    said = []
+
+    class Listening(Nobody):
+        def say(self, text):
+            said.append(text)
+
+    try:
+        doomed, _ = nodes.add_node(**NODE), nodes.add_node(**NODE)
+
+        def kill():
+            while len(list(tmp_path.glob("runs/*/run.json"))) < 2:
+                time.sleep(0.01)
+            nodes.remove_node(doomed, allow_graceful=False)
+
+        threading.Thread(target=kill, daemon=True).start()
+        result = run_sweep(
+            store,
+            described(tmp_path, GRID),
+            tmp_path / "runs",
+            device="cpu",
+            cluster=Cluster(nodes.address),
+            watcher=Listening(),
+        )
+    finally:
+        nodes.shutdown()
+    assert [one.reason for one in result.found] == [None] * 4
+    assert len([line for line in said if "its worker is gone" in line]) == 1
+    for ours, theirs in zip(result.found, swept.found, strict=True):
+        assert contents(ours.variant.run) == contents(theirs.variant.run)
+
+
+def test_a_node_that_cannot_see_the_runs_or_has_another_version_says_so(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(Path.cwd())  # where the tests are to be again: a worker goes where its paths are seen from
+    variant = described(tmp_path, GRID).variants[0]
+    work = Work(str(store), "cpu")
+    (lost,) = Worker(work, _version(), str(tmp_path)).carry_out(Job((variant,)))
+    assert isinstance(lost.error, ClusterError)
+    assert "every node finds them by the same path" in str(lost.error)
+    (other,) = Worker(work, "0.0.0", str(tmp_path)).carry_out(Job((variant,)))
+    assert "install the same version on every node" in str(other.error)
+
+
+def _version():
+    from vaprompt import __version__
+
+    return __version__
