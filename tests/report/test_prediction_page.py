@@ -10,6 +10,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 
 from tests.browsing import PHONE, Tab
 from tests.media.clips import grey, write_clip
+from tests.report.everybody import pale, unnamed
 from tests.report.predictions import predicted
 from tests.report.runs import EVIL, LONG
 from vaprompt.prediction.predict import PredictedVideo
@@ -141,7 +142,10 @@ def test_everything_runs_with_the_video_and_leads_to_a_moment(tab: Tab, clip: Pa
     assert tab.one("#told").get_attribute("textContent").startswith("0:05.0: person 1: valence ")
 
     # It plays at the chosen speed up to the end, and the marks of all charts move along.
-    tab.press("]", "]", "[", "]")
+    tab.press("]", "]", "[")
+    # On many keyboards a bracket needs AltGr, which browsers call Ctrl and Alt.
+    event = "new KeyboardEvent('keydown', {key: ']', ctrlKey: true, altKey: true, bubbles: true})"
+    tab.script(f"document.body.dispatchEvent({event})")
     assert tab.script("return document.getElementById('video').playbackRate") == 1.5
     marks = "return [...document.querySelectorAll('#traces .chart-mark')].map((e) => e.style.transform + e.style.left)"
     stood = tab.script(marks)
@@ -160,9 +164,12 @@ def test_everything_runs_with_the_video_and_leads_to_a_moment(tab: Tab, clip: Pa
 
     assert before > 0
     go(tab, 20)
+    assert unnamed(tab) == []
+    assert pale(tab) == []
     tab.picture("prediction")
     tab.media(scheme="dark")
     tab.settle()
+    assert pale(tab) == []
     tab.picture("prediction-dark")
     tab.media()
     for width, height, density in ((*PHONE, 2), (320, 256, 4)):

@@ -8,6 +8,7 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 
 from tests.browsing import PHONE, Tab
+from tests.report.everybody import pale, unnamed
 from tests.report.runs import EVIL, LONG, hostile_run, make_run, planted
 from vaprompt.media.loudness import STEP, Loudness
 from vaprompt.report.evidence import Evidence, gather
@@ -210,71 +211,14 @@ def test_errors_are_told_apart_by_voice_and_face(opened: Tab, studied: Study):
 
 
 def test_the_page_is_for_everybody(opened: Tab):
-    """Every control has a name, ids are unique, headings follow one another, images are described or hidden."""
-    faults = opened.script(
-        """
-        const faults = [], ids = new Set();
-        for (const one of document.querySelectorAll("[id]")) {
-          if (ids.has(one.id)) faults.push(`id ${one.id} twice`);
-          ids.add(one.id);
-        }
-        const named = (one) => one.getAttribute("aria-label") || one.labels?.length || one.textContent.trim()
-          || document.getElementById(one.getAttribute("aria-labelledby"));
-        for (const one of document.querySelectorAll("button, input, select, a, [tabindex='0'], [role=group]"))
-          if (!named(one)) faults.push(`${one.tagName} #${one.id} .${one.className} has no name`);
-        for (const one of document.querySelectorAll("[aria-describedby], [aria-labelledby], [aria-activedescendant]"))
-          for (const name of ["aria-describedby", "aria-labelledby", "aria-activedescendant"])
-            for (const id of (one.getAttribute(name) || "").split(" ").filter(Boolean))
-              if (!document.getElementById(id)) faults.push(`${name} ${id} is nowhere`);
-        for (const one of document.querySelectorAll("canvas"))
-          if (!one.closest("[aria-hidden=true], .uplot") && !one.getAttribute("aria-label")) faults.push("a canvas");
-        let level = 0;
-        for (const one of document.querySelectorAll("h1, h2, h3, h4")) {
-          const now = Number(one.tagName[1]);
-          if (now > level + 1) faults.push(`h${now} behind h${level}`);
-          level = now;
-        }
-        for (const one of document.querySelectorAll("th")) if (!one.scope) faults.push(`no scope: ${one.textContent}`);
-        if (!document.documentElement.lang) faults.push("no language");
-        return faults;
-        """
-    )
-    assert faults == []
+    assert unnamed(opened) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast_enough(opened: Tab, scheme: str):
     opened.media(scheme=scheme)
     opened.settle()
-    pale = opened.script(
-        """
-        const channels = (colour) => {
-          const context = Object.assign(document.createElement("canvas"), {width: 1, height: 1}).getContext("2d");
-          context.fillStyle = colour; context.fillRect(0, 0, 1, 1);
-          return [...context.getImageData(0, 0, 1, 1).data];
-        };
-        const linear = (c) => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-        const light = (rgb) => rgb.slice(0, 3).map((c) => linear(c / 255))
-          .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-        const behind = (one) => {
-          for (; one; one = one.parentElement) {
-            const colour = channels(getComputedStyle(one).backgroundColor);
-            if (colour[3] === 255) return colour;
-          }
-          return [255, 255, 255, 255];
-        };
-        const pale = new Set();
-        for (const one of document.querySelectorAll("main *, header *, nav *, footer *")) {
-          if (![...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim())) continue;
-          if (one.closest("option, .cell") || !one.checkVisibility()) continue;
-          const [a, b] = [light(channels(getComputedStyle(one).color)), light(behind(one))];
-          const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-          if (contrast < 4.5) pale.add(`${one.tagName}.${one.className} ${contrast}: ${one.textContent.slice(0, 30)}`);
-        }
-        return [...pale];
-        """
-    )
-    assert pale == []
+    assert pale(opened) == []
 
 
 def test_pictures_of_the_report(opened: Tab):

@@ -58,7 +58,7 @@ def predict(
     from vaprompt.prediction.predict import predict as run_prediction
     from vaprompt.report.figures import plot_prediction
     from vaprompt.report.footage import Footage
-    from vaprompt.report.overlay import require_overlay, write_overlay
+    from vaprompt.report.overlay import MOST_PEOPLE, require_overlay, write_overlay
     from vaprompt.report.screening import screen, write_pages
 
     if overlay is not None:
@@ -98,4 +98,6 @@ def predict(
             print_lines(f"  note: {note}" for note in shown.notes)
         if overlay is not None and report.done:
             print_lines([f"{media[0]}: overlay -> {overlay} ({size(overlay.stat().st_size)})"])
+            if len(report.done) > MOST_PEOPLE:
+                print_lines([f"  note: {MOST_PEOPLE} of {len(report.done)} people are drawn, the most prominent"])
     raise typer.Exit(0 if not report.failed else 3 if report.done else 2)

@@ -288,7 +288,9 @@
   };
 
   function keys(event) {
-    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+    // On many keyboards a bracket needs AltGr, which browsers call Ctrl and Alt, or Option.
+    const held = "[]".includes(event.key) ? event.metaKey : event.ctrlKey || event.metaKey || event.altKey;
+    if (event.defaultPrevented || held) return;
     const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     // A button that has the focus is pressed by the space bar.
     const own = event.target.closest("button, summary") && event.key === " ";
