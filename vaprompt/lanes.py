@@ -46,6 +46,11 @@ def pair() -> Lanes:
         return _lanes(2)
 
 
+def alone(work: Callable[[], Result]) -> Result:
+    """Return what `work` gives, computed by one core: with the same numbers however many there are."""
+    return pair().map(lambda _: work(), (None,))[0]
+
+
 def start_threads(work: Callable[[], None], count: int, name: str) -> list[threading.Thread]:
     """Start threads that do `work`, in each of which torch computes with one core."""
     started: list[threading.Thread] = []

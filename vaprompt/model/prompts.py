@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vaprompt.lanes import alone
 from vaprompt.recipes import Recipe
 
 
@@ -88,10 +89,14 @@ class ContextRegionHead(FusedRegionHead):
     def train(self, mode: bool = True) -> ContextRegionHead:
         """Begin to train, or pause and keep the prototypes."""
         if self.training and not mode and self._embed is not None:
-            with torch.no_grad():
-                self.prototype_KE.copy_(self._embed(self.context_MD))
+            self.prototype_KE.copy_(alone(self._latest))
         super().train(mode)
         return self
+
+    @torch.no_grad()
+    def _latest(self) -> Float[Tensor, "K E"]:
+        assert self._embed is not None
+        return self._embed(self.context_MD)
 
 
 class ClipRegionHead(nn.Module):
