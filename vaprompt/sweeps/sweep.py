@@ -34,6 +34,8 @@ Stacking = Literal["auto", "never", "always"]
 RESULT = "sweep.json"
 CORES = 2
 """That one training makes use of on the processor."""
+WORTH = 3
+"""Variants from which on a GPU trains a stack of them faster than one after the other (`benchmarks/train_gpu.json`)."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,9 @@ def jobs_of(variants: Sequence[Variant], stack: Stacking, device: str) -> list[J
     if stack == "never" or (stack == "auto" and device == "cpu"):
         return [Job((variant,)) for variant in variants]
     groups = stackable([variant.recipe for variant in variants])
-    return [Job(tuple(variants[index] for index in group)) for group in groups]
+    least = WORTH if stack == "auto" else 1
+    jobs = [[group] if len(group) >= least else [[index] for index in group] for group in groups]
+    return [Job(tuple(variants[index] for index in group)) for parts in jobs for group in parts]
 
 
 def cores() -> int:
