@@ -91,7 +91,7 @@ def submit(
             trace_F2 = mean_over_runs(traces).clip(-1, 1)
             frame = asked.frame_L[rows]
             value_L2[rows] = trace_F2[np.minimum(frame, frames) - 1]
-            filled += int((~np.isin(frame, members[0].store.image(name).frame_N)).sum())
+            filled += int((~np.isin(frame, members[0].store.image_times(name)[0])).sum())
             beyond += int((frame > frames).sum())
             task.advance(1, name)
     _write(asked, value_L2, out, progress)

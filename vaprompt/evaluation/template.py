@@ -127,6 +127,8 @@ _OTHER = "is the row of"
 def _row_fault(row: str, location: str | None) -> str | None:
     """Return what is wrong with a row; its location is compared where `location` is given."""
     cells = row.split(",")
+    if _is_right(cells, location):
+        return None
     if location is not None and cells[0] != location:
         return f"{_OTHER} '{cells[0][:60]}', the template has '{location[:60]}' here"
     if len(cells) != len(COLUMNS):
@@ -140,6 +142,17 @@ def _row_fault(row: str, location: str | None) -> str | None:
         if not -1 <= value <= 1:
             return f"{name} {cell[:30]} is {'not in [-1, 1]' if math.isfinite(value) else 'not finite'}"
     return None
+
+
+def _is_right(cells: list[str], location: str | None) -> bool:
+    """Return whether nothing is wrong with a row, as with nearly all: without the questions that a message needs."""
+    if len(cells) != len(COLUMNS) or (location is not None and cells[0] != location):
+        return False
+    _, valence, arousal = cells
+    try:
+        return -1 <= float(valence) <= 1 and -1 <= float(arousal) <= 1 and "_" not in valence and "_" not in arousal
+    except ValueError:
+        return False
 
 
 def _lines(path: Path) -> Iterator[str]:
