@@ -48,4 +48,4 @@ def _busy() -> float:
 
 def _own() -> float:
     times = os.times()
-    return times.user + times.system
+    return times.user + times.system + times.children_user + times.children_system
