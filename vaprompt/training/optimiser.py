@@ -98,29 +98,10 @@ class Optimiser:
             [index for index, start in enumerate(starts) if low <= start < high]
             for low, high in zip(self._borders, self._borders[1:], strict=False)
         ]
-        self._adam = [
-            self._adam_of(slice(low, high), recipe) for low, high in zip(self._borders, self._borders[1:], strict=False)
+        self._parts = [
+            _Part(self._value_P[low:high], self._gradient_P[low:high], recipe)
+            for low, high in zip(self._borders, self._borders[1:], strict=False)
         ]
-
-    def _adam_of(self, place: slice, recipe: OptimiserRecipe) -> torch.optim.AdamW:
-        values = nn.Parameter(self._value_P[place])
-        values.grad = self._gradient_P[place]
-        adam = torch.optim.AdamW(
-            [values],
-            lr=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
-            betas=BETAS,
-            eps=EPSILON,
-            fused=True,
-            capturable=values.device.type == "cuda",
-        )
-        # Its state is made at once, so that there is no first step unlike the others.
-        adam.state[values] = {
-            "step": torch.zeros((), dtype=torch.float32, device=values.device),
-            "exp_avg": torch.zeros_like(values),
-            "exp_avg_sq": torch.zeros_like(values),
-        }
-        return adam
 
     def of_part(self, part: int) -> list[int]:
         """Return which of the parameters are of a part."""
@@ -132,12 +113,11 @@ class Optimiser:
 
     def update(self, part: int = 0) -> None:
         """Take a step along the gradients of a part, and take its outcome into the average."""
-        self._adam[part].step()
+        self._parts[part].update()
         if self._average_P is not None:
             place = slice(self._borders[part], self._borders[part + 1])
-            (state,) = self._adam[part].state.values()
             # The first steps weigh more, so that the average soon forgets the start.
-            share = (YOUNG / (YOUNG + 1 + state["step"])).clamp(min=self._least)
+            share = (YOUNG / (YOUNG + 1 + self._parts[part].step)).clamp(min=self._least)
             with torch.no_grad():
                 self._average_P[place].lerp_(self._value_P[place], share)
 
@@ -159,26 +139,57 @@ class Optimiser:
 
     def tensors(self) -> list[Tensor]:
         """Return all that an update changes."""
-        moments = [tensor for adam in self._adam for tensor in next(iter(adam.state.values())).values()]
+        moments = [tensor for part in self._parts for tensor in (part.step, part.mean_P, part.square_P)]
         return [self._value_P, *moments, *([] if self._average_P is None else [self._average_P])]
 
     def state(self) -> dict[str, Float[Tensor, "..."]]:
         """Return what the next steps depend on, the parameters apart."""
-        states = [state for adam in self._adam for state in adam.state.values()]
-        moments = {name: torch.cat([state[name] for state in states]) for name in ("exp_avg", "exp_avg_sq")}
+        mean_P, square_P = (torch.cat([getattr(part, name) for part in self._parts]) for name in ("mean_P", "square_P"))
+        moments = {"exp_avg": mean_P, "exp_avg_sq": square_P}
         average = {} if self._average_P is None else {"average": self._average_P.clone()}
-        return {"step": states[0]["step"].clone(), **moments, **average}
+        return {"step": self._parts[0].step.clone(), **moments, **average}
 
     def load_state(self, state: dict[str, Float[Tensor, "..."]]) -> None:
         """Go on where another stood; its tensors must be those of a network alike."""
         with torch.no_grad():
-            for adam, low, high in zip(self._adam, self._borders, self._borders[1:], strict=False):
-                (mine,) = adam.state.values()
-                mine["step"].copy_(state["step"])
-                for name in ("exp_avg", "exp_avg_sq"):
-                    mine[name].copy_(state[name][low:high])
+            for part, low, high in zip(self._parts, self._borders, self._borders[1:], strict=False):
+                part.step.copy_(state["step"])
+                part.mean_P.copy_(state["exp_avg"][low:high])
+                part.square_P.copy_(state["exp_avg_sq"][low:high])
             if self._average_P is not None:
                 self._average_P.copy_(state["average"])
+
+
+class _Part:
+    """Torch's fused AdamW of a piece of the block.
+
+    The operation alone: its class brings a compiler along, whose import takes longer than reading the features.
+    """
+
+    def __init__(self, value_P: Tensor, gradient_P: Tensor, recipe: OptimiserRecipe) -> None:
+        self._value_P, self._gradient_P, self._recipe = value_P, gradient_P, recipe
+        self.step = torch.zeros((), dtype=torch.float32, device=value_P.device)
+        self.mean_P, self.square_P = torch.zeros_like(value_P), torch.zeros_like(value_P)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take a step along the gradients."""
+        self.step += 1
+        torch._fused_adamw_(
+            [self._value_P],
+            [self._gradient_P],
+            [self.mean_P],
+            [self.square_P],
+            [],
+            [self.step],
+            lr=self._recipe.learning_rate,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            weight_decay=self._recipe.weight_decay,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 class SideBySide:
