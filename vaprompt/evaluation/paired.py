@@ -8,11 +8,11 @@ Axes: F frames of a video, R resamples; the last axis 2 is valence, arousal.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 
 from vaprompt.errors import RunError
 from vaprompt.evaluation.bootstrap import DIMENSIONS, LEVEL, RESAMPLES, percentiles, resampled_scores
@@ -67,13 +67,33 @@ def paired_difference(
     second = sorted(second, key=lambda item: order[item[0]])
     drawn = [resampled_scores(model, resamples=resamples, seed=seed) for model in (first, second)]
     pooled = [pooled_scores(model) for model in (first, second)]
+    return contrasts_of([ccc for ccc, _ in drawn], pooled, level=level, resamples=resamples, videos=drawn[0][1])
+
+
+def contrasts_of(
+    drawn: Sequence[Mapping[str, Float64[np.ndarray, "R"]]],
+    ends: Sequence[Mapping[str, float | None]],
+    *,
+    level: float,
+    resamples: int,
+    videos: int,
+) -> Contrasts:
+    """Return by how much the second of two models is better than the first.
+
+    Args:
+        drawn: of each model, the CCC of each dimension in each of R resamples; nan where it is undefined.
+        ends: of each model, the CCC of each dimension over all; None where it is undefined.
+        level: share of the resamples that an interval holds.
+        resamples: R.
+        videos: source videos that were drawn from.
+    """
     found = {}
     for dimension in DIMENSIONS:
-        change_R = drawn[1][0][dimension] - drawn[0][0][dimension]
+        change_R = drawn[1][dimension] - drawn[0][dimension]
         known_R = change_R[np.isfinite(change_R)]
-        ends = [score[dimension] for score in pooled]
+        before, after = (one[dimension] for one in ends)
         found[dimension] = Contrast(
-            difference=None if ends[0] is None or ends[1] is None else ends[1] - ends[0],
+            difference=None if before is None or after is None else after - before,
             interval=percentiles(change_R, level),
             above=float(np.mean(known_R > 0) + np.mean(known_R == 0) / 2) if len(known_R) else None,
         )
@@ -83,7 +103,7 @@ def paired_difference(
         mean=found["mean"],
         level=level,
         resamples=resamples,
-        videos=drawn[0][1],
+        videos=videos,
     )
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from vaprompt.errors import RunError
-from vaprompt.evaluation.bootstrap import DIMENSIONS, LEVEL, RESAMPLES, percentiles, resampled_scores
-from vaprompt.evaluation.paired import Contrast, Contrasts, Scored, pooled_scores, why_not_comparable
+from vaprompt.evaluation.bootstrap import DIMENSIONS, LEVEL, RESAMPLES, resampled_scores
+from vaprompt.evaluation.paired import Contrast, Contrasts, Scored, contrasts_of, pooled_scores, why_not_comparable
 
 
 class Spread(TypedDict):
@@ -81,24 +81,7 @@ def difference_of_variants(
         drawn.append({name: _mean_of_drawn(seed_RS, [ccc[name] for ccc, _ in found]) for name in DIMENSIONS})
         pooled = [pooled_scores(model) for model in models]
         means.append({name: spread([one[name] for one in pooled])["mean"] for name in DIMENSIONS})
-    contrasts = {}
-    for name in DIMENSIONS:
-        change_R = drawn[1][name] - drawn[0][name]
-        known_R = change_R[np.isfinite(change_R)]
-        ends = [mean[name] for mean in means]
-        contrasts[name] = Contrast(
-            difference=None if ends[0] is None or ends[1] is None else ends[1] - ends[0],
-            interval=percentiles(change_R, level),
-            above=float(np.mean(known_R > 0) + np.mean(known_R == 0) / 2) if len(known_R) else None,
-        )
-    return Contrasts(
-        valence=contrasts["valence"],
-        arousal=contrasts["arousal"],
-        mean=contrasts["mean"],
-        level=level,
-        resamples=resamples,
-        videos=videos,
-    )
+    return contrasts_of(drawn, means, level=level, resamples=resamples, videos=videos)
 
 
 def differ(contrast: Contrast) -> bool | None:
