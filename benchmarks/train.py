@@ -30,6 +30,7 @@ from planted import plant
 from quiet import Others
 from torch import Tensor
 from train_others import cached_ms, reencoding_s
+from train_starts import forget, probe
 
 from vaprompt import FeatureStore
 from vaprompt.model import recurrence
@@ -256,34 +257,6 @@ def dense(bench: Bench) -> dict[str, Any]:
     }
 
 
-PROBE = """
-import os, resource, sys, time
-began, most = float(sys.argv.pop(1)), int(sys.argv.pop(1))
-from vaprompt.training import step
-from vaprompt.training.kept import settle
-def tell():
-    print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr, flush=True)
-def counted(kind):
-    work, done = kind.__call__, [0]
-    def call(self, row_B):
-        if done[0] == 0:
-            print("FIRST", time.time() - began, file=sys.stderr, flush=True)
-        if done[0] == most:
-            settle()
-            tell()
-            os._exit(0)
-        done[0] += 1
-        return work(self, row_B)
-    kind.__call__ = call
-counted(step.SharedStep)
-counted(step.WholeStep)
-from vaprompt.cli.main import run
-code = run(sys.argv[1:])
-tell()
-sys.exit(code)
-"""
-
-
 def starts(bench: Bench) -> dict[str, Any]:
     """Return seconds until the first step of `vaprompt train`, with nothing and with all in the cache, and memory.
 
@@ -301,42 +274,13 @@ def starts(bench: Bench) -> dict[str, Any]:
     forget(store)
     for name, (most, more) in rows.items():
         run = bench.folder / f"run {name}"
-        found[name] = probe(bench, ["train", store, "--run", run, "--set", "epochs=1", *more], cache, most)
+        found[name] = probe(
+            ["train", store, "--run", run, "--set", "epochs=1", "--device", bench.device, *more], cache, most
+        )
         if name == "again":
             line = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
             found["epoch"] = {"whole command, s": found[name]["whole_s"], **line}
     return found
-
-
-def probe(bench: Bench, arguments: list[Any], cache: Path, most: int) -> dict[str, Any]:
-    """Return when a command's first step began, how long it took, and the most memory that it held.
-
-    It is ended after `most` steps.
-    """
-    began = time.time()
-    told = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", PROBE, str(began), str(most), *map(str, arguments), "--device", str(bench.device)],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "VAPROMPT_CACHE": str(cache)},
-    ).stderr
-    whole = time.time() - began
-    said = {key: float(value) for key, _, value in (line.partition(" ") for line in told.splitlines()) if key.isupper()}
-    return {
-        "first_step_s": round(said["FIRST"], 2),
-        "whole_s": round(whole, 1),
-        "peak_gb": round(said["PEAK"] * 1024 / 1e9, 2),
-    }
-
-
-def forget(store: Path) -> None:
-    """Let the system forget the store's files."""
-    os.sync()
-    for path in store.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 VARIANTS = {"seed": (0, 1), "loss.kl": (0.0, 0.5), "regions.sigma": (0.6,), "optimiser.learning_rate": (3e-4,)}

@@ -1,0 +1,68 @@
+"""Runs `vaprompt train` as a user does, and tells when its first step begins and how much memory it holds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+PROBE = """
+import os, resource, sys, time
+began, most = float(sys.argv.pop(1)), int(sys.argv.pop(1))
+from vaprompt.training import step
+from vaprompt.training.kept import settle
+def tell():
+    print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr, flush=True)
+def counted(kind):
+    work, done = kind.__call__, [0]
+    def call(self, row_B):
+        if done[0] == 0:
+            print("FIRST", time.time() - began, file=sys.stderr, flush=True)
+        if done[0] == most:
+            settle()
+            tell()
+            os._exit(0)
+        done[0] += 1
+        return work(self, row_B)
+    kind.__call__ = call
+counted(step.SharedStep)
+counted(step.WholeStep)
+from vaprompt.cli.main import run
+code = run(sys.argv[1:])
+tell()
+sys.exit(code)
+"""
+
+
+def probe(arguments: Sequence[object], cache: Path, most: int) -> dict[str, float]:
+    """Return when a command's first step began, how long it took, and the most memory that it held.
+
+    It is ended after `most` steps.
+    """
+    began = time.time()
+    told = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", PROBE, str(began), str(most), *map(str, arguments)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "VAPROMPT_CACHE": str(cache)},
+    ).stderr
+    whole = time.time() - began
+    said = {key: float(value) for key, _, value in (line.partition(" ") for line in told.splitlines()) if key.isupper()}
+    return {
+        "first_step_s": round(said["FIRST"], 2),
+        "whole_s": round(whole, 1),
+        "peak_gb": round(said["PEAK"] * 1024 / 1e9, 2),
+    }
+
+
+def forget(store: Path) -> None:
+    """Let the system forget the store's files."""
+    os.sync()
+    for path in store.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
