@@ -11,6 +11,7 @@ import pytest
 
 from tests.extraction.conftest import TINY, files_below
 from vaprompt.cluster import Cluster
+from vaprompt.extraction import ray_engine
 from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.stages import log_file
 from vaprompt.progress import Silent
@@ -97,3 +98,20 @@ def test_workers_can_share_a_gpu_and_a_video_that_fails_is_recorded(cluster, own
     for video in ours.videos():
         for stream in ("image", "audio", "labels"):
             assert ours.marker(stream, video)["files"] == theirs.marker(stream, video)["files"]
+
+
+def test_nodes_that_come_late_are_waited_for(cluster, dataset, recipe, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_engine, "PATIENCE", 0.5)
+    watcher = Listening()
+
+    def come() -> None:
+        while not watcher.said:
+            time.sleep(0.05)
+        cluster.add_node(**NODE)
+
+    threading.Thread(target=come, daemon=True).start()
+    report = extract(dataset, recipe, tmp_path / "s.zarr", cluster=Cluster(cluster.address), progress=watcher)
+    assert report.done == [video.name for video in dataset.videos]
+    assert watcher.said == ["waiting for a node with room for a worker of 0 GPUs and 1 cores; see: ray status"]
+    assert [worker["gpus"] for worker in logged(tmp_path / "s.zarr", "worker")] == [1]
+    assert files_below(tmp_path / "s.zarr") == files_below(store)

@@ -35,7 +35,9 @@ SURVEY = 5.0
 ASK = 2.0
 """Seconds after which workers are asked again how fast they are."""
 PATIENCE = 30.0
-"""Seconds without any worker after which it is said what is being waited for; and for a worker to end."""
+"""Seconds without any worker after which it is said what is being waited for."""
+ENDING = 60.0
+"""Seconds for workers to leave the store."""
 THREADS = MOST_HANDS + 8
 """Calls that a worker can be at: videos, and questions."""
 FUTILE = 3
@@ -95,13 +97,7 @@ class _RayPool:
 
     def __init__(self, ray: Any, work: Work, cluster: Cluster, progress: Progress, log: RunLog, task: Task) -> None:
         self._ray, self._cluster, self._progress, self._log, self._task = ray, cluster, progress, log, task
-        self._size = size_of_worker(_nodes(ray), cluster)
-        self._actor = ray.remote(Worker).options(
-            num_cpus=self._size.cpus,
-            num_gpus=self._size.gpus,
-            max_concurrency=THREADS,
-            scheduling_strategy="SPREAD",
-        )
+        self._actor, self._size = ray.remote(Worker), size_of_worker(_nodes(ray), cluster)
         self._work = ray.put(work)
         self._actors: dict[str, Any] = {}
         self._hosts: dict[str, str] = {}
@@ -127,11 +123,12 @@ class _RayPool:
         self._survey()
         self._ask()
         refs = [*self._beginning, *self._videos, *self._asked]
-        if not refs:
+        ready: list[Any] = []
+        if refs:
+            self._ray.wait(refs, num_returns=1, timeout=seconds)
+            ready, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0)
+        else:
             time.sleep(seconds)
-            return []
-        self._ray.wait(refs, num_returns=1, timeout=seconds)
-        ready, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0)
         # Videos last: if an actor is found to be dead by one answer, the others of its are no longer looked at.
         found = [event for ref in ready for event in self._event(ref)]
         self._say_what_is_waited_for()
@@ -141,7 +138,7 @@ class _RayPool:
         """Let the actors leave the store."""
         ends = [actor.end.remote() for name, actor in self._actors.items() if name in self._hosts]
         with suppress(self._ray.exceptions.RayError):
-            self._ray.wait(ends, num_returns=len(ends), timeout=PATIENCE)
+            self._ray.wait(ends, num_returns=len(ends), timeout=ENDING)
 
     def kill(self) -> None:
         """End all actors."""
@@ -155,12 +152,17 @@ class _RayPool:
         now = time.monotonic()
         if now - self._surveyed < SURVEY:
             return
-        self._surveyed = now
-        wanted = self._cluster.workers or workers_that_fit(_nodes(self._ray), self._size)
+        self._surveyed, nodes = now, _nodes(self._ray)
+        if not self._started:  # nodes with GPUs may come later than others
+            self._size = size_of_worker(nodes, self._cluster)
+        wanted = self._cluster.workers or workers_that_fit(nodes, self._size)
         while len(self._actors) < wanted:
             self._started += 1
-            name = f"worker {self._started}"
-            self._actors[name] = actor = self._actor.remote(self._work, __version__, max(1, int(self._size.cpus)))
+            name, size = f"worker {self._started}", self._size
+            placed = self._actor.options(
+                num_cpus=size.cpus, num_gpus=size.gpus, max_concurrency=THREADS, scheduling_strategy="SPREAD"
+            )
+            self._actors[name] = actor = placed.remote(self._work, __version__, max(1, int(size.cpus)))
             self._beginning[actor.begin.remote()] = name
 
     def _ask(self) -> None:
@@ -204,7 +206,7 @@ class _RayPool:
             return self._lost(name)
         self._futile, self._said = 0, False
         self._hosts[name] = about["host"]
-        self._log.write("worker", name=name, **about)
+        self._log.write("worker", name=name, gpus=self._size.gpus, **about)
         return [Arrived(name, about["hands"])]
 
     def _lost(self, name: str) -> list[Event]:
