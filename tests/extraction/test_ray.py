@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
-import threading
-import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from tests.extraction.conftest import TINY, files_below
+from tests.nodes import kill
 from vaprompt.cluster import Cluster
 from vaprompt.extraction import ray_engine
 from vaprompt.extraction.pipeline import extract
@@ -36,11 +38,28 @@ def cluster():
 
 
 class Listening(Silent):
-    def __init__(self) -> None:
+    """Keeps what is said, and does what a test wants done: as it is told, in the thread of the extraction.
+
+    Ray begins no nodes in any other.
+    """
+
+    def __init__(self, at_first: Callable[[], object] = lambda: None, when_said: Callable[[], object] = lambda: None):
         self.said: list[str] = []
+        self._at_first: list[Callable[[], object]] = [at_first]
+        self._when_said: list[Callable[[], object]] = [when_said]
+
+    @contextmanager
+    def task(self, name: str, total: int | float | None = None, unit: str = "") -> Iterator[Self]:
+        yield self
+
+    def advance(self, amount: int | float = 1, note: str = "") -> None:
+        if amount and self._at_first:
+            self._at_first.pop()()
 
     def say(self, text: str) -> None:
         self.said.append(text)
+        if self._when_said:
+            self._when_said.pop()()
 
 
 def logged(store: Path, event: str) -> list[dict]:
@@ -49,18 +68,16 @@ def logged(store: Path, event: str) -> list[dict]:
 
 
 def test_a_node_that_is_killed_costs_what_it_had_in_hand_and_nothing_else(cluster, dataset, recipe, store, tmp_path):
-    doomed, _ = cluster.add_node(**NODE), cluster.add_node(**NODE)
+    doomed = cluster.add_node(**NODE)
     target, published = tmp_path / "s.zarr", []
 
-    def kill() -> None:
-        while not published:
-            published.extend(file.parent.name for file in target.glob("labels/*/zarr.json"))
-            time.sleep(0.01)
-        cluster.remove_node(doomed, allow_graceful=False)
+    def die() -> None:
+        published.extend(file.parent.name for file in target.glob("labels/*/zarr.json"))
+        kill(cluster, doomed)
 
-    threading.Thread(target=kill, daemon=True).start()
-    watcher = Listening()
+    watcher = Listening(at_first=die, when_said=lambda: cluster.add_node(**NODE))
     report = extract(dataset, recipe, target, cluster=Cluster(cluster.address), progress=watcher)
+    assert published
     assert report.done == [video.name for video in dataset.videos]
     assert report.failed == {}
     assert files_below(target) == files_below(store)
@@ -102,14 +119,7 @@ def test_workers_can_share_a_gpu_and_a_video_that_fails_is_recorded(cluster, own
 
 def test_nodes_that_come_late_are_waited_for(cluster, dataset, recipe, store, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_engine, "PATIENCE", 0.5)
-    watcher = Listening()
-
-    def come() -> None:
-        while not watcher.said:
-            time.sleep(0.05)
-        cluster.add_node(**NODE)
-
-    threading.Thread(target=come, daemon=True).start()
+    watcher = Listening(when_said=lambda: cluster.add_node(**NODE))
     report = extract(dataset, recipe, tmp_path / "s.zarr", cluster=Cluster(cluster.address), progress=watcher)
     assert report.done == [video.name for video in dataset.videos]
     assert watcher.said == ["waiting for a node with room for a worker of 0 GPUs and 1 cores; see: ray status"]

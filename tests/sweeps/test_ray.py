@@ -1,16 +1,15 @@
 """A sweep on a real Ray cluster on this machine leaves the bytes of one without, whatever becomes of its nodes."""
 
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.nodes import kill
 from tests.sweeps.conftest import GRID, described
 from tests.sweeps.test_sweep import contents
 from vaprompt.cluster import Cluster
 from vaprompt.errors import ClusterError
-from vaprompt.sweeps.board import Nobody
+from vaprompt.sweeps.board import Board, Nobody
 from vaprompt.sweeps.ray_pool import Worker
 from vaprompt.sweeps.sweep import run_sweep
 from vaprompt.sweeps.work import Job, Work
@@ -19,7 +18,7 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
 @pytest.mark.slow
-def test_a_node_that_is_killed_costs_no_variant(store, swept, tmp_path):
+def test_a_node_that_is_killed_costs_no_variant(store, swept, tmp_path, monkeypatch):
     from ray.cluster_utils import Cluster as Nodes
 
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 * 2**20}
@@ -29,16 +28,18 @@ def test_a_node_that_is_killed_costs_no_variant(store, swept, tmp_path):
     class Listening(Nobody):
         def say(self, text):
             said.append(text)
+            nodes.add_node(**NODE)  # in this thread: Ray begins none in any other
 
     try:
-        doomed, _ = nodes.add_node(**NODE), nodes.add_node(**NODE)
+        doomed = [nodes.add_node(**NODE)]
 
-        def kill():
-            while len(list(tmp_path.glob("runs/*/run.json"))) < 2:
-                time.sleep(0.01)
-            nodes.remove_node(doomed, allow_graceful=False)
+        def begin(board, variant):
+            as_ever(board, variant)
+            if list(tmp_path.glob("runs/*/run.json")) and doomed:
+                kill(nodes, doomed.pop())
 
-        threading.Thread(target=kill, daemon=True).start()
+        as_ever = Board.begin
+        monkeypatch.setattr(Board, "begin", begin)
         result = run_sweep(
             store,
             described(tmp_path, GRID),
