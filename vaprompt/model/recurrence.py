@@ -89,8 +89,19 @@ def _bidirectional(sequence_TBD: Tensor, forth: Weights, back: Weights) -> Tenso
     if here is not None and here.count == 2:
         shared_TBH: Tensor = _Shared.apply(sequence_TBD, here, *forth, *back)
         return shared_TBH
+    if not torch.is_grad_enabled() and not _APART.get() and sequence_TBD.device.type == "cpu":
+        return _states_alone(sequence_TBD.contiguous(), forth, back)
     states_TBH: Tensor = _Alone.apply(sequence_TBD, *forth, *back)[0]
     return states_TBH
+
+
+def _states_alone(sequence_TBD: Tensor, forth: Weights, back: Weights) -> Tensor:
+    """Return the states of both directions, without a derivative."""
+    units = forth.state_GH.shape[-1]
+    out_TBH = sequence_TBD.new_empty(*sequence_TBD.shape[:-1], 2 * units)
+    for backwards, weights in enumerate((forth, back)):
+        _Direction(bool(backwards)).states(sequence_TBD, weights, out_TBH.chunk(2, dim=-1)[backwards])
+    return out_TBH
 
 
 class _Alone(torch.autograd.Function):
@@ -180,15 +191,80 @@ class _Kept(NamedTuple):
     framed_TBH: Tensor
     """The states, with a row of zeros before and after them: where the two directions begin."""
     gates_TBG: Tensor
-    """r and z; behind them, of no meaning, what n read of the input."""
-    heard_TBH: Tensor
-    """U_n h + c_n."""
+    """r, z and U_n h + c_n."""
     new_TBH: Tensor
     """n."""
 
 
 def _states(kept: _Kept) -> Tensor:
     return kept.framed_TBH.narrow(-3, 1, kept.framed_TBH.shape[-3] - 2)
+
+
+class _Room(NamedTuple):
+    """What the steps of a direction write to."""
+
+    gates_TBG: Tensor
+    """r, z and U_n h + c_n; before a step, what does not depend on the state before it."""
+    read_TBH: Tensor
+    """2 (W_n x + b_n)."""
+    new_TBH: Tensor
+    """n."""
+
+    @classmethod
+    def like(cls, sequence_TBD: Tensor, units: int) -> _Room:
+        """Return room for a sequence."""
+        shape = sequence_TBD.shape[:-1]
+        return cls(*(sequence_TBD.new_empty(*shape, size) for size in (3 * units, units, units)))
+
+    def first(self, steps: int) -> _Room:
+        """Return the room of the first steps."""
+        return _Room(*(part.narrow(-3, 0, steps) for part in self))
+
+    def by_step(self) -> list[_Step]:
+        """Return each step's room."""
+        reset_TBH, keep_TBH, heard_TBH = self.gates_TBG.chunk(3, dim=-1)
+        parts = (self.gates_TBG, self.gates_TBG[..., : 2 * reset_TBH.shape[-1]], reset_TBH, keep_TBH, heard_TBH)
+        every = (part.unbind(-3) for part in (*parts, self.read_TBH, self.new_TBH))
+        return [_Step(*step) for step in zip(*every, strict=True)]
+
+
+class _Step(NamedTuple):
+    gates: Tensor
+    opened: Tensor
+    reset: Tensor
+    keep: Tensor
+    heard: Tensor
+    read: Tensor
+    new: Tensor
+
+
+class _Cell:
+    """What leads from one step's states to the next one's."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights, self._units = weights, weights.state_GH.shape[-1]
+        self._state_HG = weights.state_GH.mT.contiguous()
+        self._minus_one = weights.state_G.new_full((), -1.0)
+
+    def read(self, sequence_TBD: Tensor, room: _Room) -> None:
+        """Write what the gates read of the input, biases included, and twice of n."""
+        opened, weights = 2 * self._units, self._weights
+        rows_RD, (gates_RG, read_RH, _) = sequence_TBD.flatten(-3, -2), (part.flatten(-3, -2) for part in room)
+        bias_G = (weights.input_G[..., :opened] + weights.state_G[..., :opened]).unsqueeze(-2)
+        _plus(bias_G, rows_RD, weights.input_GD[..., :opened, :].mT, out=gates_RG[..., :opened])
+        gates_RG[..., opened:] = weights.state_G[..., opened:].unsqueeze(-2)
+        _plus(weights.input_G[..., opened:].unsqueeze(-2), rows_RD, weights.input_GD[..., opened:, :].mT, out=read_RH)
+        # tanh(a) = 2 sigmoid(2 a) - 1, and a sigmoid takes a third of a tanh's time.
+        read_RH.mul_(2)
+
+    def step(self, before: Tensor, step: _Step, out: Tensor) -> None:
+        """Write the states after a step, which follow from those before it."""
+        gates, opened, reset, keep, heard, read, new = step
+        _plus(gates, before, self._state_HG, out=gates)
+        torch.sigmoid(opened, out=opened)
+        torch.sigmoid(torch.addcmul(read, reset, heard, value=2, out=new), out=new)
+        torch.add(self._minus_one, new, alpha=2, out=new)
+        torch.lerp(new, before, keep, out=out)
 
 
 class _Direction:
@@ -204,29 +280,26 @@ class _Direction:
         framed_TBH = sequence_TBD.new_empty(*networks, steps + 2, windows, units)
         framed_TBH.select(-3, 0).zero_()
         framed_TBH.select(-3, -1).zero_()
-        bias_G = weights.input_G.clone()
-        bias_G[..., : 2 * units] += weights.state_G[..., : 2 * units]
-        rows_RG = _plus(bias_G.unsqueeze(-2), sequence_TBD.flatten(-3, -2), weights.input_GD.mT)
-        gates_TBG = rows_RG.view(*sequence_TBD.shape[:-1], 3 * units)
-        opened_TBG, read_TBH = gates_TBG[..., : 2 * units], gates_TBG[..., 2 * units :]
-        # tanh(a) = 2 sigmoid(2 a) - 1, and a sigmoid takes a third of a tanh's time.
-        read_TBH.mul_(2)
-        heard_TBH, new_TBH = (torch.empty_like(read_TBH, memory_format=torch.contiguous_format) for _ in range(2))
-        open_HG = weights.state_GH[..., : 2 * units, :].mT.contiguous()
-        hear_HH = weights.state_GH[..., 2 * units :, :].mT.contiguous()
-        bias_H = weights.state_G[..., 2 * units :].unsqueeze(-2)
-        minus_one = bias_H.new_full((), -1.0)
-        reset_TBH, keep_TBH = opened_TBG.chunk(2, dim=-1)
+        room, cell = _Room.like(sequence_TBD, units), _Cell(weights)
+        cell.read(sequence_TBD, room)
         states = (self._before(framed_TBH), framed_TBH.narrow(-3, 1, steps))
-        parts = (*states, opened_TBG, reset_TBH, keep_TBH, read_TBH, heard_TBH, new_TBH)
-        every = list(zip(*(part.unbind(-3) for part in parts), strict=True))
-        for before, after, opened, reset, keep, read, heard, new in reversed(every) if self._backwards else every:
-            torch.sigmoid(_plus(opened, before, open_HG, out=opened), out=opened)
-            _plus(bias_H, before, hear_HH, out=heard)
-            torch.sigmoid(torch.addcmul(read, reset, heard, value=2, out=new), out=new)
-            torch.add(minus_one, new, alpha=2, out=new)
-            torch.lerp(new, before, keep, out=after)
-        return _Kept(framed_TBH, gates_TBG, heard_TBH, new_TBH)
+        every = list(zip(*(part.unbind(-3) for part in states), room.by_step(), strict=True))
+        for before, after, step in reversed(every) if self._backwards else every:
+            cell.step(before, step, out=after)
+        return _Kept(framed_TBH, room.gates_TBG, room.new_TBH)
+
+    def states(self, sequence_TBD: Tensor, weights: Weights, out_TBH: Tensor) -> None:
+        """Write one network's states, and keep nothing for a derivative: each chunk's gates stay in a core's cache."""
+        room, cell = _Room.like(sequence_TBD[:CHUNK], weights.state_GH.shape[-1]), _Cell(weights)
+        each, before = room.by_step(), torch.zeros_like(room.new_TBH[0])
+        starts = range(0, len(sequence_TBD), CHUNK)
+        for start in reversed(starts) if self._backwards else starts:
+            chunk_TBD, chunk_TBH = (part[start : start + CHUNK] for part in (sequence_TBD, out_TBH))
+            cell.read(chunk_TBD, room.first(len(chunk_TBD)))
+            every = list(zip(each, chunk_TBH.unbind(), strict=False))
+            for step, after in reversed(every) if self._backwards else every:
+                cell.step(before, step, out=after)
+                before = after
 
     def backward(self, sequence_TBD: Tensor, weights: Weights, kept: _Kept, d_states_TBH: Tensor) -> tuple[Tensor, ...]:
         """Return the derivatives of the input and of the four weights."""
@@ -276,10 +349,10 @@ class _Direction:
 
 def _slopes(kept: _Kept, first: int, count: int) -> tuple[Tensor, Tensor]:
     """Return by what the derivative of a state is multiplied: for n, and for r, z and the state's part of n."""
-    parts = (kept.gates_TBG, kept.heard_TBH, kept.new_TBH, _states(kept))
-    gates_TBG, heard_TBH, new_TBH, after_TBH = (part.narrow(-3, first, count) for part in parts)
+    parts = (kept.gates_TBG, kept.new_TBH, _states(kept))
+    gates_TBG, new_TBH, after_TBH = (part.narrow(-3, first, count) for part in parts)
     units = new_TBH.shape[-1]
-    reset_TBH, keep_TBH, _ = gates_TBG.chunk(3, dim=-1)
+    reset_TBH, keep_TBH, heard_TBH = gates_TBG.chunk(3, dim=-1)
     slopes_TB3H = new_TBH.new_empty(*new_TBH.shape[:-1], 3, units)
     for_reset, for_keep, for_heard = slopes_TB3H.unbind(-2)
     drop_TBH = 1 - keep_TBH
