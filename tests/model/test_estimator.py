@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vaprompt.model.estimator import Estimator, ModelRecipe
-from vaprompt.model.fusion import Fusion, FusionRecipe, GatedFusion
+from vaprompt.model.fusion import Fusion, FusionRecipe, GatedFusion, MultiheadAttention
 from vaprompt.model.prompts import ClipRegionHead, FusedRegionHead, PromptRecipe
 from vaprompt.model.temporal import TemporalRecipe, temporal_encoder
 from vaprompt.recipes import validated
@@ -105,11 +105,13 @@ def test_the_gate_is_equations_4_and_5():
     np.testing.assert_allclose(fused.detach().numpy(), expected, atol=1e-6)
 
 
-def test_attention_is_softmax_of_scaled_products_with_residuals_and_norms():
+@pytest.mark.parametrize("clips", [None, torch.zeros(1, dtype=torch.int64)], ids=["their own", "shared"])
+def test_attention_is_softmax_of_scaled_products_with_residuals_and_norms(clips):
     torch.manual_seed(0)
     width, heads = 8, 2
     fusion = Fusion(width, FusionRecipe(kind="attention", heads=heads, feedforward=12)).eval()
     block = fusion.attention
+    torch.nn.init.normal_(block.attention.in_proj_bias)
     image, audio = torch.randn(3, 1, width), torch.randn(5, 1, width)
     w_q, w_k, w_v = (part.detach().numpy() for part in block.attention.in_proj_weight.chunk(3))
     b_q, b_k, b_v = (part.detach().numpy() for part in block.attention.in_proj_bias.chunk(3))
@@ -131,9 +133,18 @@ def test_attention_is_softmax_of_scaled_products_with_residuals_and_norms():
     first, last = block.feedforward[0], block.feedforward[3]
     hidden = np.maximum(attended @ first.weight.detach().numpy().T + first.bias.detach().numpy(), 0)
     expected = normed(attended + hidden @ last.weight.detach().numpy().T + last.bias.detach().numpy())
-    fused = fusion(image, audio)
+    fused = fusion(image, audio, clips)
     np.testing.assert_allclose(fused.sequence_TBD[:, 0].detach().numpy(), expected, atol=1e-5)
     np.testing.assert_allclose(fused.attention_BHTS[0].detach().numpy(), np.stack(shares), atol=1e-6)
+
+
+def test_windows_with_a_sound_of_their_own_attend_as_those_that_share_it():
+    torch.manual_seed(0)
+    attention = MultiheadAttention(8, 2, 0.3)
+    torch.nn.init.normal_(attention.in_proj_bias)
+    image, audio, each = torch.randn(3, 4, 8), torch.randn(5, 4, 8), torch.arange(4)
+    attention.dropout.kept = attention.dropout.draw((4, 2, 3, 5), image.device)
+    torch.testing.assert_close(attention(image, audio), attention(image, audio, each))
 
 
 def test_region_logits_are_scaled_cosines():
