@@ -70,6 +70,18 @@ class Estimate(NamedTuple):
     own, one for 16 frames of the log-Mel."""
 
 
+class Projection(nn.Linear):
+    """Takes embeddings to the model's width.
+
+    They lie in memory window by window. It is its output, and not its input of several times the size, that is put in
+    the order of time.
+    """
+
+    def forward(self, embedding_TBI: Float[Tensor, "T B I"]) -> Float[Tensor, "T B D"]:
+        """Return the sequence in which time stands before the windows."""
+        return super().forward(embedding_TBI.transpose(0, 1)).transpose(0, 1)
+
+
 class Estimator(nn.Module):
     """Valence and arousal of windows of cached features."""
 
@@ -101,11 +113,11 @@ class Estimator(nn.Module):
         self.image: nn.Module | None = None
         self.audio: nn.Module | None = None
         if "image" in recipe.modalities:
-            self.image = nn.Sequential(nn.Linear(image_dim, width), temporal_encoder(width, recipe.temporal))
+            self.image = nn.Sequential(Projection(image_dim, width), temporal_encoder(width, recipe.temporal))
         if "audio" in recipe.modalities:
             cnn = [AudioCNN()] if recipe.audio_encoder == "cnn" else []
             into = cnn[0].dim if cnn else audio_dim
-            self.audio = nn.Sequential(*cnn, nn.Linear(into, width), temporal_encoder(width, recipe.temporal))
+            self.audio = nn.Sequential(*cnn, Projection(into, width), temporal_encoder(width, recipe.temporal))
         self.fusion = Fusion(width, recipe.fusion) if len(recipe.modalities) == 2 else None
         if recipe.head.kind == "expectation":
             if centre_K2 is None:
