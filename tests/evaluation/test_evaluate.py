@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.evaluation.definition import lin
 from tests.planted import plant_store, refingerprint
@@ -14,6 +16,7 @@ from vaprompt.evaluation.baseline import RidgeBaseline
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.evaluation.protocols import judge, official, paper_subset
 from vaprompt.training.run import train
+from vaprompt.training.runs import batches_of
 
 
 @pytest.fixture(scope="module")
@@ -266,3 +269,17 @@ def test_runs_of_other_videos_are_not_averaged(trained, tmp_path):
     train(same, recipe(epochs=1), tmp_path / "again", device="cpu")
     with pytest.raises(StoreError, match="differ in the frames or labels of video 'video6'"):
         evaluate([run, tmp_path / "again"], device="cpu")
+
+
+@settings(deadline=None)
+@given(
+    sounds=st.lists(st.integers(0, 9), min_size=1, max_size=60),
+    most=st.integers(1, 20),
+    at_once=st.integers(1, 12),
+)
+def test_batches_hold_every_window_once_and_no_more_windows_or_sounds_than_they_may(sounds, most, at_once):
+    sound_W = np.array(sounds)
+    row_W = np.argsort(sound_W, kind="stable")
+    batches = batches_of(row_W, sound_W, most, at_once)
+    np.testing.assert_array_equal(np.concatenate(batches), row_W)
+    assert all(1 <= len(batch) <= most and len(set(sound_W[batch])) <= at_once for batch in batches)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import vaprompt
+from vaprompt.allocation import keep_freed_memory
 from vaprompt.caching import remembered
 from vaprompt.devices import pick_device
 from vaprompt.encoders.recipes import remarks
@@ -73,6 +74,7 @@ def evaluate(
     if every is not None and every < 1:
         raise RunError(None, fault=f"every = {every} is not 1 or more", remedy="1 ends a window at every frame")
     device = pick_device(device)
+    keep_freed_memory()
     members = load_members(runs, store, device, progress)
     first = members[0]
     main = "validation" if split == "both" else split

@@ -3,18 +3,20 @@
 A frame without an encoded picture (no face crop) has a row too. Windows end at frames that have one, and the others
 are filled in time from those.
 
-Axes: F frames of a video, L rows of the template; the last axis 2 is valence, arousal.
+Axes: F frames of a video, L rows of the template, R those of one video; the last axis 2 is valence, arousal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from vaprompt.allocation import keep_freed_memory
 from vaprompt.devices import pick_device
 from vaprompt.evaluation.ensemble import Member, load_members, mean_over_runs
 from vaprompt.evaluation.filling import Fill, fill_frames, picture_ends
@@ -25,6 +27,8 @@ from vaprompt.progress import SILENT, Progress
 from vaprompt.windows import describe_ends, interpolate
 
 LINE_END = "\r\n"
+AT_ONCE = 2
+"""Videos in hand."""
 BEYOND = 10
 """Frames that a template may ask for behind a video's last decoded one, or 1 % of the video where that is more."""
 
@@ -75,6 +79,7 @@ def submit(
         SubmissionError: the template breaks its format, or asks for a video or frame that the store does not have.
         TargetError: `out` cannot be written.
     """
+    keep_freed_memory()
     members = load_members(runs, store, pick_device(device), progress)
     asked = read_template(template)
     _require_videos(asked, members[0])
@@ -82,17 +87,24 @@ def submit(
     order_L = np.argsort(asked.video_L, kind="stable")
     bounds = np.searchsorted(asked.video_L[order_L], np.arange(len(asked.videos) + 1))
     filled = beyond = 0
-    with progress.task("predicting", total=len(asked.videos), unit="videos") as task:
-        for index, name in enumerate(asked.videos):
-            rows = order_L[bounds[index] : bounds[index + 1]]
-            frames = len(members[0].store.labels(name).time_F)
-            _require_frames(asked, rows, name, frames, members[0])
-            traces = [predict_stored(member, name, fill=fill, every=every, smoothing=smoothing) for member in members]
-            trace_F2 = mean_over_runs(traces).clip(-1, 1)
-            frame = asked.frame_L[rows]
-            value_L2[rows] = trace_F2[np.minimum(frame, frames) - 1]
-            filled += int((~np.isin(frame, members[0].store.image_times(name)[0])).sum())
-            beyond += int((frame > frames).sum())
+
+    def predict(index: int) -> tuple[Int64[np.ndarray, "R"], Float32[np.ndarray, "F 2"]]:
+        """Return the rows of a video, and its finished trace."""
+        name, rows_R = asked.videos[index], order_L[bounds[index] : bounds[index + 1]]
+        _require_frames(asked, rows_R, name, len(members[0].store.labels(name).time_F), members[0])
+        traces = [predict_stored(member, name, fill=fill, every=every, smoothing=smoothing) for member in members]
+        return rows_R, mean_over_runs(traces).clip(-1, 1)
+
+    with (
+        progress.task("predicting", total=len(asked.videos), unit="videos") as task,
+        # What is read and smoothed of one video need not keep the lanes from predicting another one.
+        ThreadPoolExecutor(AT_ONCE, thread_name_prefix="video") as pool,
+    ):
+        for name, (rows_R, trace_F2) in zip(asked.videos, pool.map(predict, range(len(asked.videos))), strict=True):
+            frame_R, frames = asked.frame_L[rows_R], len(trace_F2)
+            value_L2[rows_R] = trace_F2[np.minimum(frame_R, frames) - 1]
+            filled += int((~np.isin(frame_R, members[0].store.image_times(name)[0])).sum())
+            beyond += int((frame_R > frames).sum())
             task.advance(1, name)
     _write(asked, value_L2, out, progress)
     notes = [f"{filled} rows of frames without a picture: {_FILLS[fill]}"] if filled else []

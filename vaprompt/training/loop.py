@@ -20,6 +20,9 @@ from vaprompt.training.data import ResidentSplit
 from vaprompt.training.step import Step
 
 EVALUATION_BATCH = 64
+"""Windows that a core predicts at once."""
+EVALUATION_SOUNDS = 48
+"""Sounds that they hear, at most, where windows share them."""
 ACCELERATOR_BATCH = 1024
 """Windows that an accelerator predicts at once."""
 

@@ -22,7 +22,7 @@ from vaprompt.model.estimator import Estimate, Estimator
 from vaprompt.model.prompts import Context
 from vaprompt.recipes import read_recipe
 from vaprompt.training.checkpoint import load_weights, put_weights
-from vaprompt.training.loop import ACCELERATOR_BATCH, EVALUATION_BATCH, end_values
+from vaprompt.training.loop import ACCELERATOR_BATCH, EVALUATION_BATCH, EVALUATION_SOUNDS, end_values
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.windows import cut_windows, grid_ends, interpolate
 
@@ -133,11 +133,16 @@ class Run:
             image_BTI = None if image_embedding_NI is None else image_embedding_NI[windows.image_WT[row_B]]
             sound_U, clip_B = np.unique(windows.audio_W[row_B], return_inverse=True)
             audio_USC = None if audio_embedding_ASC is None else audio_embedding_ASC[sound_U]
-            return self.predict_windows(image_BTI, audio_USC, clip_B.astype(np.int64))
+            clips = clip_B.astype(np.int64) if len(sound_U) < len(row_B) else None
+            return self.predict_windows(image_BTI, audio_USC, clips)
 
-        size = EVALUATION_BATCH if self.device == "cpu" else ACCELERATOR_BATCH
-        batches = [together[first : first + size] for first in range(0, len(together), size)]
-        parts = lanes().map(predict, batches) if self.device == "cpu" else [predict(batch) for batch in batches]
+        on_processor = self.device == "cpu"
+        batches = (
+            batches_of(together, windows.audio_W, EVALUATION_BATCH, EVALUATION_SOUNDS)
+            if on_processor
+            else batches_of(together, windows.audio_W, ACCELERATOR_BATCH, ACCELERATOR_BATCH)
+        )
+        parts = lanes().map(predict, batches) if on_processor else [predict(batch) for batch in batches]
         value_W2 = np.empty((len(end_W), 2), np.float32)
         value_W2[together] = np.concatenate(parts)
         return value_W2
@@ -200,6 +205,26 @@ class Run:
             None if image is None else image.float(), None if audio is None else audio.float(), clips
         )
         return estimate
+
+
+def batches_of(
+    row_W: Int64[np.ndarray, "W"], sound_W: Int64[np.ndarray, "W"], most: int, sounds: int
+) -> list[Int64[np.ndarray, "_"]]:
+    """Return windows in batches of at most so many windows, and of at most so many sounds.
+
+    A sound takes most of a window's work. Few in a batch keep memory small; windows that share one belong together.
+
+    Args:
+        row_W: the windows, those that hear the same sound behind each other; at least one.
+        sound_W: the sound that each of all windows hears.
+        most: windows in a batch.
+        sounds: of them.
+    """
+    place_W = np.cumsum(np.diff(sound_W[row_W], prepend=sound_W[row_W[:1]]) != 0)
+    count = int(place_W[-1]) + 1
+    parts = -(-count // sounds)
+    alike = np.split(row_W, np.flatnonzero(np.diff(place_W * parts // count)) + 1)
+    return [part[first : first + most] for part in alike for first in range(0, len(part), most)]
 
 
 def load_run(path: Path | str, device: str = "cpu") -> Run:
