@@ -8,6 +8,7 @@ Axes: L rows of the template, the header left out.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -63,19 +64,23 @@ def read_template(path: Path) -> Template:
             path, line=1, fault=f"the header is {header[:60]!r}, not '{','.join(COLUMNS)}'", remedy=_DOWNLOAD
         )
     index: dict[str, int] = {}
-    video_L: list[int] = []
-    frame_L: list[int] = []
+    latest, number = "", 0
+    # As C keeps them: a million of Python's integers are 60 MB.
+    video_L, frame_L = array("i"), array("i")
     for line, row in enumerate(rows, start=FIRST_ROW):
         video, _, name = row.partition(",")[0].rpartition("/")
         stem, _, suffix = name.partition(".")
         # isdigit alone would let through digits of other scripts, and superscripts
-        if not video or not (stem.isascii() and stem.isdigit()) or not suffix or int(stem) < 1 or int(stem) >= 2**31:
+        frame = int(stem) if stem.isdigit() and stem.isascii() else 0
+        if not video or not suffix or not 1 <= frame < 2**31:
             raise SubmissionError(path, line=line, fault=f"'{row[:60]}' is not <video>/00001.jpg,...", remedy=_DOWNLOAD)
-        video_L.append(index.setdefault(video, len(index)))
-        frame_L.append(int(stem))
-    if not frame_L:
+        if video != latest:
+            latest, number = video, index.setdefault(video, len(index))
+        video_L.append(number)
+        frame_L.append(frame)
+    if len(frame_L) == 0:
         raise SubmissionError(path, fault="has a header but no rows", remedy=_DOWNLOAD)
-    template = Template(path, header, list(index), np.array(video_L, np.int32), np.array(frame_L, np.int32))
+    template = Template(path, header, list(index), np.array(video_L), np.array(frame_L))
     _require_once(template)
     return template
 
@@ -126,9 +131,9 @@ _OTHER = "is the row of"
 
 def _row_fault(row: str, location: str | None) -> str | None:
     """Return what is wrong with a row; its location is compared where `location` is given."""
-    cells = row.split(",")
-    if _is_right(cells, location):
+    if _is_right(row, location):
         return None
+    cells = row.split(",")
     if location is not None and cells[0] != location:
         return f"{_OTHER} '{cells[0][:60]}', the template has '{location[:60]}' here"
     if len(cells) != len(COLUMNS):
@@ -144,15 +149,14 @@ def _row_fault(row: str, location: str | None) -> str | None:
     return None
 
 
-def _is_right(cells: list[str], location: str | None) -> bool:
+def _is_right(row: str, location: str | None) -> bool:
     """Return whether nothing is wrong with a row, as with nearly all: without the questions that a message needs."""
-    if len(cells) != len(COLUMNS) or (location is not None and cells[0] != location):
-        return False
-    _, valence, arousal = cells
     try:
-        return -1 <= float(valence) <= 1 and -1 <= float(arousal) <= 1 and "_" not in valence and "_" not in arousal
+        given, valence, arousal = row.split(",")
+        right = -1 <= float(valence) <= 1 and -1 <= float(arousal) <= 1
     except ValueError:
         return False
+    return right and (location is None or given == location) and "_" not in valence and "_" not in arousal
 
 
 def _lines(path: Path) -> Iterator[str]:
