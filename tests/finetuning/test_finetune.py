@@ -60,6 +60,7 @@ def test_the_run_is_whole_and_knows_where_it_comes_from(tuned, base):
     best = max(lines, key=lambda line: line["validation"]["mean"])
     assert facts["best_epoch"] == best["epoch"]
     assert facts["best"]["mean"] == best["validation"]["mean"]
+    assert facts["seconds"] > 0
     assert facts["start"]["largest_difference"] <= BOUND
     for stream, file in (("image", "open_clip_model.safetensors"), ("audio", "model.safetensors")):
         digest = tensor_digest(tuned / "encoders" / stream / file)

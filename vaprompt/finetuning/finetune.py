@@ -22,6 +22,7 @@ import torch
 from vaprompt.datasets.base import Dataset
 from vaprompt.datasets.description import open_dataset
 from vaprompt.devices import pick_device
+from vaprompt.encoders.tower import DTYPES
 from vaprompt.encoders.trainable import TrainableAudio, TrainableImage
 from vaprompt.errors import RunError
 from vaprompt.extraction.fingerprints import stream_fingerprints
@@ -36,7 +37,7 @@ from vaprompt.finetuning.provenance import (
     require_same,
     save_encoders,
 )
-from vaprompt.finetuning.recipe import FinetuneRecipe
+from vaprompt.finetuning.recipe import FinetuneRecipe, heads_recipe
 from vaprompt.finetuning.requests import Fit, Setup, Sound
 from vaprompt.finetuning.session import Interval, Part, Session
 from vaprompt.finetuning.splits import raw_split
@@ -61,7 +62,6 @@ SCRATCH = "scratch"
 SAVE_SECONDS = 600.0
 """Time between two saved states within an epoch, and so what a kill costs at most: writing one takes seconds."""
 MOST_WORKERS = 16
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def finetune(
         raise RunError(new, fault="is the run to start from", remedy="name a new folder with --run")
     source = open_store(store or str(parent.facts["store"]["path"]), progress, parent.recipe.stream)
     dataset = open_dataset(data, progress)
-    heads = _heads_recipe(parent.recipe, recipe, checked_stream_name(stream) if stream else _stream_name(new))
+    heads = heads_recipe(parent.recipe, recipe, checked_stream_name(stream) if stream else _stream_name(new))
     facts = facts_at_start(parent, source, recipe, heads, device)
     if (new / FACTS).exists():
         before = read_facts(new)
@@ -232,20 +232,27 @@ class _Job:
         recipe, path = self.recipe, self.new / STATE
         state = load_state(path, session.learners) if path.exists() else TuningState()
         unseen = parts[self.stopping]
-        if state.start is None:
-            state.start = self._start(session, unseen)
-        save = Interval(self.save_seconds)
+        save, told = Interval(self.save_seconds), time.monotonic()
+
+        def count() -> None:
+            nonlocal told
+            before, told = told, time.monotonic()
+            state.seconds += told - before
 
         def saved(now: TuningState) -> None:
             if save.passed():
+                count()
                 save_state(path, now, session.learners)
 
+        if state.start is None:
+            state.start = self._start(session, unseen)
         while state.epoch < recipe.epochs and state.epoch - state.best_epoch < recipe.patience:
             epoch = state.epoch + 1
             with self.progress.task(f"epoch {epoch}", len(parts["train"].windows), "windows") as task:
                 losses = session.train_epoch(state, parts["train"], task, saved)
             with self.progress.task(f"scoring {self.stopping}", len(unseen.windows), "windows") as task:
                 found = session.validate(unseen, task)
+            count()
             self._close(session, state, {"epoch": epoch, "train": losses, self.stopping: found})
             self.progress.say(f"epoch {epoch}: loss {losses['loss']:.3f}, {self.stopping} CCC {_shown(found['mean'])}")
         return state
@@ -301,6 +308,7 @@ class _Job:
             "windows": {split: len(part.windows) for split, part in parts.items()},
             "notes": [note for note in notes if note is not None],
             "epochs": state.epoch,
+            "seconds": round(state.seconds, 3),
             "best_epoch": state.best_epoch,
             "best": {axis: best[axis] for axis in ("valence", "arousal", "mean")},
             "start": start,
@@ -322,30 +330,6 @@ class _Job:
             sound=sound,
             augmentation=self.recipe.augmentation,
         )
-
-
-def _heads_recipe(parent: TrainRecipe, recipe: FinetuneRecipe, stream: str) -> TrainRecipe:
-    """Return the new run's training recipe: the parent's, with what fine-tuning sets."""
-    optimiser = parent.optimiser.model_copy(
-        update={
-            "learning_rate": recipe.optimiser.learning_rate,
-            "weight_decay": recipe.optimiser.weight_decay,
-            "average": 0.0,  # none is taken while encoders are trained
-        }
-    )
-    last = parent.loss.kl if parent.loss.kl_end is None else parent.loss.kl_end
-    return parent.model_copy(
-        update={
-            "loss": parent.loss.model_copy(update={"kl": last, "kl_end": None}),
-            "stream": stream,
-            "batch": recipe.batch or parent.batch,
-            "optimiser": optimiser,
-            "epochs": recipe.epochs,
-            "patience": recipe.patience,
-            "min_gain": recipe.min_gain,
-            "seed": recipe.seed,
-        }
-    )
 
 
 def _stream_name(new: Path) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vaprompt.recipes import Recipe
+from vaprompt.training.recipe import TrainRecipe
 
 
 class TuningRecipe(Recipe):
@@ -82,3 +83,27 @@ class FinetuneRecipe(Recipe):
     """What counts as a gain (released code: 1e-4)."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Of the order of windows, dropout and augmentation."""
+
+
+def heads_recipe(parent: TrainRecipe, recipe: FinetuneRecipe, stream: str) -> TrainRecipe:
+    """Return the new run's training recipe: the parent's, with what fine-tuning sets."""
+    optimiser = parent.optimiser.model_copy(
+        update={
+            "learning_rate": recipe.optimiser.learning_rate,
+            "weight_decay": recipe.optimiser.weight_decay,
+            "average": 0.0,  # none is taken while encoders are trained
+        }
+    )
+    last = parent.loss.kl if parent.loss.kl_end is None else parent.loss.kl_end
+    return parent.model_copy(
+        update={
+            "loss": parent.loss.model_copy(update={"kl": last, "kl_end": None}),
+            "stream": stream,
+            "batch": recipe.batch or parent.batch,
+            "optimiser": optimiser,
+            "epochs": recipe.epochs,
+            "patience": recipe.patience,
+            "min_gain": recipe.min_gain,
+            "seed": recipe.seed,
+        }
+    )

@@ -34,6 +34,8 @@ class TuningState:
     best_epoch: int = 0
     best_mean: float | None = None
     """Mean validation CCC of the best epoch; None before there is one."""
+    seconds: float = 0.0
+    """Spent on it so far."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One object an epoch, as in metrics.jsonl."""
 
