@@ -133,7 +133,7 @@ const Charts = (() => {
         width: Math.max(area.clientWidth, 120),
         height: options.height || 160,
         legend: { show: false },
-        padding: [8, 12, 0, 0],
+        padding: [8, 18, 0, 0],
         scales: {
           x: { time: false, range: (_, low, high) => [low, high] },
           y: { range: () => options.range },
