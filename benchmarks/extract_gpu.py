@@ -41,7 +41,7 @@ from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
 from vaprompt.encoders.registry import audio_encoder, image_encoder
 from vaprompt.encoders.tower import DTYPES
 from vaprompt.extraction import local
-from vaprompt.extraction.batch_size import IN_FLIGHT
+from vaprompt.extraction.batch_size import in_flight, own_stream
 from vaprompt.extraction.engine import SETTING, cores
 from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.recipe import ExtractRecipe, PromptRecipe
@@ -169,16 +169,22 @@ class Bench:
             candidates = candidates[:2]
         items = self.items(stream, candidates[-1])
         found: dict[int, float] = {}
-        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        with self.threads() as pool:
             for size in candidates:
                 try:
-                    found[size] = alone(pool, lambda size=size: encoder.encode(items[:size]), size)
+                    found[size] = alone(
+                        pool, in_flight(self.device), lambda size=size: encoder.encode(items[:size]), size
+                    )
                 except torch.OutOfMemoryError:
                     break
         best = max(found, key=found.__getitem__)
         if precision == "bf16":
             self.sizes[stream], self.speeds[stream] = best, found[best]
         return {"per second": {str(size): round(speed, 1) for size, speed in found.items()}, "best": best}
+
+    def threads(self) -> ThreadPoolExecutor:
+        """Return threads that encode as those of an extraction do."""
+        return ThreadPoolExecutor(in_flight(self.device), initializer=own_stream, initargs=(self.device,))
 
     def compiled(self, stream: str) -> dict[str, Any]:
         """Return items a second of a compiled encoder, and the seconds that compiling takes."""
@@ -187,7 +193,7 @@ class Bench:
         items = self.items(stream, size)
         encoder.encode(items)
         compiling = time.perf_counter() - start
-        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        with self.threads() as pool:
             speed = alone(pool, lambda: encoder.encode(items), size)
         return {"size": size, "per second": round(speed, 1), "seconds to compile": round(compiling, 1)}
 
@@ -384,11 +390,12 @@ def products(device: str) -> dict[str, float]:
 
 
 def alone(pool: ThreadPoolExecutor, work: Callable[[], object], size: int, least: float = 1.0) -> float:
-    """Return items a second of batches, as many in flight as in the pipeline."""
-    for done in [pool.submit(work) for _ in range(IN_FLIGHT)]:
+    """Return items a second of batches, as many in flight as the pool has threads, and as in the pipeline."""
+    at_once = pool._max_workers
+    for done in [pool.submit(work) for _ in range(at_once)]:
         done.result()
     start, items = time.perf_counter(), 0
-    flying = [pool.submit(work) for _ in range(2 * IN_FLIGHT)]
+    flying = [pool.submit(work) for _ in range(2 * at_once)]
     while flying:
         flying.pop(0).result()
         items += size

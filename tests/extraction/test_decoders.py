@@ -12,11 +12,13 @@ import pytest
 from tests.extraction.conftest import by_name, files_below
 from tests.extraction.numbers_wanted import Numbers
 from vaprompt.errors import MediaError, VapromptError
+from vaprompt.extraction import decoding
 from vaprompt.extraction.decoders import Decoders
-from vaprompt.extraction.decoding import STRETCH, WantedPictures, WantedSound, WantedTimes
+from vaprompt.extraction.decoding import STRETCH, WantedFacts, WantedPictures, WantedSound, WantedTimes
 from vaprompt.extraction.engine import MOST_DECODERS, SETTING, reading
 from vaprompt.extraction.grid import audio_ends
 from vaprompt.extraction.pipeline import extract
+from vaprompt.media.audio import audio_windows
 from vaprompt.media.patience import SETTING as PATIENCE
 from vaprompt.media.video import frame_times
 
@@ -56,6 +58,7 @@ def test_other_processes_decode_what_this_one_would(dataset, decoders):
         WantedPictures(video.media, 3.0, time_F),
         WantedPictures(video.media, "all", None),
         WantedSound(video.media, end_W, 2.0, 16000),
+        WantedFacts(video.crops),
     ):
         theirs, ours = list(decoders.stretches(wanted)), list(wanted.stretches())
         assert len(theirs) == len(ours)
@@ -67,6 +70,22 @@ def test_other_processes_decode_what_this_one_would(dataset, decoders):
                 assert left[name].flags.writeable
     assert len(decoders.processes) == 1
     assert max(len(some["rgb"]) for some in WantedPictures(video.media, "all", None).stretches()) <= STRETCH
+
+
+@pytest.mark.parametrize("hop", [0.1, 0.37, 3.0])
+def test_windows_of_a_stretch_are_those_that_are_cut_one_by_one(dataset, hop, monkeypatch):
+    video = next(video for video in dataset.videos if video.crops is not None)
+    end_W = audio_ends(float(frame_times(video.media)[-1]), window=2.0, hop=hop)
+    # Ends that the hop does not reach lie at uneven distances, and the last one is where the video ends.
+    wanted = WantedSound(video.media, np.sort(np.append(end_W, end_W + 0.013)), 2.0, 16000)
+    for most_bytes in (1, 400_000, 2**22):
+        monkeypatch.setattr(decoding, "STRETCH_BYTES", most_bytes)
+        stretches = list(wanted.stretches())
+        found = [wave_L for some in stretches for wave_L in wanted.windows(some)]
+        assert max(len(some["sound"]) for some in stretches) <= max(32000, most_bytes // 4)
+        assert (most_bytes > 1) == (len(stretches) < len(found)) or len(found) == 1
+        one_by_one = list(audio_windows(video.media, wanted.end_W, window=2.0, rate=16000))
+        np.testing.assert_array_equal(found, one_by_one)
 
 
 def test_an_error_of_a_file_is_the_same_error_and_the_process_goes_on(dataset, own, decoders):
@@ -134,6 +153,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from tests.extraction.numbers_wanted import Numbers
+from vaprompt.extraction import decoding
 from vaprompt.extraction.decoders import Decoders
 decoders = Decoders()
 stretches = [decoders.stretches(Numbers(Path("x"), 10**9)), decoders.stretches(Numbers(Path("x"), 1))]

@@ -32,7 +32,7 @@ NAMED = {
     "the store has no attributes": r"replace .* \S+\.zarr/zarr\.json$",
     "a stream has no fingerprint": r"replace .* \S+\.zarr/audio/zarr\.json$",
     "a lease is taken": r"mkdir .*/image/v1$",
-    "a chunk is half-written": r"replace .*/image/v1/embedding/c/",
+    "a chunk has a folder and no content": r"open .*/image/v1/embedding/c/",
     "the arrays are there and no marker": r"replace \S*zarr\.json\S* \S*/\.aside/\S*/labels/v1/zarr\.json$",
     "the marker is there and the group is aside": r"rename \S+ \S+\.zarr/labels/v1$",
     "the prompts are aside": r"rename \S+ \S+\.zarr/text$",

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.media.clips import write_clip
 from vaprompt.errors import MediaError
+from vaprompt.media import audio
 from vaprompt.media.audio import audio_windows, has_audio, sound_extent
 
 RATE = 16000
@@ -79,8 +82,6 @@ def test_streams_that_start_apart_are_heard_apart(tmp_path, first_ms, sound_star
 
 
 def test_a_gap_in_the_sound_is_silence_and_what_follows_stays_in_place(tmp_path, monkeypatch):
-    import vaprompt.media.audio as audio
-
     decode = audio._decode
 
     def with_a_gap(*given):
@@ -113,9 +114,31 @@ def test_streaming_equals_reading_at_once(tmp_path, name):
         np.testing.assert_array_equal(window_L, padded[stop : stop + RATE])
 
 
-def test_memory_is_one_window_whatever_the_length(tmp_path, monkeypatch):
-    import vaprompt.media.audio as audio
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_windows_together_are_the_windows_one_by_one_also_where_pieces_overlap(data):
+    lengths = data.draw(st.lists(st.integers(1, 30), max_size=12))
+    shifts = data.draw(st.lists(st.integers(-25, 25), min_size=len(lengths), max_size=len(lengths)))
+    pieces, position = [], data.draw(st.integers(-40, 40))
+    for number, (length, shift) in enumerate(zip(lengths, shifts, strict=True)):
+        position += shift
+        pieces.append((position, np.full(length, number + 1, np.float32) + np.arange(length, dtype=np.float32) / 100))
+        position += length
+    end_W = np.sort(np.array(data.draw(st.lists(st.integers(-30, 200), min_size=1, max_size=20)), dtype=np.float64))
+    length, most, most_samples = (data.draw(st.integers(1, top)) for top in (40, 6, 120))
 
+    def cut(most, most_samples):
+        for some in audio._together(iter(pieces), end_W, float(length), 1, most, most_samples):
+            assert len(some.start_K) <= most
+            assert len(some.sound_M) <= max(length, most_samples)
+            yield from (some.sound_M[start : start + length] for start in some.start_K)
+
+    alone = list(cut(1, 0))
+    assert len(alone) == len(end_W)
+    np.testing.assert_array_equal(list(cut(most, most_samples)), alone)
+
+
+def test_memory_is_one_window_whatever_the_length(tmp_path, monkeypatch):
     path = write_clip(tmp_path / "long.mp4", sound=tone(120), times_ms=range(0, 120000, 1000), size=(32, 32))
     held = []
     cut = audio.cut_pieces

@@ -1,5 +1,6 @@
 """A store gives back what was written, says what is in it, and refuses what does not belong together."""
 
+import hashlib
 import subprocess
 import sys
 import tempfile
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from zarr.codecs import Crc32cCodec
 
 from tests.store.stores import DATASET, IMAGE, add, filled
 from vaprompt.errors import FingerprintError, StoreError, TargetError
@@ -35,8 +38,36 @@ def test_arrays_come_back_however_they_were_cut(pieces, chunk_rows, seed):
                 written += len(batch)
             writer.publish({})
         read = FeatureStore.open(store.path).image("v")
+        assert_as_zarr_writes_it(store.path / "image/v", Path(folder) / "theirs")
     np.testing.assert_array_equal(read.embedding_ND, np.concatenate(batches))
     assert read.frame_N.dtype == np.int32
+
+
+def assert_as_zarr_writes_it(group, folder):
+    """Chunks are written by us: each must be the file that zarr itself makes of the array."""
+    files = {}
+    for name in ("embedding", "frame", "time"):
+        ours = zarr.open_array(str(group / name), mode="r")
+        theirs = zarr.create_array(
+            str(folder / name),
+            shape=ours.shape,
+            chunks=ours.chunks,
+            dtype=ours.dtype,
+            filters=None,
+            compressors=Crc32cCodec(),
+            config={"write_empty_chunks": True},
+        )
+        theirs[:] = ours[:]
+        files |= {f"{name}/{key}": data for key, data in files_in(folder / name).items()}
+    marker = zarr.open_group(str(group), mode="r").attrs["files"]
+    assert {key: data for key, data in files_in(group).items() if key != "zarr.json"} == files
+    assert marker == {
+        key: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for key, data in files.items()
+    }
+
+
+def files_in(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_chunks_are_bounded_and_short_streams_are_not_padded(tmp_path):

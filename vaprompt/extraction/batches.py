@@ -54,7 +54,9 @@ class Batcher(Generic[T]):
     def __init__(self, room: int) -> None:
         """Let at most `room` full batches wait."""
         self._room = room
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        # Two, so that a stretch that is brought does not wake all others who wait to bring one.
+        self._brought, self._taken = threading.Condition(lock), threading.Condition(lock)
         self._ready: deque[Batch[T]] = deque()
         self._pending: dict[tuple[str, Hashable], list[T]] = {}
         self._busy = 0
@@ -80,9 +82,9 @@ class Batcher(Generic[T]):
             Stopped: the extraction is being ended.
         """
         rest: T | None = stretch
-        with self._changed:
+        with self._taken:
             while rest is not None:
-                self._changed.wait_for(lambda: self._stopped or len(self._ready) < self._room)
+                self._taken.wait_for(lambda: self._stopped or len(self._ready) < self._room)
                 if self._stopped:
                     raise Stopped
                 pending = self._pending.setdefault((stream, alike), [])
@@ -91,7 +93,8 @@ class Batcher(Generic[T]):
                 pending.append(first)
                 if len(first) == lacking:
                     self._release((stream, alike))
-                self._changed.notify_all()
+                # Who is patient wants to know of anything that could be taken in the end.
+                self._brought.notify_all()
 
     def take(self) -> Batch[T] | None:
         """Return the next batch, of which `done` is to be told; None when there will be no more.
@@ -99,13 +102,13 @@ class Batcher(Generic[T]):
         Raises:
             Stopped: the extraction is being ended.
         """
-        with self._changed:
+        with self._brought:
             until = time.monotonic() + PATIENCE
             while not self._stopped:
                 if self._ready:
                     batch = self._ready.popleft()
                     self._busy += 1
-                    self._changed.notify_all()
+                    self._taken.notify_all()
                     return batch
                 patient = not self._closed and (self._busy > 0 or time.monotonic() < until)
                 if self._pending and not patient:
@@ -115,26 +118,27 @@ class Batcher(Generic[T]):
                 else:
                     # Without anything pending there is nothing to lose patience over.
                     impatient = self._pending and self._busy == 0
-                    self._changed.wait(max(0.001, until - time.monotonic()) if impatient else None)
+                    self._brought.wait(max(0.001, until - time.monotonic()) if impatient else None)
             raise Stopped
 
     def done(self) -> None:
         """Say that a batch taken is encoded."""
-        with self._changed:
+        with self._brought:
             self._busy -= 1
-            self._changed.notify_all()
+            self._brought.notify_all()
 
     def close(self) -> None:
         """Say that no item will come any more."""
-        with self._changed:
+        with self._brought:
             self._closed = True
-            self._changed.notify_all()
+            self._brought.notify_all()
 
     def stop(self) -> None:
         """Let everybody who waits leave."""
-        with self._changed:
+        with self._brought:
             self._stopped = True
-            self._changed.notify_all()
+            self._brought.notify_all()
+            self._taken.notify_all()
 
     def _release(self, key: tuple[str, Hashable]) -> None:
         self._ready.append(Batch(key[0], self._pending.pop(key)))

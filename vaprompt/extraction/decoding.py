@@ -2,23 +2,25 @@
 
 Free of torch, so that a process that only decodes starts in a third of a second and stays small.
 
-Axes: N pictures, H rows, W columns, C colours; F frames of the video; K windows of sound, L samples.
+Axes: N pictures, H rows, W columns, C colours; F frames of the video; K windows of sound, L samples of each, M of all.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 
 from vaprompt.extraction.pictures import face_pictures, given_pictures, together
+from vaprompt.extraction.sources import facts
 from vaprompt.faces.recipe import FaceRecipe
 from vaprompt.faces.tracking import Person
-from vaprompt.media.audio import audio_windows
+from vaprompt.media.audio import windows_together
 from vaprompt.media.video import frame_times
 
 STRETCH, STRETCH_BYTES = 64, 2**22
@@ -74,7 +76,10 @@ class WantedPictures:
 
 @dataclass(frozen=True)
 class WantedSound:
-    """Windows of sound, in stretches of `wave` (K, L) float32; see `vaprompt.media.audio.audio_windows`."""
+    """Windows of sound, in stretches of `sound` (M,) float32 and the `start` (K,) of each window in it.
+
+    Windows overlap: what several of them hear is handed over once. See `vaprompt.media.audio.windows_together`.
+    """
 
     media: Path
     end_W: Float64[np.ndarray, "W"]
@@ -83,14 +88,39 @@ class WantedSound:
 
     def stretches(self) -> Generator[Arrays]:
         """Decode; see `Wanted`."""
-        some: list[np.ndarray] = []
-        for wave_L in audio_windows(self.media, self.end_W, window=self.window, rate=self.rate):
-            some.append(wave_L)
-            if len(some) * wave_L.nbytes >= STRETCH_BYTES:
-                yield {"wave": np.stack(some)}
-                some = []
-        if some:
-            yield {"wave": np.stack(some)}
+        for some in windows_together(
+            self.media,
+            self.end_W,
+            window=self.window,
+            rate=self.rate,
+            most=STRETCH,
+            most_samples=STRETCH_BYTES // np.dtype(np.float32).itemsize,
+        ):
+            yield {"sound": some.sound_M, "start": some.start_K}
+
+    def windows(self, some: Arrays) -> Float32[np.ndarray, "K L"]:
+        """Return a stretch's windows, as views of its sound where they follow each other at equal distances."""
+        window_ML = np.lib.stride_tricks.sliding_window_view(some["sound"], round(self.window * self.rate))
+        start_K = some["start"]
+        steps = np.diff(start_K)
+        if len(steps) and steps[0] > 0 and np.all(steps == steps[0]):
+            return window_ML[start_K[0] : start_K[-1] + 1 : steps[0]]
+        return window_ML[start_K]
+
+
+@dataclass(frozen=True)
+class WantedFacts:
+    """What `vaprompt.extraction.sources.facts` says of a folder, such as one of face crops: `json`, its bytes."""
+
+    media: Path
+
+    def stretches(self) -> Generator[Arrays]:
+        """Read; see `Wanted`.
+
+        Raises:
+            DatasetError: a file cannot be read.
+        """
+        yield {"json": np.frombuffer(json.dumps(facts(self.media)).encode(), dtype=np.uint8)}
 
 
 @dataclass(frozen=True)

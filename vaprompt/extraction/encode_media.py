@@ -197,11 +197,13 @@ def stored(embedding: Float32[torch.Tensor, "B *rest"], stream: str) -> Float16[
     Raises:
         WeightsError: some value does not fit.
     """
-    values: Float32[np.ndarray, "B *rest"] = embedding.numpy()
-    if not bool(np.all(np.abs(values) <= np.finfo(np.float16).max)):  # false for nan, too
+    most = torch.finfo(torch.float16).max
+    least, largest = torch.aminmax(embedding)
+    if not bool(-most <= least and largest <= most):  # false for nan, too
         raise WeightsError(
             f"{stream}.weights",
             fault="give values that are not finite or too large for float16",
             remedy=f"set {stream}.precision = fp32, or use other weights",
         )
-    return values.astype(np.float16)
+    rounded: Float16[np.ndarray, "B *rest"] = embedding.to(torch.float16).numpy()
+    return rounded

@@ -1,4 +1,4 @@
-"""The engine of stage 1: readers, a bounded queue of batches that cross videos, encoders, one writer.
+"""The engine of stage 1: readers, a bounded queue of batches that cross videos, encoders, writers.
 
 Everything runs beside everything else in threads: resizing, the networks and the disk release Python's lock. Decoding
 does so only in part, and is done by processes of its own where an accelerator waits for it.
@@ -13,6 +13,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,12 @@ from jaxtyping import Float32
 
 from vaprompt.datasets.base import Dataset
 from vaprompt.errors import AnnotationError, DatasetError, MediaError, VapromptError
-from vaprompt.extraction.batch_size import IN_FLIGHT
+from vaprompt.extraction.batch_size import in_flight, own_stream
 from vaprompt.extraction.batches import Batch, Batcher, Stopped
 from vaprompt.extraction.decoders import Decoders
 from vaprompt.extraction.encode_media import stored
 from vaprompt.extraction.loaded import Encoders
-from vaprompt.extraction.parts import Encoded, Failed, Message, Running, Stretch
+from vaprompt.extraction.parts import Encoded, Failed, Message, Running, Stretch, encoded
 from vaprompt.extraction.plan import Job
 from vaprompt.extraction.publishing import Publisher
 from vaprompt.extraction.reading import Reader
@@ -47,8 +48,10 @@ ROOM = 4
 """Full batches that may wait for each device."""
 VIDEOS = 64
 """Videos under way at most: short ones share batches."""
-MESSAGES = 256
-"""Messages that may wait for the writer."""
+WRITERS = 2
+"""Threads that write for each accelerator; the processor's own encoders keep one waiting most of the time."""
+MESSAGES = 16
+"""Messages that may wait for each writer."""
 
 
 def reading(devices: Sequence[str], of_cores: int | None = None) -> tuple[int, bool]:
@@ -71,6 +74,11 @@ def reading(devices: Sequence[str], of_cores: int | None = None) -> tuple[int, b
         return READERS * len(devices), False
     # One core for each device's own threads, and no more processes than some accelerators can use up.
     return min(DECODERS * len(devices), max(2, (of_cores or cores()) - len(devices))), True
+
+
+def writers(devices: Sequence[str]) -> int:
+    """Return how many threads write what is encoded on these devices."""
+    return 1 if torch.device(devices[0]).type == "cpu" else WRITERS * len(devices)
 
 
 def cores() -> int:
@@ -150,7 +158,8 @@ class _Run:
         self._readers = engine._readers
         devices = self._encoders.devices
         self._batcher: Batcher[Stretch] = Batcher(ROOM * len(devices))
-        self._messages: queue.Queue[Message | None] = queue.Queue(MESSAGES)
+        count = writers(devices)
+        self._messages: list[queue.Queue[Message | None]] = [queue.Queue(MESSAGES) for _ in range(count)]
         self._reader = Reader(
             engine._dataset,
             engine._recipe,
@@ -162,8 +171,11 @@ class _Run:
             self._tell,
             self._meter,
         )
-        self._publisher = Publisher(engine._store, engine._fingerprints, self._finished, self._failed)
-        self._asking = threading.Lock()
+        self._publishers = [
+            Publisher(engine._store, engine._fingerprints, self._finished, self._failed) for _ in range(count)
+        ]
+        self._asking, self._telling = threading.Lock(), threading.Lock()
+        self._writer_of: dict[Path | None, int] = {}
         self._places = threading.Semaphore(VIDEOS)
         self._stopped = threading.Event()
         self._error: BaseException | None = None
@@ -177,12 +189,14 @@ class _Run:
                 device = next(turn)
             self._guarded(lambda: self._encode(device))
 
-        writer = threading.Thread(target=lambda: self._guarded(self._write), name="writer", daemon=True)
-        writer.start()
+        numbers = iter(range(len(self._publishers)))
+        writing = start_threads(
+            lambda: self._guarded(lambda: self._write(next(numbers))), len(self._publishers), "writer"
+        )
         readers = start_threads(lambda: self._guarded(self._read), self._readers, "reader")
         encoders = [
             threading.Thread(target=encode, name=f"encoder {index + 1}", daemon=True)
-            for index in range(IN_FLIGHT * len(devices))
+            for index in range(in_flight(devices[0]) * len(devices))
         ]
         for thread in encoders:
             thread.start()
@@ -190,8 +204,9 @@ class _Run:
             self._wait_for(readers)
             self._batcher.close()
             self._wait_for(encoders)
-            self._put(None)
-            self._wait_for([writer])
+            for number in range(len(writing)):
+                self._put(None, number)
+            self._wait_for(writing)
         except Stopped:
             pass
         except BaseException:
@@ -199,11 +214,12 @@ class _Run:
             raise
         finally:
             # Whoever computes finishes what it is at; a reader that hangs in a file is left behind.
-            for thread in (*encoders, writer):
+            for thread in (*encoders, *writing):
                 thread.join()
             for thread in readers:
                 thread.join(1.0)
-            self._publisher.close()
+            for publisher in self._publishers:
+                publisher.close()
             self._log.write("stages", **self._meter.summary())
         if self._error is not None:
             raise self._error
@@ -237,22 +253,21 @@ class _Run:
             with self._asking:
                 self._unless_stopped()
                 job = next(self._jobs, _END)
-            if isinstance(job, _End):
-                return
-            if job is None:  # others hold what is left: ask again
-                self._places.release()
-                continue
-            running = Running(job)
+                if isinstance(job, _End):
+                    return
+                if job is None:  # others hold what is left: ask again
+                    self._places.release()
+                    continue
+                # In turn, but for people who share a video, and so its sound.
+                turn = len(self._writer_of) % len(self._publishers)
+                running = Running(job, self._writer_of.setdefault(job.video.media, turn))
             try:
                 self._reader.read(running)
             except (MediaError, AnnotationError, DatasetError) as error:
                 self._tell(Failed(running, str(error)))
 
     def _encode(self, device: str) -> None:
-        if torch.device(device).type == "cuda":
-            # A stream of its own for each thread: one batch is copied while the other is computed.
-            torch.cuda.set_device(device)
-            torch.cuda.set_stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+        own_stream(device)
         while True:
             with self._meter.stage(WAIT):
                 batch = self._batcher.take()
@@ -264,7 +279,8 @@ class _Run:
                     embedding = self._embedding(batch, device)
             finally:
                 self._batcher.done()
-            self._tell(Encoded([stretch.place for stretch in batch.stretches], embedding))
+            for message in encoded((stretch.place for stretch in batch.stretches), embedding):
+                self._tell(message)
 
     def _embedding(self, batch: Batch[Stretch], device: str) -> np.ndarray:
         values = [stretch.values for stretch in batch.stretches]
@@ -273,40 +289,43 @@ class _Run:
             return stored(self._encoders.image(device).encode(together), "image")
         return stored(self._encoders.audio(device).encode(torch.from_numpy(together)), "audio")
 
-    def _write(self) -> None:
+    def _write(self, number: int) -> None:
+        publisher, messages = self._publishers[number], self._messages[number]
         while True:
             try:
-                message = self._messages.get(timeout=0.2)
+                message = messages.get(timeout=0.2)
             except queue.Empty:
                 self._unless_stopped()
                 continue
             if message is None:
                 return
             with self._meter.stage(WRITE):
-                self._publisher.take(message)
+                publisher.take(message)
             if isinstance(message, Encoded):
-                latest = message.places[-1].running.job.video.name
+                latest = message.pieces[-1][0].running.job.video.name
                 self._task.advance(0, note=f"{latest}; {self._meter.note()}")
                 self._log.progress(self._meter)
 
     def _finished(self, job: Job) -> None:
         self._places.release()
         self._log.write("video", video=job.video.name, status="done")
-        self._told.finished(job)
+        with self._telling:
+            self._told.finished(job)
 
     def _failed(self, job: Job, reason: str) -> None:
         self._places.release()
         self._log.write("video", video=job.video.name, status="failed", reason=reason)
-        self._told.failed(job, reason)
+        with self._telling:
+            self._told.failed(job, reason)
 
     def _tell(self, message: Message) -> None:
-        self._put(message)
+        self._put(message, message.writer)
 
-    def _put(self, message: Message | None) -> None:
+    def _put(self, message: Message | None, writer: int) -> None:
         while True:
             self._unless_stopped()
             try:
-                self._messages.put(message, timeout=0.2)
+                self._messages[writer].put(message, timeout=0.2)
             except queue.Full:
                 continue
             return

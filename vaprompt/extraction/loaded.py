@@ -57,16 +57,17 @@ class Encoders:
             return self._sizes[stream]
 
     def _measured(self, stream: str) -> int:
-        candidates = sizes(self.devices[0], stream)
+        device = self.devices[0]
+        candidates = sizes(device, stream)
         if stream == "image":
             seeing = self.image()
             # Crops of Aff-Wild2's size: on an accelerator, resizing is part of it.
             image_BHWC = pictures(candidates[-1], 112)
-            size, speeds = fastest(lambda count: seeing.encode(image_BHWC[:count]), candidates)
+            size, speeds = fastest(lambda count: seeing.encode(image_BHWC[:count]), candidates, device=device)
         else:
             hearing = self.audio()
             wave_BL = sounds(candidates[-1], round(self.recipe.audio.window * hearing.rate))
-            size, speeds = fastest(lambda count: hearing.encode(wave_BL[:count]), candidates)
+            size, speeds = fastest(lambda count: hearing.encode(wave_BL[:count]), candidates, device=device)
         self.log.write("batch", stream=stream, size=size, per_second={str(k): round(v, 3) for k, v in speeds.items()})
         return size
 

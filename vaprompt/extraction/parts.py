@@ -5,6 +5,7 @@ Axes: N rows of a stream, F frames of the video.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,9 +18,11 @@ from vaprompt.extraction.plan import Job
 
 @dataclass(eq=False)
 class Running:
-    """A video under way; only the writer looks at what follows the job."""
+    """A video under way; only its writer looks at what follows the writer's number."""
 
     job: Job
+    writer: int = 0
+    """Which of the writers it is for: one and the same for all videos of one media file."""
     ended: bool = False
     """Published, or given up: what still comes of it is of no use."""
     open: set[str] = field(init=False)
@@ -69,27 +72,48 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Embeddings of one stream in the store's number format, and where they belong, place by place."""
+    """Embeddings in the store's number format, each array with where it belongs, all for one writer."""
 
-    places: list[Place]
-    embedding: np.ndarray
+    writer: int
+    pieces: list[tuple[Place, np.ndarray]]
+
+
+def encoded(places: Iterable[Place], embedding: np.ndarray) -> Iterable[Encoded]:
+    """Return the embeddings of a batch, which lie in it in the order of their places, as messages to their writers."""
+    of_writer: dict[int, Encoded] = {}
+    start = 0
+    for place in places:
+        message = of_writer.setdefault(place.running.writer, Encoded(place.running.writer, []))
+        message.pieces.append((place, embedding[start : start + place.count]))
+        start += place.count
+    return of_writer.values()
 
 
 @dataclass(frozen=True)
-class StreamEnd:
-    """All items of a stream have been brought; so many there are."""
+class _OfOne:
+    """What is told of one video."""
 
     running: Running
+
+    @property
+    def writer(self) -> int:
+        """Which of the writers it is for."""
+        return self.running.writer
+
+
+@dataclass(frozen=True)
+class StreamEnd(_OfOne):
+    """All items of a stream have been brought; so many there are."""
+
     stream: str
     items: int
     marker: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class SoundOf:
+class SoundOf(_OfOne):
     """A video's sound is that of another, which is in the store or under way."""
 
-    running: Running
     owner: str
     marker: dict[str, Any]
 
@@ -104,18 +128,16 @@ class LabelPart:
 
 
 @dataclass(frozen=True)
-class ReadEnd:
+class ReadEnd(_OfOne):
     """A video has been read; its labels, if they are missing in the store."""
 
-    running: Running
     labels: LabelPart | None
 
 
 @dataclass(frozen=True)
-class Failed:
+class Failed(_OfOne):
     """A video cannot be extracted."""
 
-    running: Running
     reason: str
 
 

@@ -1,6 +1,7 @@
 """Writing what an engine's encoders made: rows put in order, streams published when they are whole, videos told of.
 
-One thread does all of this, so that nothing here is locked.
+One thread does all of this for a video, so that nothing here is locked. Several writers each have a publisher of their
+own, and videos that share a media file the same one.
 """
 
 from __future__ import annotations
@@ -110,13 +111,11 @@ class Publisher:
 
     def _rows(self, message: Encoded) -> None:
         touched: dict[tuple[Running, str], _Stream] = {}
-        start = 0
-        for place in message.places:
+        for place, embedding in message.pieces:
             stream = self._stream(place.running, place.stream)
             if stream is not None:
-                stream.waiting[place.index] = place, message.embedding[start : start + place.count]
+                stream.waiting[place.index] = place, embedding
                 touched[place.running, place.stream] = stream
-            start += place.count
         for (running, name), stream in touched.items():
             stream.write_in_order()
             self._publish_if_whole(running, name)

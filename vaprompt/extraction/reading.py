@@ -5,6 +5,7 @@ Axes: F frames of the video, N frames that are encoded, W audio windows, L sampl
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -21,7 +22,7 @@ from vaprompt.datasets.annotation import annotation_of
 from vaprompt.datasets.base import Annotation, Dataset, Labels, Video
 from vaprompt.errors import DatasetError, StoreError
 from vaprompt.extraction.batches import Batcher
-from vaprompt.extraction.decoding import Arrays, Wanted, WantedPictures, WantedSound, WantedTimes
+from vaprompt.extraction.decoding import Arrays, Wanted, WantedFacts, WantedPictures, WantedSound, WantedTimes
 from vaprompt.extraction.encode_media import BATCH_BYTES, sound_notes
 from vaprompt.extraction.grid import audio_ends
 from vaprompt.extraction.loaded import Encoders
@@ -193,10 +194,12 @@ class Reader:
             self._tell(StreamEnd(running, "audio", 1, marker))
             return
         heard = 0
-        for some in self._stretches(WantedSound(media, end_W, recipe.window, rate)):
-            count = len(some["wave"])
-            self._bring(Stretch(Place(running, "audio", heard, count, {"end": end_W[heard:][:count]}), some["wave"]))
-            heard += count
+        wanted = WantedSound(media, end_W, recipe.window, rate)
+        for some in self._stretches(wanted):
+            wave_KL = wanted.windows(some)
+            columns = {"end": end_W[heard:][: len(wave_KL)]}
+            self._bring(Stretch(Place(running, "audio", heard, len(wave_KL), columns), wave_KL))
+            heard += len(wave_KL)
         self._tell(StreamEnd(running, "audio", len(end_W), marker))
 
     def _stored_sound(self, video: Video, source: Mapping[str, Any]) -> str | None:
@@ -234,7 +237,15 @@ class Reader:
                 yield some
 
     def _sources(self, stream: str, video: Video) -> dict[str, Any]:
-        return {role: facts(path) for role, path in sources(self._dataset, stream, video).items()}
+        return {role: self._facts(path) for role, path in sources(self._dataset, stream, video).items()}
+
+    def _facts(self, path: Path) -> dict[str, Any]:
+        if not path.is_dir():
+            return facts(path)
+        # Thousands of small files: as much work as decoding them, so it is done where they are decoded.
+        (only,) = self._stretches(WantedFacts(path))
+        found: dict[str, Any] = json.loads(only["json"].tobytes())
+        return found
 
 
 def _label_part(

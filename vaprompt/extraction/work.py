@@ -35,7 +35,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Told:
-    """Whom an engine tells what became of each job; called in one thread of the engine."""
+    """Whom an engine tells what became of each job; called by one thread of the engine at a time."""
 
     finished: Callable[[Job], None]
     failed: Callable[[Job, str], None]

@@ -4,18 +4,19 @@ Zero time is the first video frame, so a stream that starts late, early or stops
 it is heard; wherever there is no sound there is silence. Sound is decoded once, front to back, and only as much is
 held as one window needs.
 
-Axes: W windows, L samples, C channels.
+Axes: W windows, L samples, C channels; K windows together, M samples of them.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Int64
 
 from vaprompt.errors import MediaError
 from vaprompt.media.container import REPAIR, audio_stream, check_sound, opened, packets
@@ -72,10 +73,31 @@ def audio_windows(
     Raises:
         MediaError: the file cannot be decoded.
     """
+    for together in windows_together(path, end_W, window=window, rate=rate, most=1):
+        yield together.sound_M
+
+
+@dataclass(frozen=True)
+class Together:
+    """Windows of sound that overlap, or follow each other: what all of them hear, only once."""
+
+    sound_M: Float32[np.ndarray, "M"]
+    start_K: Int64[np.ndarray, "K"]
+    """Where each window begins in the sound."""
+
+
+def windows_together(
+    path: Path, end_W: Float64[np.ndarray, "W"], *, window: float, rate: int, most: int, most_samples: int = 0
+) -> Iterator[Together]:
+    """Yield the windows of `audio_windows`, several at a time: at most so many and, but for a single one, samples.
+
+    Raises:
+        MediaError: the file cannot be decoded.
+    """
     if np.any(np.diff(end_W) < 0):
         raise ValueError("the ends of audio windows must ascend")
     yield from patiently_each(
-        lambda: path, lambda pulse: _windows(_mono_pieces(path, rate, pulse), end_W, window, rate)
+        lambda: path, lambda pulse: _together(_mono_pieces(path, rate, pulse), end_W, window, rate, most, most_samples)
     )
 
 
@@ -109,25 +131,46 @@ def channel_pieces(path: Path, *, rate: int, layout: str) -> Iterator[tuple[int,
     yield from patiently_each(lambda: path, lambda pulse: _pieces(path, rate, layout, pulse))
 
 
-def _windows(
-    pieces: Iterator[tuple[int, Float32[np.ndarray, "_"]]], end_W: Float64[np.ndarray, "W"], window: float, rate: int
-) -> Generator[Float32[np.ndarray, "L"]]:
+def _together(
+    pieces: Iterator[tuple[int, Float32[np.ndarray, "_"]]],
+    end_W: Float64[np.ndarray, "W"],
+    window: float,
+    rate: int,
+    most: int,
+    most_samples: int,
+) -> Generator[Together]:
     length = round(window * rate)
     held: deque[tuple[int, Float32[np.ndarray, "_"]]] = deque()
+    waiting: list[int] = []
+    """Where windows start that are decoded and not handed over."""
     reached: float = -np.inf
+
+    def handed_over() -> Together:
+        first = waiting[0]
+        sound_M = cut_pieces(held, first, waiting[-1] + length - first)
+        start_K = np.array(waiting, dtype=np.int64) - first
+        waiting.clear()
+        return Together(sound_M, start_K)
+
     for end in end_W:
         stop = round(float(end) * rate)
-        start = stop - length
+        if waiting and (len(waiting) == most or stop - waiting[0] > most_samples):
+            yield handed_over()
         while reached < stop:
             position, wave_L = next(pieces, (None, None))
             if position is None or wave_L is None:
                 reached = np.inf
-            else:
-                held.append((position, wave_L))
-                reached = position + len(wave_L)
-        while held and held[0][0] + len(held[0][1]) <= start:
+                continue
+            if waiting and position < reached:
+                # The later of two pieces holds, but not in windows that were decoded before it came.
+                yield handed_over()
+            held.append((position, wave_L))
+            reached = position + len(wave_L)
+        waiting.append(stop - length)
+        while held and held[0][0] + len(held[0][1]) <= waiting[0]:
             held.popleft()
-        yield cut_pieces(held, start, length)
+    if waiting:
+        yield handed_over()
 
 
 def cut_pieces(

@@ -16,6 +16,7 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
+from jaxtyping import UInt8
 
 from vaprompt.errors import StoreError
 from vaprompt.store.layout import damaged, joined, place
@@ -99,8 +100,8 @@ def read_pieces(
         yield np.frombuffer(body, form.dtype).reshape(form.rows, *form.shape[1:])[:rows]
 
 
-def checksum(body: bytes) -> bytes:
-    """Return the checksum that follows a chunk."""
+def checksum(body: bytes | UInt8[np.ndarray, "_"]) -> bytes:
+    """Return the checksum that follows a chunk, of its content as bytes or as an array that cannot be written to."""
     value: int = google_crc32c.value(body)
     return value.to_bytes(CHECKSUM_BYTES, "little")
 

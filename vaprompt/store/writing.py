@@ -30,6 +30,7 @@ from vaprompt.store.layout import (
     write_file,
 )
 from vaprompt.store.leases import Leases, present
+from vaprompt.store.reading import checksum
 
 CHUNK_BYTES = 2**20
 """Chunks are as many whole rows as fit; a stream that ends earlier is one chunk of its own length."""
@@ -105,7 +106,8 @@ class GroupWriter:
         with self._writing():
             for column in self._columns.values():
                 column.finish()
-        self._put_in_place(lambda: group_metadata({**marker, "status": "done", "files": _digests(self._aside)}))
+        known = {name: facts for column in self._columns.values() for name, facts in column.files.items()}
+        self._put_in_place(lambda: group_metadata({**marker, "status": "done", "files": _digests(self._aside, known)}))
 
     def copy(self, file: str, content: bytes) -> None:
         """Add a file as it is in another store; `file` is its path in the group.
@@ -157,60 +159,87 @@ class GroupWriter:
 
 
 class _Column:
-    """One growing array: full chunks are written at once, the rest waits in memory (never more than a chunk)."""
+    """One growing array: full chunks are written at once, the rest waits in memory (never more than a chunk).
+
+    Its chunks are written here and not by zarr, which takes four times as long and holds Python's lock meanwhile, for
+    which the threads wait that feed an accelerator. What a chunk is, zarr's metadata says, and tests compare.
+    """
 
     def __init__(self, group: Path, name: str, like: np.ndarray) -> None:
-        self._group, self._name = group, name
+        self._folder = group / name
         self._shape, self._dtype = like.shape[1:], like.dtype
         row = max(1, like.dtype.itemsize * int(np.prod(self._shape, dtype=np.int64)))
         self._rows = max(1, CHUNK_BYTES // row)
         self._pending: list[np.ndarray] = []
         self._waiting = self._written = 0
-        self._array: zarr.Array[Any] | None = None
+        self.files: dict[str, dict[str, Any]] = {}
+        """Length and SHA-256 of every chunk, by its path in the group."""
 
     def append(self, values: np.ndarray) -> None:
         if values.shape[1:] != self._shape or values.dtype != self._dtype:
-            raise ValueError(f"{self._name} holds {self._dtype} {self._shape}, not {values.dtype} {values.shape[1:]}")
+            raise ValueError(
+                f"{self._folder.name} holds {self._dtype} {self._shape}, not {values.dtype} {values.shape[1:]}"
+            )
         self._pending.append(values)
         self._waiting += len(values)
         # Strictly more: what fills one chunk exactly may be all there is.
         if self._waiting > self._rows:
-            together = np.concatenate(self._pending)
-            whole = (len(together) - 1) // self._rows * self._rows
-            self._write(together[:whole])
-            self._pending = [together[whole:].copy()]
-            self._waiting = len(together) - whole
+            together = self._taken()
+            start = 0
+            while len(together) - start > self._rows:
+                self._write(together[start : start + self._rows])
+                start += self._rows
+            self._pending, self._waiting = [together[start:].copy()], len(together) - start
 
     def finish(self) -> None:
-        if self._array is None:
+        if not self._written:
             self._rows = max(1, self._waiting)
-        self._write(np.concatenate(self._pending))
+        rest = self._taken()
+        length = self._written + len(rest)
+        if len(rest):
+            # Every chunk has the same shape; what is behind the array's end counts for nothing.
+            missing = np.zeros((self._rows - len(rest), *self._shape), dtype=self._dtype)
+            self._write(np.concatenate((rest, missing)) if len(missing) else rest)
+        zarr.create_array(
+            str(self._folder),
+            shape=(length, *self._shape),
+            chunks=(self._rows, *self._shape),
+            dtype=self._dtype,
+            filters=None,
+            # Features hardly compress, and reading must be fast; but without a checksum a flipped bit is silent.
+            compressors=Crc32cCodec(),
+        )
+
+    def _taken(self) -> np.ndarray:
+        together = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
         self._pending, self._waiting = [], 0
+        return together
 
-    def _write(self, values: np.ndarray) -> None:
-        if self._array is None:
-            self._array = zarr.create_array(
-                str(self._group / self._name),
-                shape=(0, *self._shape),
-                chunks=(self._rows, *self._shape),
-                dtype=self._dtype,
-                filters=None,
-                # Features hardly compress, and reading must be fast; but without a checksum a flipped bit is silent.
-                compressors=Crc32cCodec(),
-                # A chunk of zeros must be a file too: a missing chunk always means damage.
-                config={"write_empty_chunks": True},
-            )
-        start, self._written = self._written, self._written + len(values)
-        self._array.resize((self._written, *self._shape))
-        self._array[start:] = values
+    def _write(self, chunk: np.ndarray) -> None:
+        """Write one chunk, also one of zeros: a missing chunk always means damage."""
+        content = np.ascontiguousarray(chunk, dtype=chunk.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
+        content.flags.writeable = False  # else the checksum would be made of a copy
+        end = checksum(content)
+        file = self._folder.joinpath("c", str(self._written // self._rows), *("0" for _ in self._shape))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as target:
+            target.write(content.data)
+            target.write(end)
+        digest = hashlib.sha256(content.data)
+        digest.update(end)
+        name = file.relative_to(self._folder.parent).as_posix()
+        self.files[name] = {"bytes": len(content) + len(end), "sha256": digest.hexdigest()}
+        self._written += len(chunk)
 
 
-def _digests(group: Path) -> dict[str, dict[str, Any]]:
-    """Return length and SHA-256 of every file below the group but its own metadata, by path."""
+def _digests(group: Path, known: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return length and SHA-256 of every file below the group but its own metadata, by path; some are known."""
     found = {}
     for file in sorted(path for path in group.rglob("*") if path.is_file()):
         name = file.relative_to(group).as_posix()
-        if name != GROUP_FILE:
+        if name in known:
+            found[name] = known[name]
+        elif name != GROUP_FILE:
             found[name] = {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     return found
 
