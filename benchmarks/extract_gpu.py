@@ -172,9 +172,7 @@ class Bench:
         with self.threads() as pool:
             for size in candidates:
                 try:
-                    found[size] = alone(
-                        pool, in_flight(self.device), lambda size=size: encoder.encode(items[:size]), size
-                    )
+                    found[size] = alone(pool, lambda size=size: encoder.encode(items[:size]), size)
                 except torch.OutOfMemoryError:
                     break
         best = max(found, key=found.__getitem__)

@@ -145,6 +145,17 @@ def test_auto_takes_the_smallest_of_the_best_sizes(overhead, best):
     assert all(true[size] < ENOUGH * max(true.values()) + 1e-9 for size in speeds if size < chosen)
 
 
+def test_an_accelerator_takes_the_largest_of_the_best_sizes_as_every_batch_costs_those_who_feed_it():
+    clock = Clock()
+    as_fast_from_4_to_16 = {1: 1.5, 2: 1.2, 4: 1.0, 8: 1.01, 16: 1.0, 32: 1.1, 64: 1.2}
+    sizes = list(as_fast_from_4_to_16)
+    for device, expected in {"cpu": 4, "meta": 16}.items():
+        chosen, _ = fastest(
+            lambda size: clock.spend(size * as_fast_from_4_to_16[size] / 1000), sizes, device=device, clock=clock
+        )
+        assert chosen == expected
+
+
 @given(victim=st.sampled_from([1, 2, 4, 8, 16, 32]), slower=st.floats(1, 1.9), best=st.sampled_from([4, 8, 16]))
 @settings(deadline=None, max_examples=25)
 def test_a_disturbance_while_a_size_is_tried_decides_nothing(victim, slower, best):

@@ -338,6 +338,6 @@ class _Run:
 def _pinned(values: list[np.ndarray]) -> np.ndarray:
     """Return the values as one array in pinned memory, which a GPU fetches by itself."""
     shape = (sum(len(some) for some in values), *values[0].shape[1:])
-    kind = torch.from_numpy(values[0][:0]).dtype
+    kind = torch.from_numpy(np.empty(0, values[0].dtype)).dtype
     together: np.ndarray = torch.empty(shape, dtype=kind, pin_memory=True).numpy()
     return np.concatenate(values, out=together)
