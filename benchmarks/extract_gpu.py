@@ -37,12 +37,13 @@ from media import textured
 from PIL import Image
 
 from vaprompt.datasets.base import Dataset, Video
+from vaprompt.devices import cores
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
 from vaprompt.encoders.registry import audio_encoder, image_encoder
 from vaprompt.encoders.tower import DTYPES
 from vaprompt.extraction import local
 from vaprompt.extraction.batch_size import in_flight, own_stream
-from vaprompt.extraction.engine import SETTING, cores
+from vaprompt.extraction.engine import SETTING
 from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.recipe import ExtractRecipe, PromptRecipe
 from vaprompt.extraction.stages import log_file

@@ -1,12 +1,19 @@
-"""Which device work runs on."""
+"""Which device work runs on, and how many cores there are."""
 
 from __future__ import annotations
+
+import os
 
 from vaprompt.errors import VapromptError
 
 
 class DeviceError(VapromptError):
     """A device was asked for that this machine does not have."""
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pick_device(name: str = "auto") -> str:

@@ -16,6 +16,7 @@ from tests.sweeps.conftest import GRID, SHARED, described
 from vaprompt.errors import MissingStreamError, RunError, StoreError
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.sweeps import pool, work
+from vaprompt.sweeps import sweep as sweeping
 from vaprompt.sweeps.board import Board, Nobody
 from vaprompt.sweeps.dispatch import Listed, dispatch
 from vaprompt.sweeps.pool import Processes
@@ -42,6 +43,23 @@ def test_each_run_is_the_one_that_training_and_scoring_alone_would_leave(store, 
     assert one.scores["ridge"] == result["ridge"]
     kept = json.loads((one.variant.run.parent / "sweep.json").read_text())
     assert [line["official"] for line in kept["variants"]] == [found.scores["official"] for found in swept.found]
+
+
+@pytest.mark.parametrize(("long", "workers"), [(1000.0, 4), (2000.0, 2)])
+def test_a_core_trains_for_itself_where_that_is_worth_a_process(store, tmp_path, monkeypatch, long, workers):
+    class AskedError(Exception):
+        """So many workers were asked for."""
+
+    def asked(work, count):
+        raise AskedError(count)
+
+    # 7 videos of 16 s, 3 epochs and 4 variants make 1,344 s.
+    monkeypatch.setattr(sweeping, "LONG", long)
+    monkeypatch.setattr(sweeping, "cores", lambda: 4)
+    monkeypatch.setattr(sweeping, "_local", asked)
+    with pytest.raises(AskedError) as error:
+        run_sweep(store, described(tmp_path, GRID), tmp_path / "runs", device="cpu")
+    assert error.value.args == (workers,)
 
 
 def test_what_is_there_is_not_made_again_and_what_is_missing_is(store, swept, tmp_path, monkeypatch):
@@ -79,6 +97,7 @@ def test_killed_at_any_time_it_ends_like_an_undisturbed_one(store, swept, tmp_pa
         time.sleep(0.02)
     assert not _alive_in_session(process.pid)
     result = run_sweep(store, sweep, tmp_path / "runs", device="cpu", workers=1)
+    assert [(one.variant.label, one.reason) for one in result.failed] == []
     assert {one.variant.label: contents(one.variant.run) for one in result.found} == {
         one.variant.label: contents(one.variant.run) for one in swept.found
     }
@@ -89,9 +108,11 @@ def _alive_in_session(session: int) -> list[int]:
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = entry.read_text().rpartition(")")[2].split()
+            # The first thread of a process can be gone while others still hold its files.
+            ended = fields[0] == "Z" and len(list((entry.parent / "task").iterdir())) < 2
         except OSError:
             continue
-        if fields[0] != "Z" and int(fields[3]) == session and "resource_tracker" not in _command_of(entry.parent):
+        if not ended and int(fields[3]) == session and "resource_tracker" not in _command_of(entry.parent):
             found.append(int(entry.parent.name))
     return found
 

@@ -27,7 +27,11 @@ def sweep(
     changes: SetOption = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="So many side by side; default: one for every two cores, or each GPU."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="So many side by side; default: one for each core (for two, in small sweeps), or one on a GPU.",
+        ),
     ] = None,
     stack: Annotated[
         Stacking,

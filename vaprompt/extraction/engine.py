@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float32
 
 from vaprompt.datasets.base import Dataset
+from vaprompt.devices import cores
 from vaprompt.errors import AnnotationError, DatasetError, MediaError, VapromptError
 from vaprompt.extraction.batch_size import in_flight, own_stream
 from vaprompt.extraction.batches import Batch, Batcher, Stopped
@@ -79,11 +80,6 @@ def reading(devices: Sequence[str], of_cores: int | None = None) -> tuple[int, b
 def writers(devices: Sequence[str]) -> int:
     """Return how many threads write what is encoded on these devices."""
     return 1 if torch.device(devices[0]).type == "cpu" else WRITERS * len(devices)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _End:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vaprompt.cluster import Cluster
-from vaprompt.devices import pick_device
+from vaprompt.devices import cores, pick_device
 from vaprompt.errors import RunError, VapromptError
 from vaprompt.files import make_folder, write_json
 from vaprompt.progress import SILENT, Progress
@@ -34,6 +33,8 @@ Stacking = Literal["auto", "never", "always"]
 RESULT = "sweep.json"
 CORES = 2
 """That one training makes use of on the processor."""
+LONG = 30_000.0
+"""Seconds of video, times epochs and variants, from which the paper's heads train for more than a minute."""
 WORTH = 3
 """Variants from which on a GPU trains a stack of them faster than one after the other (`benchmarks/train_gpu.json`)."""
 
@@ -82,7 +83,8 @@ def run_sweep(
         sweep: what is to be trained.
         runs: folder for the runs; created. What other sweeps left there stays.
         device: `auto`, `cpu`, `cuda`, ...
-        workers: how many train side by side; None: one for every two cores, or one on an accelerator.
+        workers: how many train side by side; None: one for each core, or for every two where there is little to do, or
+            one on an accelerator.
         cluster: a Ray cluster to train on, and how much of it a worker takes; `workers` is then its own.
         memory: bytes of features that may lie in a worker's memory at a time, about; None: all.
         stack: whether variants that differ only in numbers are trained as one network with one more axis: where that
@@ -107,7 +109,8 @@ def run_sweep(
     make_folder(runs)
     with logged(log):
         pass  # that it can be is seen before anything is trained
-    _check(store, sweep.variants or (base_of(sweep, runs),), device, progress)
+    to_check = sweep.variants or (base_of(sweep, runs),)
+    seconds = _check(store, to_check, device, progress)
     work = Work(str(store), device, memory, score, None, log, sweep.search)
     pool: Pool | None = None
     if cluster is not None:
@@ -119,7 +122,8 @@ def run_sweep(
         board = Board(sweep.variants)
         source, most = _source(sweep, runs, board, stack, device, score, progress)
         if pool is None:
-            pool = _local(work, min(workers or default_workers(device), max(1, most)))
+            ahead = seconds * most * max(variant.recipe.epochs for variant in to_check)
+            pool = _local(work, min(workers or default_workers(device, ahead), max(1, most)))
         with watcher.watching(board):
             outcomes = dispatch(source, pool, board, watcher)
     finally:
@@ -164,14 +168,17 @@ def jobs_of(variants: Sequence[Variant], stack: Stacking, device: str) -> list[J
     return [Job(tuple(variants[index] for index in group)) for parts in jobs for group in parts]
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def default_workers(device: str, ahead: float) -> int:
+    """Return how many trainings side by side a device is good for, if nothing is said.
 
-
-def default_workers(device: str) -> int:
-    """Return how many trainings side by side a device is good for, if nothing is said."""
-    return max(1, cores() // CORES) if device == "cpu" else 1
+    Args:
+        device: the device.
+        ahead: seconds of video that all trainings will go through in all their epochs.
+    """
+    if device != "cpu":
+        return 1
+    # A core for each gets more done than two, but every process takes seconds to start.
+    return cores() if ahead >= LONG else max(1, cores() // CORES)
 
 
 def summary(result: SweepResult) -> dict[str, Any]:
@@ -187,8 +194,10 @@ def summary(result: SweepResult) -> dict[str, Any]:
     }
 
 
-def _check(store: Path | str, variants: Sequence[Variant], device: str, progress: Progress) -> None:
+def _check(store: Path | str, variants: Sequence[Variant], device: str, progress: Progress) -> float:
     """Refuse, before anything is trained, what cannot be: streams or prompts that are missing, folders of other runs.
+
+    Return how many seconds of video one epoch goes through.
 
     Raises:
         StoreError: the store lacks something.
@@ -208,6 +217,8 @@ def _check(store: Path | str, variants: Sequence[Variant], device: str, progress
             known.add(about)
             if there:
                 require_same(variant.run, read_facts(variant.run), facts)
+    some = next(iter(stores.values()))
+    return sum(float(some.summary("labels", video).get("counts", {}).get("seconds", 0.0)) for video in some.videos())
 
 
 def _require_one_that_worked(variants: Sequence[Variant], outcomes: Sequence[Outcome]) -> None:
