@@ -1,5 +1,7 @@
 """What every page owes to people who do not see it as its makers do."""
 
+import pytest
+
 from tests.browsing import Tab
 
 NAMES = """
@@ -68,3 +70,25 @@ def pale(tab: Tab) -> list[str]:
     """Return the visible texts whose contrast is below 4.5, as the page is now."""
     found: list[str] = tab.script(CONTRAST)
     return found
+
+
+def edges(tab: Tab, selector: str) -> list[tuple[float, float]]:
+    """Return where each element that is seen begins and ends from left to right, in pixels."""
+    found = tab.script(
+        "return [...document.querySelectorAll(arguments[0])].map(one => one.getBoundingClientRect())"
+        ".filter(box => box.width).map(box => [box.left, box.right])",
+        selector,
+    )
+    return [(float(left), float(right)) for left, right in found]
+
+
+def lies_over_each_other(tab: Tab) -> None:
+    """Check that a moment lies at the same place in all charts and strips over time."""
+    charts, strips = (
+        edges(tab, "#chart-valence .u-over, #chart-arousal .u-over, #chart-sound .u-over"),
+        edges(tab, ".strip canvas"),
+    )
+    assert len(charts) > 1
+    assert strips
+    for box in (*charts, *strips):
+        assert box == pytest.approx(charts[0], abs=1)

@@ -10,7 +10,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 
 from tests.browsing import PHONE, Tab
 from tests.media.clips import grey, write_clip
-from tests.report.everybody import pale, unnamed
+from tests.report.everybody import lies_over_each_other, pale, unnamed
 from tests.report.predictions import predicted
 from tests.report.runs import EVIL, LONG
 from vaprompt.prediction.predict import PredictedVideo
@@ -99,6 +99,7 @@ def test_everything_runs_with_the_video_and_leads_to_a_moment(tab: Tab, clip: Pa
     show(tab, tmp_path / "pages" / "talk.html", people)
     assert tab.script("return document.body.dataset.player") == "video"
     assert "person 2: gone for a while" in tab.one(".notes").text
+    lies_over_each_other(tab)
 
     # Frame by frame: picture, numbers, point, box and bars are those of the frame.
     for frame in (0, 1, 6):
@@ -178,6 +179,26 @@ def test_everything_runs_with_the_video_and_leads_to_a_moment(tab: Tab, clip: Pa
         assert tab.overflow() == 0
     tab.resize(*PHONE, density=2)
     tab.picture("prediction-phone")
+
+
+def test_keys_in_quick_succession_each_count(tab: Tab, clip: Path, tmp_path: Path):
+    show(tab, tmp_path / "talk.html", [predicted(clip, TIME_F)])
+    # A key every few milliseconds, while the browser is still showing what an earlier one asked for.
+    hurry = """
+        const [count, done] = arguments;
+        let left = count;
+        const next = () => {
+          document.body.dispatchEvent(new KeyboardEvent("keydown", { key: ".", bubbles: true }));
+          if (--left) setTimeout(next, left % 7);
+          else done();
+        };
+        next();
+    """
+    for first in (0, 60):
+        tab.chrome.execute_async_script(hurry, 60)
+        tab.wait(lambda: not tab.script("return document.getElementById('video').seeking"))
+        tab.settle()
+        assert at(tab) == pytest.approx(TIME_F[first + 60], abs=1e-3)
 
 
 def test_a_page_that_holds_its_video_can_be_carried_away(tab: Tab, clip: Path, tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 
 from tests.browsing import PHONE, Tab
-from tests.report.everybody import pale, unnamed
+from tests.report.everybody import lies_over_each_other, pale, unnamed
 from tests.report.runs import EVIL, LONG, hostile_run, make_run, planted
 from vaprompt.media.loudness import STEP, Loudness
 from vaprompt.report.evidence import Evidence, gather
@@ -121,6 +121,7 @@ def test_traces_are_those_that_were_predicted_and_zoom_together(opened: Tab, evi
         "return document.querySelectorAll('#chart-valence .u-over, #chart-gate .u-over, #chart-sound .u-over').length"
     )
     assert opened.script(ticks) == 3
+    lies_over_each_other(opened)
     opened.one("#zoom-all").click()
 
 

@@ -9,6 +9,8 @@ const Charts = (() => {
     "Left and right arrow keys move the cursor, plus and minus zoom, 0 shows everything, Enter chooses the moment.";
   const ZOOM_KEYS = "Plus and minus zoom, 0 shows everything.";
   const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 36000];
+  /** Pixels beside the time of every chart: for the axis on the left, for half of the last label on the right. */
+  const EDGES = { left: 46, right: 18 };
   const FONT = "12px system-ui, sans-serif";
   let made = 0;
 
@@ -133,14 +135,14 @@ const Charts = (() => {
         width: Math.max(area.clientWidth, 120),
         height: options.height || 160,
         legend: { show: false },
-        padding: [8, 18, 0, 0],
+        padding: [8, EDGES.right, 0, 0],
         scales: {
           x: { time: false, range: (_, low, high) => [low, high] },
           y: { range: () => options.range },
         },
         axes: [
           axis({ incrs: STEPS, values: (_, splits, __, ___, gap) => splits.map((at) => clock(at, gap < 1 ? 1 : 0)), size: 28 }),
-          axis({ size: 46, ...(options.ticks ? { splits: () => options.ticks } : {}), label: options.unit }),
+          axis({ size: EDGES.left, ...(options.ticks ? { splits: () => options.ticks } : {}), label: options.unit }),
         ],
         series: [
           {},
@@ -360,5 +362,5 @@ const Charts = (() => {
     ctx.restore();
   }
 
-  return { timeline, curves, group: Zooming.group, ranges, clock, element };
+  return { timeline, curves, group: Zooming.group, ranges, clock, element, EDGES };
 })();

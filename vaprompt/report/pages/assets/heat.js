@@ -150,6 +150,7 @@ const Heat = (() => {
     const head = Charts.element("div", "chart-head");
     const told = Charts.element("span", "soft", "");
     const line = Charts.element("div", "strip");
+    line.style.gridTemplateColumns = `${Charts.EDGES.left}px minmax(0, 1fr) ${Charts.EDGES.right}px`;
     const names = Charts.element("ol", "strip-names");
     const canvas = Charts.element("canvas");
     canvas.setAttribute("role", "img");

@@ -70,7 +70,8 @@ const Player = (() => {
     }
     function frame(_, told) {
       begin(told.mediaTime);
-      if (wanted === null) reach(told.mediaTime - zero);
+      // What is shown late of an earlier seek would take back the next one.
+      if (wanted === null && !video.seeking) reach(told.mediaTime - zero);
       video.requestVideoFrameCallback(frame);
     }
     function follow() {
