@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from zarr.codecs import Crc32cCodec
 from tests.store.stores import DATASET, IMAGE, add, filled
 from vaprompt.errors import FingerprintError, StoreError, TargetError
 from vaprompt.store import FeatureStore, writing
+from vaprompt.store.storage import Folder
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -198,3 +200,24 @@ def test_writing_again_replaces_and_forgets_what_was_known(tmp_path):
 def test_the_store_needs_no_torch():
     code = "import sys, vaprompt.store; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_file_that_another_writer_replaces_meanwhile_is_read_whole(tmp_path):
+    contents = [b"short", b"long " * 1000]
+    place, ended = tmp_path / "zarr.json", threading.Event()
+    place.write_bytes(contents[0])
+
+    def replace():
+        while not ended.is_set():
+            for content in contents:
+                (tmp_path / "aside").write_bytes(content)
+                (tmp_path / "aside").replace(place)
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        found = {Folder(tmp_path).read("zarr.json") for _ in range(5000)}
+    finally:
+        ended.set()
+        writer.join()
+    assert found == set(contents)

@@ -100,9 +100,11 @@ class Folder:
         """Return a file's content; see `Storage`."""
         path = self._below(key)
         try:
-            size = _plain_size(path)
-            require_small(path, size, most)
+            _plain_size(path)  # before it is opened, as a pipe is not to be waited for
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path for each chunk would cost more
+                # Of what was opened: another writer may have put a longer file in its place meanwhile.
+                size = os.fstat(file.fileno()).st_size
+                require_small(path, size, most)
                 return file.read(size)
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(path) from None
