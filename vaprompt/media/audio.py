@@ -91,6 +91,14 @@ def windows_together(
 ) -> Iterator[Together]:
     """Yield the windows of `audio_windows`, several at a time: at most so many and, but for a single one, samples.
 
+    Args:
+        path: a video file; one without an audio stream gives silence.
+        end_W: the windows' ends in ascending order, in seconds from the first video frame; may be negative.
+        window: length in seconds.
+        rate: samples a second of the result.
+        most: windows that are yielded together.
+        most_samples: of the sound that they are cut from; a single window may have more.
+
     Raises:
         MediaError: the file cannot be decoded.
     """

@@ -109,8 +109,8 @@ def run_sweep(
     make_folder(runs)
     with logged(log):
         pass  # that it can be is seen before anything is trained
-    to_check = sweep.variants or (base_of(sweep, runs),)
-    seconds = _check(store, to_check, device, progress)
+    planned = sweep.variants or (base_of(sweep, runs),)
+    opened = _checked(store, planned, device, progress)
     work = Work(str(store), device, memory, score, None, log, sweep.search)
     pool: Pool | None = None
     if cluster is not None:
@@ -122,7 +122,7 @@ def run_sweep(
         board = Board(sweep.variants)
         source, most = _source(sweep, runs, board, stack, device, score, progress)
         if pool is None:
-            ahead = seconds * most * max(variant.recipe.epochs for variant in to_check)
+            ahead = _seconds(opened) * most * max(variant.recipe.epochs for variant in planned)
             pool = _local(work, min(workers or default_workers(device, ahead), max(1, most)))
         with watcher.watching(board):
             outcomes = dispatch(source, pool, board, watcher)
@@ -194,10 +194,10 @@ def summary(result: SweepResult) -> dict[str, Any]:
     }
 
 
-def _check(store: Path | str, variants: Sequence[Variant], device: str, progress: Progress) -> float:
-    """Refuse, before anything is trained, what cannot be: streams or prompts that are missing, folders of other runs.
+def _checked(store: Path | str, variants: Sequence[Variant], device: str, progress: Progress) -> FeatureStore:
+    """Return the store, opened; refuse, before anything is trained, what cannot be trained.
 
-    Return how many seconds of video one epoch goes through.
+    That is: streams or prompts that are missing, folders of other runs.
 
     Raises:
         StoreError: the store lacks something.
@@ -217,8 +217,13 @@ def _check(store: Path | str, variants: Sequence[Variant], device: str, progress
             known.add(about)
             if there:
                 require_same(variant.run, read_facts(variant.run), facts)
-    some = next(iter(stores.values()))
-    return sum(float(some.summary("labels", video).get("counts", {}).get("seconds", 0.0)) for video in some.videos())
+    return next(iter(stores.values()))
+
+
+def _seconds(store: FeatureStore) -> float:
+    """Return how long all videos of a store are together."""
+    counts = (store.summary("labels", video).get("counts", {}) for video in store.videos())
+    return sum(float(count.get("seconds", 0.0)) for count in counts)
 
 
 def _require_one_that_worked(variants: Sequence[Variant], outcomes: Sequence[Outcome]) -> None:
