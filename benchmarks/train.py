@@ -33,7 +33,7 @@ from train_others import cached_ms, reencoding_s
 from train_starts import forget, probe
 
 from vaprompt import FeatureStore
-from vaprompt.model import recurrence
+from vaprompt.model.direction import Direction
 from vaprompt.model.estimator import Estimator
 from vaprompt.recipes import read_recipe, shipped, validated
 from vaprompt.regions import prototypes
@@ -193,7 +193,7 @@ def recurrent(bench: Bench, step: Callable[[Tensor], object]) -> float:
 
         return run
 
-    kind = recurrence._Direction
+    kind = Direction
     before = kind.forward, kind.backward
     kind.forward, kind.backward = map(timed, before)  # type: ignore[method-assign]
     try:

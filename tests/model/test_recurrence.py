@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from vaprompt.lanes import pair
 from vaprompt.meeting import meeting, together
-from vaprompt.model.recurrence import Weights, bidirectional
+from vaprompt.model.direction import Weights
+from vaprompt.model.recurrence import bidirectional
 
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 

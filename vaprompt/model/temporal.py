@@ -13,8 +13,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vaprompt.model.direction import Weights
 from vaprompt.model.dropout import Dropout
-from vaprompt.model.recurrence import Weights, bidirectional
+from vaprompt.model.recurrence import bidirectional
 from vaprompt.recipes import Recipe
 
 
