@@ -93,11 +93,11 @@ def read_pieces(
     for chunk in range(form.chunks):
         key = joined(name, form.key(chunk))
         content = read_listed(storage, group, key, marker, most=form.chunk_bytes + CHECKSUM_BYTES)
-        body = memoryview(content)[:-CHECKSUM_BYTES]
-        if checksum(bytes(body)) != content[-CHECKSUM_BYTES:]:
+        body = np.frombuffer(content, np.uint8, len(content) - CHECKSUM_BYTES)
+        if checksum(body) != content[-CHECKSUM_BYTES:]:
             raise _damaged(storage, group, key, "does not have its checksum")
         rows = min(form.rows, form.shape[0] - chunk * form.rows)
-        yield np.frombuffer(body, form.dtype).reshape(form.rows, *form.shape[1:])[:rows]
+        yield body.view(form.dtype).reshape(form.rows, *form.shape[1:])[:rows]
 
 
 def checksum(body: bytes | UInt8[np.ndarray, "_"]) -> bytes:

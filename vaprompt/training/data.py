@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
+from vaprompt.allocation import keep_freed_memory
 from vaprompt.errors import StoreError
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
-from vaprompt.training.kept import Joined, Kind, joined
+from vaprompt.training.kept import ROW_ARRAYS, Joined, Keeping, Kind, joined
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.windows import WindowRecipe, Windows, cut_windows, grid_ends
 
@@ -199,15 +200,19 @@ class Resident:
             StoreError: the store lacks a stream that the recipe needs, or holds features that are damaged or not
                 finite.
         """
+        # Pieces of one size are read, and then batches of one size computed.
+        keep_freed_memory()
         self._store, self._place = store, {}
         names = [name for name in store.videos() if store.summary("labels", name).get("counts", {}).get("valid", 1)]
-        kinds: list[Kind] = ["labels", *recipe.model.modalities]
-        if not names:
-            kinds = []
+        wanted: tuple[Kind, ...] = ("labels", *recipe.model.modalities) if names else ()
+        kinds = [kind for kind in ROW_ARRAYS if kind in wanted]  # in everybody's order
         self._joined: dict[Kind, Joined] = {}
-        with progress.task("reading the store", total=len(kinds) * len(names), unit="videos") as task:
+        with (
+            progress.task("reading the store", total=len(kinds) * len(names), unit="videos") as task,
+            Keeping() as keeping,
+        ):
             for kind in kinds:
-                self._joined[kind] = joined(store, kind, names, task)
+                self._joined[kind] = joined(store, kind, names, task, keeping)
         self._place = {name: index for index, name in enumerate(names)}
         image, audio = (self._embedding(kind) for kind in ("image", "audio"))
         maps = [one.mapped for one in self._joined.values() if one.mapped is not None]

@@ -18,6 +18,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +35,6 @@ from torch import Tensor
 from vaprompt.caching import cache_folder
 from vaprompt.errors import StoreError
 from vaprompt.files import make_folder
-from vaprompt.lanes import lanes
 from vaprompt.progress import Task
 from vaprompt.store import FeatureStore
 from vaprompt.store.layout import digest_of
@@ -46,6 +46,8 @@ SPARE = 2**30
 """Bytes that are left free on the cache's disk."""
 LEAST = 2**25
 """Bytes of embeddings below which nothing is kept: reading them is a matter of moments."""
+LEAST_READERS = 4
+"""Threads that read videos."""
 LIMIT_VARIABLE = "VAPROMPT_CACHE_LIMIT"
 LIMIT = 64 * 10**9
 """Bytes of joined features that are kept, if the variable says nothing else; those used longest ago go first."""
@@ -81,7 +83,42 @@ class Joined:
         return {name: array[place] for name, array in self.rows.items()}
 
 
-def joined(store: FeatureStore, kind: Kind, videos: Sequence[str], task: Task) -> Joined:
+class Keeping:
+    """Lets what was joined while its block runs take its place in the cache behind it, when nothing reads the disk.
+
+    It is done beside all that is done meanwhile with what is mapped. Whoever joins several streams of a store does so
+    in the same order as everybody else, or two would wait for each other.
+    """
+
+    def __init__(self) -> None:
+        """Keep nothing yet."""
+        self._waiting: list[tuple[Path, Path, ExitStack]] = []
+
+    def add(self, aside: Path, folder: Path, lock: ExitStack) -> None:
+        """Let a folder take its place, and give up the lock on it."""
+        self._waiting.append((aside, folder, lock))
+
+    def __enter__(self) -> Keeping:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Begin to sync."""
+        if self._waiting:
+            _PUBLISHING.append(threading.Thread(target=self._publish, name="keeping features"))
+            _PUBLISHING[-1].start()
+
+    def _publish(self) -> None:
+        for aside, folder, lock in self._waiting:
+            with lock, suppress(OSError):  # a disk that fails costs the next start its time, and nothing else
+                for file in aside.iterdir():
+                    with file.open("rb+") as written:
+                        os.fsync(written.fileno())
+                shutil.rmtree(folder, ignore_errors=True)
+                aside.replace(folder)
+
+
+def joined(store: FeatureStore, kind: Kind, videos: Sequence[str], task: Task, keeping: Keeping) -> Joined:
     """Return a stream of videos, from the cache if it is there, else read and, where there is room, kept there.
 
     Args:
@@ -89,6 +126,7 @@ def joined(store: FeatureStore, kind: Kind, videos: Sequence[str], task: Task) -
         kind: which stream.
         videos: which, in this order.
         task: told of each video that is read.
+        keeping: takes what is to be kept.
 
     Raises:
         StoreError: a video is not in the store, damaged, or has features that are not finite.
@@ -110,7 +148,7 @@ def joined(store: FeatureStore, kind: Kind, videos: Sequence[str], task: Task) -
             if there is None:
                 aside = _filled(folder, store, kind, videos, shapes, task)
                 there = _mapped(aside)
-                _publish(aside, folder, unlocking.pop_all())
+                keeping.add(aside, folder, unlocking.pop_all())
             if there is None:
                 raise RuntimeError(f"{folder}: what was written is not whole")
     task.advance(0, f"{kind} from {folder}")
@@ -154,21 +192,6 @@ def _filled(
         shutil.rmtree(aside, ignore_errors=True)
         raise
     return aside
-
-
-def _publish(aside: Path, folder: Path, lock: ExitStack) -> None:
-    """Let a folder take its place once it is on the disk, beside all that is done meanwhile with what is mapped."""
-
-    def publish() -> None:
-        with lock, suppress(OSError):  # a disk that fails costs the next start its time, and nothing else
-            for file in aside.iterdir():
-                with file.open("rb+") as written:
-                    os.fsync(written.fileno())
-            shutil.rmtree(folder, ignore_errors=True)
-            aside.replace(folder)
-
-    _PUBLISHING.append(threading.Thread(target=publish, name="keeping features"))
-    _PUBLISHING[-1].start()
 
 
 def settle() -> None:
@@ -229,7 +252,9 @@ def _read(
         task.advance(1, name)
         return _row_arrays(store, kind, name)
 
-    parts = lanes().map(read, range(len(videos)))
+    # More than there are cores: a part of them waits for the disk.
+    with ThreadPoolExecutor(max(LEAST_READERS, 2 * torch.get_num_threads())) as readers:
+        parts = list(readers.map(read, range(len(videos))))
     count_V = np.array([len(part[ROW_ARRAYS[kind][0]]) for part in parts], np.int64)
     rows = {name: np.concatenate([part[name] for part in parts]) for name in ROW_ARRAYS[kind]}
     whole = (int(count_V.sum()), *shapes[0][1:]) if shapes else ()
