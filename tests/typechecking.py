@@ -2,6 +2,8 @@
 
 jaxtyping's hook puts its own wrapper around every function of the package, which costs some twenty microseconds a call,
 several frames, and twice the time of importing; and most functions name no array. What is checked is the same.
+
+TorchScript reads functions as they were written: those are left as they are.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import jaxtyping
 from jaxtyping import AbstractArray
 
 _thorough = jaxtyping.jaxtyped
+_SCRIPTED = "vaprompt.model.loops"
+"""The module of what TorchScript reads."""
 
 
 def check_shapes_where_there_are_some() -> None:
@@ -23,6 +27,8 @@ def check_shapes_where_there_are_some() -> None:
 
 def _sparing(*, typechecker: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def decorate(what: Any) -> Any:
+        if what.__module__ == _SCRIPTED:
+            return what
         plain = inspect.isfunction(what) and has_no_arrays(what)
         return typechecker(what) if plain else _thorough(what, typechecker=typechecker)
 

@@ -63,6 +63,71 @@ def test_several_networks_at_once_are_each_as_if_alone():
         torch.testing.assert_close([gradient[index] for gradient in gradients], list(expected))
 
 
+def halved(work):
+    """What `work` gives where products are in half of the bits."""
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        return work()
+
+
+def off_by(found, expected):
+    return float(((found.float() - expected).norm() / expected.norm()).detach())
+
+
+ROUNDED = 0.02
+"""By how much a product's result may be off: bfloat16 has 8 bits, and a few roundings meet."""
+
+
+@pytest.mark.parametrize("steps", [2, 8, 30])
+def test_products_in_half_of_the_bits_are_off_by_a_rounding(steps):
+    torch.manual_seed(steps)
+    gru = torch.nn.GRU(24, 32, bidirectional=True)
+    sequence, slope = torch.randn(steps, 6, 24), torch.randn(steps, 6, 64)
+    expected_states, expected = torchs(gru, sequence, slope)
+    mine = sequence.clone().requires_grad_()
+    states = halved(lambda: bidirectional(mine, *both(gru)))
+    assert off_by(states, expected_states) < ROUNDED
+    gradients = torch.autograd.grad(states, [mine, *gru.parameters()], slope.to(states.dtype))
+    assert all(off_by(*pair) < ROUNDED for pair in zip(gradients, expected, strict=True))
+    assert not any(torch.equal(*pair) for pair in zip(gradients, expected, strict=True)), "it is in single precision"
+    assert all(gradient.dtype == torch.float32 for gradient in gradients)
+    with torch.inference_mode():
+        torch.testing.assert_close(halved(lambda: bidirectional(sequence, *both(gru))), states.detach())
+
+
+def test_a_state_is_not_rounded_from_step_to_step():
+    gru = torch.nn.GRU(1, 1, bidirectional=True)
+    with torch.no_grad():
+        for name, value in gru.named_parameters():
+            # n is 1, and z lets a thousandth of it in: steps that bfloat16 cannot add to a state of 0.5.
+            value.zero_() if "weight" in name else value.copy_(torch.tensor([0.0, 3.45, 10.0]))
+    slope = torch.zeros(1500, 1, 2)
+    expected, _ = torchs(gru, torch.zeros(1500, 1, 1), slope)
+    assert expected[-1, 0, 0] > 0.7
+    for grads in (True, False):
+        with torch.set_grad_enabled(grads):
+            states = halved(lambda: bidirectional(torch.zeros(1500, 1, 1), *both(gru)))
+        torch.testing.assert_close(states.float(), expected, rtol=0.01, atol=1e-4)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_meeting_and_several_networks_have_the_precision_of_one(half):
+    torch.manual_seed(0)
+    gru = torch.nn.GRU(24, 32, bidirectional=True)
+    sequence = torch.randn(9, 6, 24).to(torch.bfloat16 if half else torch.float32)
+
+    def states(part):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half, cache_enabled=False):
+            return bidirectional(part, *both(gru))
+
+    alone = states(sequence)
+    assert alone.dtype == sequence.dtype
+    near = {"rtol": 0.02, "atol": 0.01} if half else {}
+    torch.testing.assert_close(
+        torch.cat(together(pair(), states, list(sequence.chunk(2, dim=1))), dim=1), alone, **near
+    )
+    torch.testing.assert_close(torch.vmap(states)(torch.stack([sequence, sequence]))[1], alone, **near)
+
+
 @pytest.mark.parametrize("sizes", [(3, 3), (4, 1)])
 def test_two_threads_that_meet_share_the_directions(sizes):
     torch.manual_seed(0)

@@ -39,8 +39,11 @@ def bidirectional(sequence_TBD: Float[Tensor, "*V T B D"], forth: Weights, back:
     weights = (*forth, *back)
     if sequence_TBD.device.type == "cuda" and not _APART.get():
         return _of_cudnn(sequence_TBD, weights)
-    with torch.autocast(sequence_TBD.device.type, enabled=False):
-        return _bidirectional(sequence_TBD.to(forth.input_GD.dtype), forth, back)
+    kind, dtype = sequence_TBD.device.type, forth.input_GD.dtype
+    if kind == "cpu" and torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+    with torch.autocast(kind, enabled=False):
+        return _bidirectional(sequence_TBD.to(dtype), forth, back)
 
 
 @contextmanager
@@ -96,11 +99,11 @@ class _Alone(torch.autograd.Function):
     def forward(sequence_TBD: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
         sequence_TBD = sequence_TBD.contiguous()
 
-        def run(backwards: bool) -> Kept:
-            return Direction(backwards).forward(sequence_TBD, _of_direction(weights, backwards))
+        def run(backwards: bool) -> tuple[Tensor, ...]:
+            return Direction(backwards).forward(sequence_TBD, _of_direction(weights, backwards)).tensors
 
-        forth, back = _side_by_side(run, sequence_TBD.device)
-        return torch.cat((forth.states_TBH, back.states_TBH), dim=-1), *forth, *back
+        every = _side_by_side(run, sequence_TBD.device)
+        return torch.cat([Kept.of(tensors).states_TBH for tensors in every], dim=-1), *every[0], *every[1]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
@@ -117,7 +120,7 @@ class _Alone(torch.autograd.Function):
         given = d_states_TBH.chunk(2, dim=-1)
 
         def run(backwards: bool) -> tuple[Tensor, ...]:
-            mine = Kept(*(kept[len(kept) // 2 :] if backwards else kept[: len(kept) // 2]))
+            mine = Kept.of(kept[len(kept) // 2 :] if backwards else kept[: len(kept) // 2])
             return Direction(backwards).backward(
                 sequence_TBD, _of_direction(weights, backwards), mine, given[backwards]
             )
