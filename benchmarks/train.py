@@ -4,7 +4,8 @@
 
 Every part is written to `--out` when it is done, beside what is there of the same machine, so that parts can be
 measured in several goes. Features are random numbers with a planted signal (`planted.py`), networks have the paper's
-sizes, encoders random weights. On a processor the baselines use all cores, as ours does two threads.
+sizes, encoders random weights. On a processor the baselines use all cores, as ours does two threads; they are in single
+precision, whichever ours is in.
 """
 
 from __future__ import annotations
@@ -320,13 +321,15 @@ def ratios(report: dict[str, Any]) -> dict[str, float]:
     """Return what the parts that there are tell of each other."""
     found: dict[str, float] = {}
     ours, again, cached = report.get("steps"), report.get("reencoding"), report.get("hdf5")
-    if ours and again:
-        best = min(ours[f"fp32, batch {batch}"] for batch in BATCHES)
-        found["to_reencoding_batch16"] = 1e3 * again["batch 16"] / ours["fp32, batch 16"]
-        found["to_reencoding_best"] = 1e3 * min(again.values()) / best
-    if ours and cached:
-        for batch in BATCHES:
-            found[f"to_hdf5_loader_batch{batch}"] = cached[f"batch {batch}, 2 workers"] / ours[f"fp32, batch {batch}"]
+    for precision, of_it in (("fp32", ""), ("bf16", " in bf16")):
+        if ours and again:
+            best = min(ours[f"{precision}, batch {batch}"] for batch in BATCHES)
+            found[f"to_reencoding_batch16{of_it}"] = 1e3 * again["batch 16"] / ours[f"{precision}, batch 16"]
+            found[f"to_reencoding_best{of_it}"] = 1e3 * min(again.values()) / best
+        if ours and cached:
+            for batch in BATCHES:
+                usual = cached[f"batch {batch}, 2 workers"]
+                found[f"to_hdf5_loader_batch{batch}{of_it}"] = usual / ours[f"{precision}, batch {batch}"]
     if "dense" in report:
         found["dense_to_per_frame"] = report["dense"]["ms a frame, one forward each"] / report["dense"]["ms a frame"]
     if "sweep" in report:
