@@ -34,6 +34,7 @@ from train_others import cached_ms, reencoding_s
 from train_starts import forget, probe
 
 from vaprompt import FeatureStore
+from vaprompt.caching import cache_folder
 from vaprompt.model.direction import Direction
 from vaprompt.model.estimator import Estimator
 from vaprompt.recipes import read_recipe, shipped, validated
@@ -272,7 +273,8 @@ def starts(bench: Bench) -> dict[str, Any]:
         "again": (10**9, []),
         "again, --memory 2GB": (400, ["--memory", "2GB"]),
     }
-    forget(store)
+    # What other parts have left in memory would have to be put out of it first.
+    forget(store, cache_folder())
     for name, (most, more) in rows.items():
         run = bench.folder / f"run {name}"
         found[name] = probe(

@@ -59,10 +59,10 @@ def probe(arguments: Sequence[object], cache: Path, most: int) -> dict[str, floa
     }
 
 
-def forget(store: Path) -> None:
-    """Let the system forget the store's files."""
+def forget(*folders: Path) -> None:
+    """Let the system forget the files in some folders."""
     os.sync()
-    for path in store.rglob("*"):
+    for path in (path for folder in folders for path in folder.rglob("*")):
         if path.is_file():
             with path.open("rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
