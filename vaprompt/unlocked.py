@@ -4,8 +4,8 @@ A thread that starts thousands of small operations needs Python's lock between a
 the same, each waits for the other: a quarter of the time of a recurrence of 16 windows on two cores. TorchScript runs
 a whole loop without the lock.
 
-It is deprecated and has no successor that needs no compiler on the user's machine. Where it is not to be had, the loop
-runs as it stands, with the same numbers.
+It is deprecated and has no successor that needs no compiler on the user's machine. Where it is not to be had, a
+warning says so, and the loop runs as it stands, with the same numbers.
 """
 
 from __future__ import annotations
@@ -47,10 +47,16 @@ def unlocked(loop: Loop) -> Loop:
 
 
 def _scripted(loop: Callable[..., None]) -> Callable[..., None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"`torch\.jit\.script`")
             script: Callable[..., None] = torch.jit.script(loop)
-        except Exception:  # a loop that this torch, on this Python, cannot script runs all the same
-            return loop
+    except Exception as error:  # whatever a torch or a Python to come makes of it, the loop is right as it stands
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        warnings.warn(
+            f"{loop.__qualname__} runs under Python's lock, and slower: TorchScript cannot read it ({reason})",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return loop
     return script

@@ -214,7 +214,7 @@ def _slopes(kept: Kept) -> tuple[Tensor, Tensor]:
     return new_slope_TBH, slopes_TB3H
 
 
-def _framed(like_TBH: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+def _framed(like_TBH: Tensor, dtype: torch.dtype) -> Tensor:
     """Return room for states, with a row of zeros before and after them."""
     *networks, steps, windows, units = like_TBH.shape
     framed_TBH = like_TBH.new_empty(*networks, steps + 2, windows, units, dtype=dtype)
