@@ -1,13 +1,15 @@
 """Pictures of traces: they appear whole or not at all, and draw what they are given."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from vaprompt.errors import TargetError
-from vaprompt.report.plots import Trace, plot_traces
+from vaprompt.report.plots import Trace, plot_traces, traces_figure
 
 
 def trace(frames: int, *, annotated: bool = True, name: str = "video_$1$_<right>") -> Trace:
@@ -46,6 +48,28 @@ def test_every_trace_has_its_row(tmp_path: Path):
     plot_traces(three, [trace(100), trace(50), trace(80, annotated=False)], title="three")
     with Image.open(one) as low, Image.open(three) as high:
         assert high.height > 1.8 * low.height
+
+
+@pytest.mark.parametrize(
+    "name", ["video1", "a-video-with-a-long-name_" * 8, "words " * 30], ids=["short", "long", "words"]
+)
+@pytest.mark.parametrize("rows", [1, 6])
+def test_no_writing_lies_on_another_or_is_cut_off(name: str, rows: int):
+    everything = [replace(trace(200, name=name), face_F=np.arange(200) != 100) for _ in range(rows)]
+    title = "validation: official mean CCC 0.86 (0.80 to 0.90 with other videos, 95 %), 6 of 80 videos, best first"
+    figure = traces_figure(everything, title=f"{title} {name}", note=f"a remark {name} " * 3)
+    figure.canvas.draw()
+    # Without the numbers at the axes, of which some are beyond their ends and never drawn.
+    writings = [found for found in figure.findobj(Text) if any(sign.isalpha() for sign in found.get_text())]
+    assert len(writings) == 2 + 4 + 2 + 3 * rows  # title, remark; legend; time twice; name, valence, arousal
+    boxes = [(found.get_text(), found.get_window_extent()) for found in writings]
+    whole = figure.bbox
+    for text, box in boxes:
+        inside = whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
+        assert inside, text
+    for index, (text, box) in enumerate(boxes):
+        for other, beside in boxes[index + 1 :]:
+            assert not box.overlaps(beside), (text, other)
 
 
 def test_an_svg_keeps_the_names_as_they_are(tmp_path: Path):

@@ -42,7 +42,7 @@ def plot_evaluation(evaluation: Evaluation, folder: Path) -> Path:
     if ends is not None:
         title += f" ({_shown(ends[0])} to {_shown(ends[1])} with other videos, 95 %)"
     if len(chosen) < len(ranked):
-        title += f", {len(chosen)} of {len(ranked)} videos, from best to worst"
+        title += f", {len(chosen)} of {len(ranked)} videos, best first"
     target = folder / TRACES
     plot_traces(target, traces, title=title, note="; ".join(result["notes"]))
     return target

@@ -32,8 +32,9 @@ DIMENSIONS = ("valence", "arousal")
 FORMATS = (".png", ".svg")
 # More points than this a panel cannot be told apart; the drawing would only grow.
 MOST_POINTS = 4000
-# Characters of the small print that fit the picture's width.
-NOTE_WIDTH = 170
+DOTS = 120
+# Characters that fit the picture's width, in the title and in the small print, or half of it, above a panel.
+TITLE_WIDTH, NOTE_WIDTH, NAME_WIDTH = 95, 170, 64
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,23 @@ def plot_traces(target: Path, traces: Sequence[Trace], *, title: str, note: str 
         raise TargetError(
             target, fault=f"'{target.suffix}' is no format for a plot", remedy=f"use {' or '.join(FORMATS)}"
         )
+    figure = traces_figure(traces, title=title, note=note)
+    with published(target) as aside:
+        figure.savefig(aside, format=target.suffix[1:], dpi=DOTS)
+
+
+def traces_figure(traces: Sequence[Trace], *, title: str, note: str = "") -> Figure:
+    """Return the picture that `plot_traces` publishes, still to be drawn.
+
+    Raises:
+        ValueError: there is no trace.
+    """
     if not traces:
         raise ValueError("nothing to draw: no trace")
-    figure = Figure(figsize=(11, 1.1 + 1.75 * len(traces)), layout="constrained")
+    figure = Figure(figsize=(11, 1.1 + 1.75 * len(traces)), dpi=DOTS, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left", parse_math=False)
+    heading = textwrap.fill(title, TITLE_WIDTH)
+    figure.suptitle(heading, fontsize=12, fontweight="bold", x=0.01, ha="left", parse_math=False)
     panels = figure.subplots(len(traces), len(DIMENSIONS), sharey=True, squeeze=False)
     for row, trace in zip(panels, traces, strict=True):
         for column, dimension in enumerate(DIMENSIONS):
@@ -85,11 +98,10 @@ def plot_traces(target: Path, traces: Sequence[Trace], *, title: str, note: str 
     annotated = [trace for trace in traces if trace.true_F2 is not None]
     invalid = any(trace.valid_F is not None and not trace.valid_F.all() for trace in annotated)
     faceless = any(trace.face_F is not None and not trace.face_F.all() for trace in traces)
-    _add_legend(figure, annotated=bool(annotated), invalid=invalid, faceless=faceless)
+    _add_legend(panels[0, -1], annotated=bool(annotated), invalid=invalid, faceless=faceless)
     if note:
         figure.supxlabel(textwrap.fill(note, NOTE_WIDTH), fontsize=8, color="0.35", parse_math=False)
-    with published(target) as aside:
-        figure.savefig(aside, format=target.suffix[1:], dpi=120)
+    return figure
 
 
 def _draw(panel: Axes, trace: Trace, column: int, dimension: str) -> None:
@@ -111,7 +123,7 @@ def _draw(panel: Axes, trace: Trace, column: int, dimension: str) -> None:
     panel.spines[["top", "right"]].set_visible(False)
     panel.set_ylabel(dimension, fontsize=9)
     if column == 0:
-        panel.set_title(trace.name, fontsize=9, loc="left", parse_math=False)
+        panel.set_title(textwrap.fill(trace.name, NAME_WIDTH), fontsize=9, loc="left", parse_math=False)
 
 
 def _shade(panel: Axes, time_F: np.ndarray, where_F: np.ndarray, **looks: Any) -> None:
@@ -124,7 +136,7 @@ def _shade(panel: Axes, time_F: np.ndarray, where_F: np.ndarray, **looks: Any) -
         panel.axvspan(time_F[first], until_F[behind - 1], zorder=0, **looks)
 
 
-def _add_legend(figure: Figure, *, annotated: bool, invalid: bool, faceless: bool) -> None:
+def _add_legend(panel: Axes, *, annotated: bool, invalid: bool, faceless: bool) -> None:
     handles: list[Artist] = [Line2D([], [], label="predicted", **PREDICTED)]
     if annotated:
         handles.append(Line2D([], [], label="annotated", **TRUE))
@@ -132,4 +144,6 @@ def _add_legend(figure: Figure, *, annotated: bool, invalid: bool, faceless: boo
         handles.append(Patch(color=INVALID, label="marked as invalid"))
     if faceless:
         handles.append(Patch(label="no face: interpolated", **NO_FACE))
-    figure.legend(handles=handles, loc="outside upper right", ncols=4, fontsize=9, frameon=False)
+    # Above the right panel, which has no name: beside the title it would lie on top of a long one.
+    looks: dict[str, Any] = {"ncols": 4, "fontsize": 8, "frameon": False, "borderaxespad": 0.2, "columnspacing": 1.0}
+    panel.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), handlelength=1.5, **looks)
