@@ -23,7 +23,10 @@ class ImageEncoder(Protocol):
     """Everything that determines an embedding, as plain JSON."""
 
     def encode(self, image_BHWC: UInt8[np.ndarray, "B H W 3"]) -> Float32[Tensor, "B D"]:
-        """Return the embeddings of RGB pictures of one size, after the projection and not normalised, on the CPU."""
+        """Return the embeddings of RGB pictures of one size, after the projection and not normalised.
+
+        They are on the device of the network, which may still be at work on them.
+        """
         ...
 
     def encode_text(self, texts: Sequence[str]) -> Float32[Tensor, "P D"]:
@@ -45,5 +48,8 @@ class AudioEncoder(Protocol):
     """Everything that determines an embedding of a window, as plain JSON."""
 
     def encode(self, wave_BL: Float32[Tensor, "B L"]) -> Float32[Tensor, "B S D"]:
-        """Return the embeddings of mono sounds in [-1, 1], as sequences over time, on the CPU."""
+        """Return the embeddings of mono sounds in [-1, 1], as sequences over time.
+
+        They are on the device of the network, which may still be at work on them; the sound may be there already.
+        """
         ...

@@ -61,7 +61,7 @@ class OpenClipEncoder:
         self._run = InPieces(self._from_bytes, self._device, piece=self._piece(), compiled=recipe.compiled_for)
 
     def encode(self, image_BHWC: UInt8[np.ndarray, "B H W 3"]) -> Float32[Tensor, "B D"]:
-        """Return the embeddings of RGB pictures of one size, after the projection and not normalised, on the CPU."""
+        """Return the embeddings of RGB pictures of one size, not normalised, on the network's device."""
         return self._run(torch.from_numpy(image_BHWC))
 
     @torch.inference_mode()

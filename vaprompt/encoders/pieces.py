@@ -18,7 +18,7 @@ from vaprompt.lanes import lanes
 
 
 class InPieces:
-    """A network that takes a batch on the CPU and returns its embeddings there, in float32."""
+    """A network that takes a batch, and returns its embeddings on its own device, in float32."""
 
     def __init__(
         self, network: Callable[[Tensor], Tensor], device: torch.device, *, piece: int, compiled: int | None = None
@@ -38,17 +38,17 @@ class InPieces:
         """Return the embeddings of a batch (B, ...)."""
         if self._in_lanes:
             return torch.cat(lanes().map(self._one_piece, torch.split(input, self._piece)))
-        return torch.cat([self._elsewhere(some) for some in torch.split(input, self._compiled or max(1, len(input)))])
+        parts = [self._elsewhere(some) for some in torch.split(input, self._compiled or max(1, len(input)))]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     @torch.inference_mode()
     def _elsewhere(self, input: Tensor) -> Tensor:  # noqa: A002
         items = len(input)
         input = _filled(input, self._compiled or items)  # noqa: A001
-        if self._device.type == "cuda":
+        if self._device.type == "cuda" and input.device.type == "cpu":
+            # Pinned memory is not used again before the device has fetched what is in it.
             input = input.pin_memory()  # noqa: A001
-        output = self._network(input.to(self._device, non_blocking=True)).float()[:items]
-        # Copying back waits for the network; until then the pinned batch above is held.
-        return output.cpu()
+        return self._network(input.to(self._device, non_blocking=True)).float()[:items]
 
     @torch.inference_mode()
     def _one_piece(self, input: Tensor) -> Tensor:  # noqa: A002

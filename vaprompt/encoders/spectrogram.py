@@ -61,7 +61,7 @@ class AstEncoder:
         self._run = InPieces(self._from_wave, self._device, piece=1, compiled=recipe.compiled_for)
 
     def encode(self, wave_BL: Float32[Tensor, "B L"]) -> Float32[Tensor, "B S D"]:
-        """Return the embeddings of mono sounds in [-1, 1], as sequences over time, on the CPU."""
+        """Return the embeddings of mono sounds in [-1, 1], as sequences over time, on the network's device."""
         return self._run(wave_BL)
 
     def _from_wave(self, wave_BL: Float32[Tensor, "B L"]) -> Float32[Tensor, "B S D"]:
@@ -124,7 +124,7 @@ class LogMelPicture:
         self._run = InPieces(self._from_wave, torch.device(device), piece=1)
 
     def encode(self, wave_BL: Float32[Tensor, "B L"]) -> Float32[Tensor, "B S D"]:
-        """Return the log-Mel pictures of mono sounds in [-1, 1], as sequences over time, on the CPU."""
+        """Return the log-Mel pictures of mono sounds in [-1, 1], as sequences over time, on the network's device."""
         return self._run(wave_BL)
 
     def _from_wave(self, wave_BL: Float32[Tensor, "B L"]) -> Float32[Tensor, "B S D"]:

@@ -16,13 +16,13 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float32, Float64
+from jaxtyping import Float64
 
 from vaprompt.encoders.base import AudioEncoder, ImageEncoder
 from vaprompt.encoders.recipes import AudioEncoderRecipe
-from vaprompt.errors import WeightsError
 from vaprompt.extraction.batch_size import fixed
 from vaprompt.extraction.grid import audio_ends
+from vaprompt.extraction.handover import stored
 from vaprompt.extraction.pictures import Picture, given_pictures, together
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.media.ahead import ahead
@@ -189,21 +189,3 @@ def _groups(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
             group = []
     if group:
         yield group
-
-
-def stored(embedding: Float32[torch.Tensor, "B *rest"], stream: str) -> Float16[np.ndarray, "B *rest"]:
-    """Return embeddings in the store's number format; what does not fit must not become infinite in silence.
-
-    Raises:
-        WeightsError: some value does not fit.
-    """
-    most = torch.finfo(torch.float16).max
-    least, largest = torch.aminmax(embedding)
-    if not bool(-most <= least and largest <= most):  # false for nan, too
-        raise WeightsError(
-            f"{stream}.weights",
-            fault="give values that are not finite or too large for float16",
-            remedy=f"set {stream}.precision = fp32, or use other weights",
-        )
-    rounded: Float16[np.ndarray, "B *rest"] = embedding.to(torch.float16).numpy()
-    return rounded

@@ -26,7 +26,7 @@ from vaprompt.errors import AnnotationError, DatasetError, MediaError, VapromptE
 from vaprompt.extraction.batch_size import in_flight, own_stream
 from vaprompt.extraction.batches import Batch, Batcher, Stopped
 from vaprompt.extraction.decoders import Decoders
-from vaprompt.extraction.encode_media import stored
+from vaprompt.extraction.handover import pictures_together, stored, windows_on
 from vaprompt.extraction.loaded import Encoders
 from vaprompt.extraction.parts import Encoded, Failed, Message, Running, Stretch, encoded
 from vaprompt.extraction.plan import Job
@@ -279,11 +279,10 @@ class _Run:
                 self._tell(message)
 
     def _embedding(self, batch: Batch[Stretch], device: str) -> np.ndarray:
-        values = [stretch.values for stretch in batch.stretches]
-        together = _pinned(values) if torch.device(device).type == "cuda" else np.concatenate(values)
+        parts = [stretch.values for stretch in batch.stretches]
         if batch.stream == "image":
-            return stored(self._encoders.image(device).encode(together), "image")
-        return stored(self._encoders.audio(device).encode(torch.from_numpy(together)), "audio")
+            return stored(self._encoders.image(device).encode(pictures_together(parts, device)), "image")
+        return stored(self._encoders.audio(device).encode(windows_on(parts, device)), "audio")
 
     def _write(self, number: int) -> None:
         publisher, messages = self._publishers[number], self._messages[number]
@@ -329,11 +328,3 @@ class _Run:
     def _unless_stopped(self) -> None:
         if self._stopped.is_set():
             raise Stopped
-
-
-def _pinned(values: list[np.ndarray]) -> np.ndarray:
-    """Return the values as one array in pinned memory, which a GPU fetches by itself."""
-    shape = (sum(len(some) for some in values), *values[0].shape[1:])
-    kind = torch.from_numpy(np.empty(0, values[0].dtype)).dtype
-    together: np.ndarray = torch.empty(shape, dtype=kind, pin_memory=True).numpy()
-    return np.concatenate(values, out=together)

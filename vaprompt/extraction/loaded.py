@@ -10,6 +10,7 @@ import torch
 
 from vaprompt.encoders.base import AudioEncoder, ImageEncoder
 from vaprompt.extraction.batch_size import fastest, pictures, sizes, sounds
+from vaprompt.extraction.handover import pictures_together, stored, windows_on
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.extraction.stages import RunLog
 
@@ -63,11 +64,19 @@ class Encoders:
             seeing = self.image()
             # Crops of Aff-Wild2's size: on an accelerator, resizing is part of it.
             image_BHWC = pictures(candidates[-1], 112)
-            size, speeds = fastest(lambda count: seeing.encode(image_BHWC[:count]), candidates, device=device)
+            size, speeds = fastest(
+                lambda count: stored(seeing.encode(pictures_together([image_BHWC[:count]], device)), stream),
+                candidates,
+                device=device,
+            )
         else:
             hearing = self.audio()
             wave_BL = sounds(candidates[-1], round(self.recipe.audio.window * hearing.rate))
-            size, speeds = fastest(lambda count: hearing.encode(wave_BL[:count]), candidates, device=device)
+            size, speeds = fastest(
+                lambda count: stored(hearing.encode(windows_on([wave_BL[:count]], device)), stream),
+                candidates,
+                device=device,
+            )
         self.log.write("batch", stream=stream, size=size, per_second={str(k): round(v, 3) for k, v in speeds.items()})
         return size
 

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from jaxtyping import Float16, Float32, Int16, UInt8
 
-from vaprompt.extraction.encode_media import stored
 from vaprompt.extraction.grid import audio_ends
+from vaprompt.extraction.handover import stored
 from vaprompt.media.microphone import Microphone
 from vaprompt.prediction.predict import Predictor
 from vaprompt.training.loop import end_values
