@@ -12,7 +12,7 @@ import pytest
 from tests.extraction.conftest import by_name, files_below
 from tests.extraction.numbers_wanted import Numbers
 from vaprompt.errors import MediaError, VapromptError
-from vaprompt.extraction import decoding
+from vaprompt.extraction import decoding, local
 from vaprompt.extraction.decoders import Decoders
 from vaprompt.extraction.decoding import STRETCH, WantedFacts, WantedPictures, WantedSound, WantedTimes
 from vaprompt.extraction.engine import MOST_DECODERS, SETTING, reading
@@ -42,6 +42,39 @@ def wait_until(happens):
     while not happens():
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+def test_processes_that_are_started_beforehand_are_used(dataset, decoders):
+    decoders.start(2)
+    first = decoders.processes
+    assert len(first) == 2
+    decoders.start(1)
+    video = next(video for video in dataset.videos if video.crops is not None)
+    one, other = (decoders.stretches(WantedTimes(video.media)) for _ in range(2))
+    np.testing.assert_array_equal(next(one)["time"], next(other)["time"])
+    assert decoders.processes == first
+    third = decoders.stretches(WantedTimes(video.media))
+    next(third)
+    assert len(decoders.processes) == 3
+    decoders.close()
+    wait_until(lambda: not any(is_alive(process) for process in first))
+
+
+def test_an_extraction_starts_them_before_it_loads_an_encoder(dataset, recipe, tmp_path, monkeypatch):
+    started, load = [], local.image_encoder
+    monkeypatch.setenv(SETTING, "3")
+    monkeypatch.setattr(Decoders, "start", lambda self, count: started.append(count))
+
+    def loading(recipe, device):
+        assert started == [min(3, len(dataset.videos))]
+        return load(recipe, device)
+
+    monkeypatch.setattr(local, "image_encoder", loading)
+    assert not extract(dataset, recipe, tmp_path / "s.zarr").failed
+    assert len(started) == 1
+    # Nothing is to be done, and nothing is started.
+    extract(dataset, recipe, tmp_path / "s.zarr")
+    assert len(started) == 1
 
 
 def numbers(decoders, *wanted):
@@ -153,7 +186,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from tests.extraction.numbers_wanted import Numbers
-from vaprompt.extraction import decoding
+from vaprompt.extraction import decoding, local
 from vaprompt.extraction.decoders import Decoders
 decoders = Decoders()
 stretches = [decoders.stretches(Numbers(Path("x"), 10**9)), decoders.stretches(Numbers(Path("x"), 1))]

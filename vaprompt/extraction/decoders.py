@@ -41,6 +41,14 @@ class Decoders:
         # Also when the program ends, or forgets this.
         self._end = weakref.finalize(self, _end, self._all)
 
+    def start(self, count: int) -> None:
+        """Have so many processes, those that are there included, without waiting until they can decode."""
+        with self._changing:
+            # The next is taken from the end: those that were there first.
+            while len(self._all) < count:
+                self._all.append(_Decoder(self._threads))
+                self._idle.insert(0, self._all[-1])
+
     @property
     def processes(self) -> list[int]:
         """Their numbers in the system."""

@@ -120,6 +120,11 @@ class LocalEngine:
         about = {"devices": devices, "cores": self._cores, "threads": torch.get_num_threads()}
         return about | {"readers": self._readers, "decoders": "processes" if self._decoders else "threads"}
 
+    def prepare(self, jobs: int) -> None:
+        """Start the processes that decode; see `vaprompt.extraction.work.Engine`."""
+        if self._decoders is not None:
+            self._decoders.start(min(jobs, self._readers))
+
     def embed(self, texts: Sequence[str]) -> Float32[np.ndarray, "P D"]:
         """Return the embeddings of prompts; see `vaprompt.extraction.work.Engine`."""
         embedding_PD: np.ndarray = self._encoders.image().encode_text(texts).numpy()

@@ -153,6 +153,8 @@ class _Extraction:
         return report
 
     def _make(self, todo: Plan, report: ExtractionReport, leases: Leases) -> None:
+        if todo.jobs:
+            self._engine.prepare(len(todo.jobs))
         # Who finds another at the prompts goes on, and looks again in the end.
         if leases.acquire(PROMPTS):
             self._embed_prompts()

@@ -65,6 +65,9 @@ class RayEngine:
         worker = {"gpus": size.gpus, "cpus": size.cpus}
         return {"engine": "ray", "nodes": len(nodes), "worker": worker, "workers": self._cluster.workers}
 
+    def prepare(self, jobs: int) -> None:
+        """Do nothing: workers prepare themselves; see `vaprompt.extraction.work.Engine`."""
+
     def embed(self, texts: Sequence[str]) -> Float32[np.ndarray, "P D"]:
         """Return the embeddings of prompts, computed in this process."""
         return self._local.embed(texts)

@@ -53,6 +53,10 @@ class Engine(Protocol):
         """Where it works, for the log."""
         ...
 
+    def prepare(self, jobs: int) -> None:
+        """Begin with what takes a while and can be done beside loading encoders: so many jobs will be asked for."""
+        ...
+
     def embed(self, texts: Sequence[str]) -> Float32[np.ndarray, "P D"]:
         """Return the embeddings of prompts.
 
