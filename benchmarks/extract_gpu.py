@@ -54,6 +54,8 @@ PRECISIONS = ("bf16", "fp16")
 PICTURES, CLIPS = (32, 64, 128, 256, 512), (8, 16, 32, 64)
 """Sizes of batch that are tried."""
 WINDOW, HOP, RATE = 10.0, 1.0, 16000
+LENGTHS = 7
+"""Different lengths of videos with sound, from half to one and a half times the usual one."""
 GIGA = 1e9
 PRODUCT = 4096
 """Rows and columns of the product that tells what the device can do."""
@@ -207,8 +209,8 @@ class Bench:
         return {"size": size, "per second": round(speed, 1), "seconds to compile": round(compiling, 1)}
 
     def crops(self, decoders: str | None) -> dict[str, Any]:
-        """Return what the pipeline makes of face crops; decoded in threads it is slow, so that a third is enough."""
-        videos = self.options.videos if decoders is None else max(1, self.options.videos // 3)
+        """Return what the pipeline makes of face crops; decoded in threads it is slow, so that an eighth is enough."""
+        videos = self.options.videos if decoders is None else max(1, self.options.videos // 8)
         found = self.extracted(self.material("crops", videos), "all", "image", decoders)
         if decoders is None:
             self.speeds["crops"] = found["per second"]
@@ -273,13 +275,16 @@ class Bench:
             elif kind == "frames":
                 write_video(folder / "0.mp4", 360, 640, seconds * 5, 25, sound=False)
             else:
-                write_video(folder / "0.mp4", 64, 64, 5 * seconds, 1, sound=True)
+                # Of different lengths, as real ones are: else all would end and begin at the same time.
+                for number in range(LENGTHS):
+                    length = 5 * seconds * (LENGTHS + 2 * number) // (2 * LENGTHS)
+                    write_video(folder / f"{number}.mp4", 64, 64, length, 1, sound=True)
         videos = []
         for number in range(count):
             # Copies, as two videos of one file would share its sound.
             media = folder / f"{number}.mp4"
-            if number and not media.exists():
-                shutil.copy(folder / "0.mp4", media)
+            if not media.exists():
+                shutil.copy(folder / (f"{number % LENGTHS}.mp4" if kind == "sound" else "0.mp4"), media)
                 with media.open("ab") as end:  # an empty box of mp4, so that digests differ
                     end.write((8 + 4).to_bytes(4, "big") + b"free" + number.to_bytes(4, "big"))
             videos.append(Video(f"{kind}{number}", "train", media, folder / "crops" if kind == "crops" else None, None))

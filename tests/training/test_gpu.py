@@ -10,6 +10,7 @@ import torch
 from tests.planted import plant_store
 from tests.training.test_stacked import metrics, recipe
 from vaprompt import FeatureStore, load_run
+from vaprompt.encoders.recipes import ImageEncoderRecipe
 from vaprompt.training.checkpoint import save_state
 from vaprompt.training.loop import train_epoch
 from vaprompt.training.run import train
@@ -30,6 +31,13 @@ def store(tmp_path_factory):
     return plant_store(tmp_path_factory.mktemp("planted") / "store.zarr", train=4)
 
 
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory):
+    """A store that says which CLIP it was made with."""
+    clip = ImageEncoderRecipe(model="embedded", weights="embedded")
+    return plant_store(tmp_path_factory.mktemp("spoken") / "store.zarr", train=4, clip=clip)
+
+
 def losses(run: Path):
     return np.array([line["train"]["loss"] for line in metrics(run)])
 
@@ -47,6 +55,27 @@ def test_the_numbers_are_the_processors(store, tmp_path, compute, kind):
     arrays = (image.embedding_ND, image.time_N, audio.embedding_WSD, audio.end_W, source.labels(name).time_F)
     there, here = (load_run(tmp_path / "cuda", device).predict(*arrays) for device in ("cuda", "cpu"))
     np.testing.assert_allclose(there, here, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"head": {"kind": "expectation", "output": "sequence", "dropout": 0.0}}},
+        {"model": {"prompt": {"words": "learned_context", "context": "a face showing"}}},
+        {"loss": {"temperature": 2.0, "kl_end": 0.0, "kl_course": "cosine"}},
+        {"optimiser": {"average": 0.9}},
+        {"batch": 32, "compute": {"at_once": 12}},
+        {"batch": 32, "compute": {"at_once": 12, "graph": False}},
+    ],
+    ids=["expectation", "learned context", "course", "average", "in parts", "in parts, not recorded"],
+)
+def test_the_numbers_of_a_variant_are_the_processors(spoken, tmp_path, changes):
+    still = {"width": 16, **STILL, **changes.get("model", {})}
+    for device in ("cpu", "cuda"):
+        train(spoken, recipe(**(changes | {"model": still})), tmp_path / device, device=device)
+    np.testing.assert_allclose(losses(tmp_path / "cuda"), losses(tmp_path / "cpu"), atol=1e-3)
+    for before, after in zip(metrics(tmp_path / "cpu"), metrics(tmp_path / "cuda"), strict=True):
+        assert after["validation"]["mean"] == pytest.approx(before["validation"]["mean"], abs=3e-3)
 
 
 @pytest.mark.parametrize("compute", [{}, {"graph": False}, {"precision": "bf16"}])
