@@ -22,15 +22,15 @@ from torch.nn import functional as F
 from vaprompt.encoders.clip_form import clip_config, image_fingerprint
 from vaprompt.encoders.pieces import InPieces, piece_size
 from vaprompt.encoders.recipes import EMBEDDED, ImageEncoderRecipe
-from vaprompt.encoders.tower import DTYPES, Linear, Norm, Tower, clip_parts, packs
+from vaprompt.encoders.tower import DTYPES, Linear, Norm, Tower, clip_parts
 from vaprompt.encoders.weights import Weights, image_weights, offline
 from vaprompt.errors import WeightsError
 from vaprompt.media.resize import fitted, preprocess
 
-PIECE_BF16, PIECE_OTHER = 4, 8
-"""Pictures that a processor's core encodes at once, where one alone would not keep its matrix units busy, and for
-networks other than plain vision transformers. A plain one in fp32 is as fast one by one. The bf16 figure has not been
-measured: a batch of 8 was fastest for two cores that shared the work on every picture."""
+PIECE = 8
+"""Pictures that a processor's core encodes at once with networks other than plain vision transformers. A plain one is
+as fast one by one in fp32, and in bf16 on vector units; on a Xeon's matrix units (`benchmarks/extract_gpu.json`) two
+runs of one machine gave 19.6 and 34.1 pictures a second one by one, 14.8 and 27.8 in fours."""
 
 
 class OpenClipEncoder:
@@ -83,13 +83,11 @@ class OpenClipEncoder:
 
     def _piece(self) -> int:
         """Return how many pictures go through the network at once on the processor."""
-        units = self._dtype != torch.float32 and packs(self._dtype, self._device)
-        if self._device.type != "cpu" or (self._plain and not units):
+        if self._device.type != "cpu" or self._plain:
             return 1
         size = self.fingerprint["size"]
-        count = PIECE_BF16 if self._plain else PIECE_OTHER
         probe_BHWC = torch.randint(
-            0, 256, (count, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+            0, 256, (PIECE, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
         )
         return piece_size(self._from_bytes, probe_BHWC)
 
