@@ -12,10 +12,8 @@ of 112 x 112, resized on the device. The pipeline reads jpgs, whole frames or so
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,19 +22,16 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from fractions import Fraction
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import torch
-from media import textured
-from PIL import Image
+from material import material
 
-from vaprompt.datasets.base import Dataset, Video
+from vaprompt.datasets.base import Dataset
 from vaprompt.devices import cores
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
 from vaprompt.encoders.registry import audio_encoder, image_encoder
@@ -54,8 +49,6 @@ PRECISIONS = ("bf16", "fp16")
 PICTURES, CLIPS = (32, 64, 128, 256, 512), (8, 16, 32, 64)
 """Sizes of batch that are tried."""
 WINDOW, HOP, RATE = 10.0, 1.0, 16000
-LENGTHS = 7
-"""Different lengths of videos with sound, from half to one and a half times the usual one."""
 GIGA = 1e9
 PRODUCT = 4096
 """Rows and columns of the product that tells what the device can do."""
@@ -265,30 +258,8 @@ class Bench:
 
     def material(self, kind: str, count: int) -> Dataset:
         """Write videos with crops, whole frames or sound, and return them as a data set."""
-        folder = self.folder / kind
-        if not folder.is_dir():
-            folder.mkdir()
-            seconds = 10 if self.options.tiny else 120
-            if kind == "crops":
-                write_video(folder / "0.mp4", 64, 64, self.options.crops, 25, sound=False)
-                write_crops(folder / "crops", self.options.crops)
-            elif kind == "frames":
-                write_video(folder / "0.mp4", 360, 640, seconds * 5, 25, sound=False)
-            else:
-                # Of different lengths, as real ones are: else all would end and begin at the same time.
-                for number in range(LENGTHS):
-                    length = 5 * seconds * (LENGTHS + 2 * number) // (2 * LENGTHS)
-                    write_video(folder / f"{number}.mp4", 64, 64, length, 1, sound=True)
-        videos = []
-        for number in range(count):
-            # Copies, as two videos of one file would share its sound.
-            media = folder / f"{number}.mp4"
-            if not media.exists():
-                shutil.copy(folder / (f"{number % LENGTHS}.mp4" if kind == "sound" else "0.mp4"), media)
-                with media.open("ab") as end:  # an empty box of mp4, so that digests differ
-                    end.write((8 + 4).to_bytes(4, "big") + b"free" + number.to_bytes(4, "big"))
-            videos.append(Video(f"{kind}{number}", "train", media, folder / "crops" if kind == "crops" else None, None))
-        return Dataset("benchmark", "affwild2", folder, "crops" if kind == "crops" else "frames", tuple(videos))
+        seconds = 50 if self.options.tiny else 600
+        return material(self.folder / kind, kind, count, crops=self.options.crops, seconds=seconds)
 
     def reading(self) -> dict[str, Any]:
         """Return crops read a second by processes, without any encoder, for several numbers of them."""
@@ -431,41 +402,6 @@ def environment(name: str, value: str | None) -> Iterator[None]:
         os.environ.pop(name, None)
         if before is not None:
             os.environ[name] = before
-
-
-def write_crops(folder: Path, count: int) -> None:
-    """Write so many crops of 112 x 112; there are only 64 different ones."""
-    folder.mkdir()
-    picture_HWC = textured(360, 640)
-    jpgs = []
-    for index in range(64):
-        jpg = io.BytesIO()
-        Image.fromarray(np.roll(picture_HWC, 7 * index, axis=1)[100:212, 200:312]).save(jpg, "jpeg", quality=95)
-        jpgs.append(jpg.getvalue())
-    for index in range(count):
-        (folder / f"{index + 1:05d}.jpg").write_bytes(jpgs[index % 64])
-
-
-def write_video(target: Path, height: int, width: int, frames: int, rate: int, *, sound: bool) -> None:
-    """Write a video that pans over a picture, with a tone where it is to have sound."""
-    picture_HWC, samples = textured(max(64, height), max(64, width)), 44100 // rate
-    with av.open(str(target), "w") as container:
-        video = container.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
-        video.height, video.width, video.pix_fmt = height, width, "yuv420p"
-        audio = container.add_stream("aac", rate=44100, layout="stereo") if sound else None
-        for index in range(frames):
-            frame = av.VideoFrame.from_ndarray(np.roll(picture_HWC, 3 * index, axis=1), format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, rate)
-            container.mux(video.encode(frame))
-            if audio is not None:
-                tone = 8000 * np.sin(2 * np.pi * 440 / 44100 * (np.arange(samples) + index * samples))
-                piece = np.repeat(tone, 2)[None].astype(np.int16)
-                heard = av.AudioFrame.from_ndarray(piece, format="s16", layout="stereo")
-                heard.sample_rate, heard.pts, heard.time_base = 44100, index * samples, Fraction(1, 44100)
-                container.mux(audio.encode(heard))
-        for stream in (video, audio):
-            if stream is not None:
-                container.mux(stream.encode(None))
 
 
 if __name__ == "__main__":
