@@ -22,6 +22,7 @@ from vaprompt.errors import TargetError
 from vaprompt.store.aside import put_in_place, workplace
 from vaprompt.store.layout import (
     GROUP_FILE,
+    begin_sync,
     group_metadata,
     sync_folder,
     sync_tree,
@@ -225,6 +226,8 @@ class _Column:
         with file.open("wb") as target:
             target.write(content.data)
             target.write(end)
+            # The disk has work while the next chunk is computed, and `publish` hardly waits for it.
+            begin_sync(target)
         digest = hashlib.sha256(content.data)
         digest.update(end)
         name = file.relative_to(self._folder.parent).as_posix()
