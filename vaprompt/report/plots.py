@@ -34,7 +34,7 @@ FORMATS = (".png", ".svg")
 MOST_POINTS = 4000
 DOTS = 120
 # Characters that fit the picture's width, in the title and in the small print, or half of it, above a panel.
-TITLE_WIDTH, NOTE_WIDTH, NAME_WIDTH = 95, 170, 64
+TITLE_WIDTH, NOTE_WIDTH, NAME_WIDTH = 104, 170, 64
 
 
 @dataclass(frozen=True)
