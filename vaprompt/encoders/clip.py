@@ -30,7 +30,7 @@ from vaprompt.media.resize import fitted, preprocess
 PIECE = 8
 """Pictures that a processor's core encodes at once with networks other than plain vision transformers. A plain one is
 as fast one by one in fp32, and in bf16 on vector units; on a Xeon's matrix units (`benchmarks/extract_gpu.json`) two
-runs of one machine gave 19.6 and 34.1 pictures a second one by one, 14.8 and 27.8 in fours."""
+machines of a kind gave 19.6 and 34.1 pictures a second one by one, 14.8 and 27.8 in fours."""
 
 
 class OpenClipEncoder:

@@ -50,8 +50,8 @@ ROOM = 4
 VIDEOS = 64
 """Videos under way at most: short ones share batches."""
 WRITERS = 4
-"""Threads that write for each accelerator: each takes 140 MB a second of sound on an H200's machine, where two that
-publish at the same time kept the encoders waiting. The processor's own encoders keep one waiting most of the time."""
+"""Threads that write for each accelerator. Beside an H200 each takes some 140 MB of sound a second; two of them would
+be busy for two thirds of the time. The processor's own encoders keep one waiting most of the time."""
 MESSAGES = 16
 """Messages that may wait for each writer."""
 

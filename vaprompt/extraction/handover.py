@@ -3,7 +3,7 @@
 An accelerator fetches and brings by itself what lies in pinned memory, while the processor does something else. What
 can be done there is: overlapping windows are cut there, and embeddings are rounded there.
 
-Axes: B items, K windows that follow each other, L samples of each, M of all.
+Axes: B items, H rows, W columns; K windows that follow each other, L samples of each, M of all.
 """
 
 from __future__ import annotations
