@@ -201,6 +201,22 @@ def test_keys_in_quick_succession_each_count(tab: Tab, clip: Path, tmp_path: Pat
         assert at(tab) == pytest.approx(TIME_F[first + 60], abs=1e-3)
 
 
+def test_a_frame_told_of_late_does_not_take_a_page_back(tab: Tab, clip: Path, tmp_path: Path):
+    show(tab, tmp_path / "talk.html", [predicted(clip, TIME_F)])
+    # From its next frame on the page hears of frames what is said here.
+    tab.script("document.getElementById('video').requestVideoFrameCallback = (heard) => (window.tell = heard)")
+    go(tab, 60)
+    tab.wait(lambda: tab.script("return window.tell !== undefined"))
+    tab.script("window.tell(0, { mediaTime: arguments[0] })", TIME_F[59])
+    tab.press(".")
+    assert at(tab) == pytest.approx(TIME_F[61], abs=1e-3)
+    # In play it follows what it is told.
+    tab.press("k")
+    tab.wait(lambda: not tab.script("const video = document.getElementById('video'); return video.paused || video.seeking"))
+    tab.script("window.tell(0, { mediaTime: arguments[0] })", TIME_F[70])
+    assert at(tab) == pytest.approx(TIME_F[70], abs=1e-3)
+
+
 def test_a_page_that_holds_its_video_can_be_carried_away(tab: Tab, clip: Path, tmp_path: Path):
     show(tab, tmp_path / "alone.html", [predicted(clip, TIME_F, gate=False)], inside(clip))
     assert tab.script("return document.body.dataset.player") == "video"

@@ -57,7 +57,10 @@ const Player = (() => {
     // The media's own time of the first frame, as the browser tells it with that frame, else as the file says it.
     let zero = framewise ? null : start;
     let at = 0;
+    // What was asked for before the first frame's time was known.
     let wanted = null;
+    // What was gone to last, until a frame from there on has been shown in play.
+    let goal = null;
 
     function reach(seconds) {
       at = Math.max(0, seconds);
@@ -70,9 +73,16 @@ const Player = (() => {
     }
     function frame(_, told) {
       begin(told.mediaTime);
-      // What is shown late of an earlier seek would take back the next one.
-      if (wanted === null && !video.seeking) reach(told.mediaTime - zero);
+      if (heard(told.mediaTime - zero)) reach(told.mediaTime - zero);
       video.requestVideoFrameCallback(frame);
+    }
+    /** Whether a frame tells where the video is. A browser may tell of an earlier goal's frame after it has reached the
+    next goal, and not of that one's; so a video at rest is where it was sent to. */
+    function heard(seconds) {
+      if (wanted !== null || video.seeking) return false;
+      if (goal !== null && (video.paused || seconds < goal - BEHIND)) return false;
+      goal = null;
+      return true;
     }
     function follow() {
       reach(video.currentTime - zero);
@@ -83,6 +93,7 @@ const Player = (() => {
       if (zero === null) wanted = seconds;
       else {
         wanted = null;
+        goal = seconds;
         video.currentTime = seconds + zero + BEHIND;
       }
     }
@@ -95,13 +106,20 @@ const Player = (() => {
       video.addEventListener("play", follow);
       video.addEventListener("seeked", follow);
     }
+    // After its end a video plays from its beginning.
+    video.addEventListener("play", () => (goal = null));
     for (const name of ["play", "pause", "ended"]) video.addEventListener(name, () => tell("state"));
     return {
       now: () => at,
       playing: () => !video.paused && !video.ended,
       // A page may not play sound before somebody touched it; then the button still says "play".
       play: () => video.play().catch(() => tell("state")),
-      pause: () => video.pause(),
+      pause: () => {
+        if (video.paused) return;
+        video.pause();
+        // What it has shown since was not told.
+        if (goal !== null) seek(goal);
+      },
       seek,
       speed: (factor) => (video.playbackRate = factor),
     };
