@@ -212,7 +212,9 @@ def test_a_frame_told_of_late_does_not_take_a_page_back(tab: Tab, clip: Path, tm
     assert at(tab) == pytest.approx(TIME_F[61], abs=1e-3)
     # In play it follows what it is told.
     tab.press("k")
-    tab.wait(lambda: not tab.script("const video = document.getElementById('video'); return video.paused || video.seeking"))
+    tab.wait(
+        lambda: not tab.script("const video = document.getElementById('video'); return video.paused || video.seeking")
+    )
     tab.script("window.tell(0, { mediaTime: arguments[0] })", TIME_F[70])
     assert at(tab) == pytest.approx(TIME_F[70], abs=1e-3)
 
