@@ -7,8 +7,10 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from vaprompt.store.transfer import MB, Count, Transfer, all_at_once, arrived
 from vaprompt.store.urls import local_path, scheme_of, shown
 
 PUSHABLE = ("s3", "gs")
+SETTLED = 2.0
+"""Seconds after which an index that another was just writing over ours has come."""
 
 
 def push(source: Path | str, url: str, *, progress: Progress = SILENT) -> Transfer:
@@ -68,6 +72,15 @@ class _Push:
         self._source, self._target, self._objects, self._progress = source, target, target.objects, progress
         self._storage = source.storage
         self._mine = fresh_index(self._storage)
+        self._ours = digests(self._mine, str(source.location))
+        self._note = {
+            "dataset": source.dataset,
+            "fingerprints": self._fingerprints(),
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "push": uuid.uuid4().hex,
+        }
         self._theirs = Index({}, {})
         self._count = Count()
 
@@ -78,21 +91,13 @@ class _Push:
         # What a push left that was cut short is in no index: then the markers themselves are asked.
         self._theirs = index if index is not None and note is None else self._target.survey()
         self._require_same(note)
-        mine = digests(self._mine, str(self._source.location))
         theirs = digests(self._theirs, self._target.location)
-        todo = [key for key in mine if theirs.get(key) != mine[key]]
-        # What others pushed stays, also what is said of their failures.
-        videos = {key.partition("/")[2] for key in mine}
-        healed = [
-            key for key in theirs if is_failures(key) and key not in mine and key.partition("/")[2] in videos - {""}
-        ]
-        if todo or healed or note is not None or index is None:
-            self._put(PUSH_NOTE, self._note())
+        todo = [key for key, digest in self._ours.items() if theirs.get(key) != digest]
+        if todo or self._healed(theirs) or note is not None or index is None:
+            self._put(PUSH_NOTE, json.dumps(self._note, sort_keys=True).encode())
             self._bring(todo, theirs)
-            self._objects.remove([joined(key, GROUP_FILE) for key in healed])
-            self._put(INDEX_FILE, index_bytes(self._together(healed)))
-            self._objects.remove([PUSH_NOTE])
-        return self._count.result(len(todo), len(mine) - len(todo), started)
+            self._publish(index)
+        return self._count.result(len(todo), len(self._ours) - len(todo), started)
 
     def _bring(self, todo: Sequence[str], theirs: Mapping[str, str]) -> None:
         groups = [arrived(self._storage, key) for key in todo]
@@ -172,22 +177,53 @@ class _Push:
             if group is not None and "fingerprint" in group.attributes
         }
 
-    def _note(self) -> bytes:
-        note = {
-            "dataset": self._source.dataset,
-            "fingerprints": self._fingerprints(),
-            "host": socket.gethostname(),
-            "process": os.getpid(),
-            "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-        return json.dumps(note, sort_keys=True).encode()
+    def _publish(self, began: Index | None) -> None:
+        """Write the index in place of the one that was there when this `began`, and remove our note.
 
-    def _together(self, healed: Iterable[str]) -> Index:
-        """Return the index of what is there and of what was pushed."""
+        Others can push meanwhile, and nothing can be locked. So where the note or the index is another's, the index is
+        made of what is there, and looked at again once it is written: it must not be lost under one made before.
+        """
+        there, index, crowded = began, self._together(), False
+        while True:
+            now = self._target.again()
+            others, found = now.note() != self._note, now.index()
+            if (others and not crowded) or found not in (there, index):
+                there, index, crowded = found, self._survey(), True
+            elif found == index:
+                break
+            else:
+                self._put(INDEX_FILE, index_bytes(index))
+                there = index
+                if crowded:
+                    time.sleep(SETTLED)
+        if self._target.note() == self._note:  # another's stays: that push is under way, or was cut short
+            self._objects.remove([PUSH_NOTE])
+
+    def _healed(self, theirs: Mapping[str, str]) -> list[str]:
+        """Return the groups there that tell of failures of videos that we have; what else others pushed stays."""
+        videos = {key.partition("/")[2] for key in self._ours} - {""}
+        return [key for key in theirs if is_failures(key) and key not in self._ours and key.partition("/")[2] in videos]
+
+    def _together(self) -> Index:
+        """Return the index of what was there when this began and of what was pushed."""
         markers = {stream: dict(found) for stream, found in self._theirs.markers.items()}
         for stream, found in self._mine.markers.items():
             markers.setdefault(stream, {}).update(found)
         groups = {**self._theirs.groups, **self._mine.groups}
-        for key in healed:
-            groups.pop(key, None)
-        return Index(dict.fromkeys(markers, 0), markers, groups)
+        return self._without_healed(Index(dict.fromkeys(markers, 0), markers, groups))
+
+    def _survey(self) -> Index:
+        """Return the index of what is there now, whoever pushed it.
+
+        Raises:
+            FingerprintError: another push has made it a store of another data set, or made otherwise.
+        """
+        self._target = self._target.again()
+        self._theirs = self._target.survey()
+        self._require_same(None)
+        return self._without_healed(self._theirs)
+
+    def _without_healed(self, index: Index) -> Index:
+        healed = self._healed(digests(index, self._target.location))
+        self._objects.remove([joined(key, GROUP_FILE) for key in healed])
+        return replace(index, groups={key: digest for key, digest in index.groups.items() if key not in healed})

@@ -52,11 +52,15 @@ class Remote:
         Raises:
             StoreError: the URL cannot be used, or a package is missing.
         """
-        self._url = shown(url)
+        self._whole_url, self._url = url, shown(url)
         self.objects: Objects = connect(url)
         self._once: dict[str, bytes | None] = {}
         self._sizes: dict[str, dict[str, int]] = {}
         self._index: Index | None = None
+
+    def again(self) -> Remote:
+        """Return the same files, of which nothing was read yet."""
+        return Remote(self._whole_url)
 
     @property
     def location(self) -> str:
@@ -124,7 +128,7 @@ class Remote:
     def survey(self) -> Index:
         """Return the index of what is there now, from the markers themselves; for a bucket whose index cannot be had.
 
-        Groups that are damaged are left out, as if they were not there.
+        Groups that are damaged are left out, as if they were not there. It then stands for the store's own index.
 
         Raises:
             StoreError: it is a web server.
@@ -143,7 +147,10 @@ class Remote:
                     markers.setdefault(parts[0], {})[parts[1]] = summary(attributes, content)
                 else:
                     groups["/".join(parts)] = hashlib.sha256(content).hexdigest()
-        return Index(dict.fromkeys(markers, 0), markers, groups)
+                if len(parts) < 2:
+                    self._once[key] = content
+        self._index = Index(dict.fromkeys(markers, 0), markers, groups)
+        return self._index
 
     def note(self) -> dict[str, Any] | None:
         """Return what a push that is not finished says of itself."""

@@ -1,0 +1,106 @@
+"""Several who push to one URL at the same time: whoever comes last, all that was pushed is in the index."""
+
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Front
+from tests.store.stores import DATASET
+from tests.store.test_transfer import add
+from vaprompt.errors import StoreError
+from vaprompt.store import FeatureStore
+from vaprompt.store.index import INDEX_FILE
+from vaprompt.store.push import push
+from vaprompt.store.remote import PUSH_NOTE, Remote
+
+
+@pytest.fixture
+def url() -> str:
+    return f"s3://team/{uuid.uuid4().hex}/s.zarr"
+
+
+def part(path: Path, *videos: str) -> Path:
+    store = FeatureStore.create(path, dataset=DATASET)
+    for video in videos:
+        add(store, video)
+    return path
+
+
+def once_at(front: Front, key: str, action: Callable[[], object]) -> None:
+    """Do something before the first request to write `key` is answered."""
+    begun = threading.Event()
+
+    def fault(method: str, path: str) -> None:
+        if method == "PUT" and key in path and not begun.is_set():
+            begun.set()
+            action()
+
+    front.fault = fault
+
+
+def require_all(url: str, *videos: str) -> None:
+    found = Remote(url)
+    assert found.index() == Remote(url).survey()
+    assert FeatureStore.open(url).videos() == sorted(videos)
+    assert found.note() is None
+
+
+@pytest.mark.parametrize("key", [PUSH_NOTE, "/image/a/embedding/c/", INDEX_FILE])
+@pytest.mark.parametrize("there", [(), ("z",)])
+def test_a_push_that_comes_and_goes_during_another_is_not_lost(key, there, s3, url, tmp_path, monkeypatch):
+    monkeypatch.setattr("vaprompt.store.push.SETTLED", 0.1)
+    if there:
+        push(part(tmp_path / "before.zarr", *there), url)
+    ours, theirs = part(tmp_path / "ours.zarr", "a", "b"), part(tmp_path / "theirs.zarr", "c", "d")
+    once_at(s3, key, lambda: push(theirs, url))
+    push(ours, url)
+    require_all(url, "a", "b", "c", "d", *there)
+
+
+def test_an_index_that_is_overwritten_at_the_same_moment_is_written_again(s3, url, tmp_path, monkeypatch):
+    monkeypatch.setattr("vaprompt.store.push.SETTLED", 1.0)
+    first, second = part(tmp_path / "first.zarr", "a"), part(tmp_path / "second.zarr", "b")
+    second_is_about_to, first_has = threading.Event(), threading.Event()
+
+    def fault(method: str, path: str) -> None:
+        if method != "PUT":
+            return
+        if "/image/a/embedding/c/" in path:  # until the second push has looked, and is just writing its index
+            assert second_is_about_to.wait(30)
+        elif INDEX_FILE in path and not second_is_about_to.is_set():
+            second_is_about_to.set()
+            assert first_has.wait(30)
+        elif INDEX_FILE in path:
+            threading.Timer(0.2, first_has.set).start()
+
+    s3.fault = fault
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(push, first, url)
+        while not any("/image/a/embedding/c/" in path for _, path in list(s3.asked)):
+            threading.Event().wait(0.01)
+        other = pool.submit(push, second, url)
+        one.result(60)
+        other.result(60)
+    require_all(url, "a", "b")
+
+
+def test_the_note_of_another_push_is_left_to_it(s3, url, tmp_path, monkeypatch):
+    monkeypatch.setattr("vaprompt.store.push.SETTLED", 0.1)
+    ours, theirs = part(tmp_path / "ours.zarr", "a"), part(tmp_path / "theirs.zarr", "c")
+
+    def begins_and_dies() -> None:
+        s3.fault = lambda method, path: 403 if method == "PUT" and "/image/c/embedding/c/" in path else None
+        with pytest.raises(StoreError, match="no rights"):
+            push(theirs, url)
+
+    once_at(s3, "/image/a/embedding/c/", begins_and_dies)
+    push(ours, url)
+    assert FeatureStore.open(url).videos() == ["a"]
+    assert Remote(url).note() is not None
+    s3.reset()
+    push(theirs, url)
+    require_all(url, "a", "c")
