@@ -11,6 +11,7 @@ from typing import Self
 import pytest
 
 from tests.extraction.conftest import TINY, files_below
+from tests.extraction.mortal import DEADLY, Mortal
 from tests.nodes import kill
 from vaprompt.cluster import Cluster
 from vaprompt.extraction import ray_engine
@@ -83,6 +84,7 @@ def test_a_node_that_is_killed_costs_what_it_had_in_hand_and_nothing_else(cluste
     assert files_below(target) == files_below(store)
     assert not (target / ".leases").exists()
     (lost,) = logged(target, "lost")
+    assert lost["outage"]  # so that nothing is held against the videos
     assert [line for line in watcher.said if " is gone; what it had in hand goes to others: " in line]
     workers = logged(target, "worker")
     assert len(workers) == 2
@@ -91,6 +93,27 @@ def test_a_node_that_is_killed_costs_what_it_had_in_hand_and_nothing_else(cluste
     again = {video for video in done if done.count(video) > 1}
     assert again <= set(lost["videos"])
     assert not again & set(published)
+
+
+def test_a_video_that_workers_die_of_fails_and_takes_no_other_with_it(
+    cluster, dataset, recipe, store, tmp_path, monkeypatch
+):
+    target, deadly = tmp_path / "s.zarr", dataset.videos[1].name
+    monkeypatch.setenv(DEADLY, deadly)
+    monkeypatch.setattr(ray_engine, "Actor", Mortal)
+    cluster.add_node(**NODE)
+    report = extract(dataset, recipe, target, cluster=Cluster(cluster.address))
+    assert report.failed == {deadly: "3 workers died over it, as when memory does not suffice"}
+    assert report.done == [video.name for video in dataset.videos if video.name != deadly]
+    first, *others = logged(target, "lost")
+    assert not first["outage"]
+    assert deadly in first["videos"]
+    assert len(first["videos"]) > 1
+    assert [(lost["outage"], lost["videos"]) for lost in others] == [(False, [deadly])] * 3
+    assert extract(dataset, recipe, target).done == [deadly]
+    # Nothing but the place where failures are recorded is left of it.
+    written = {name: content for name, content in files_below(target).items() if name != "failed/zarr.json"}
+    assert written == files_below(store)
 
 
 def test_workers_can_share_a_gpu_and_a_video_that_fails_is_recorded(cluster, own, store, tmp_path):

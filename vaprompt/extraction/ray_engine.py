@@ -44,6 +44,16 @@ FUTILE = 3
 """Workers in a row that may die before one of them has begun."""
 
 
+class Actor(Worker):
+    """A worker that knows its node."""
+
+    def begin(self) -> dict[str, Any]:
+        """Start to work; see `Worker.begin`."""
+        import ray
+
+        return {**super().begin(), "node": ray.get_runtime_context().get_node_id()}
+
+
 class RayEngine:
     """Extracts on a cluster; see `vaprompt.extraction.work.Engine`."""
 
@@ -100,10 +110,11 @@ class _RayPool:
 
     def __init__(self, ray: Any, work: Work, cluster: Cluster, progress: Progress, log: RunLog, task: Task) -> None:
         self._ray, self._cluster, self._progress, self._log, self._task = ray, cluster, progress, log, task
-        self._actor, self._size = ray.remote(Worker), size_of_worker(_nodes(ray), cluster)
+        self._actor, self._size = ray.remote(Actor), size_of_worker(_nodes(ray), cluster)
         self._work = ray.put(work)
         self._actors: dict[str, Any] = {}
         self._hosts: dict[str, str] = {}
+        self._on_node: dict[str, str] = {}
         self._beginning: dict[Any, str] = {}
         self._videos: dict[Any, tuple[str, str]] = {}
         self._asked: dict[Any, str] = {}
@@ -193,9 +204,9 @@ class _RayPool:
         name, video = self._videos.pop(ref)
         try:
             return [Ended(name, video, self._answer(ref))]
-        except _GoneError:
+        except _GoneError as error:
             self._videos[ref] = name, video
-            return self._lost(name)
+            return self._lost(name, error)
 
     def _begun(self, name: str, ref: Any) -> list[Event]:
         try:
@@ -206,13 +217,13 @@ class _RayPool:
                 fault = f"{FUTILE} workers in a row ended before they had begun ({error})"
                 remedy = "look at Ray's own logs on the nodes, in /tmp/ray/session_latest/logs"
                 raise ClusterError("--engine ray", fault=fault, remedy=remedy) from None
-            return self._lost(name)
+            return self._lost(name, error)
         self._futile, self._said = 0, False
-        self._hosts[name] = about["host"]
+        self._hosts[name], self._on_node[name] = about["host"], about["node"]
         self._log.write("worker", name=name, gpus=self._size.gpus, **about)
         return [Arrived(name, about["hands"])]
 
-    def _lost(self, name: str) -> list[Event]:
+    def _lost(self, name: str, error: _GoneError) -> list[Event]:
         with suppress(self._ray.exceptions.RayError):
             self._ray.kill(self._actors[name])  # it may be there still, and only out of reach
         self._actors.pop(name)
@@ -226,11 +237,14 @@ class _RayPool:
         host = self._hosts.pop(name, None)
         if host is None:
             return []
-        self._log.write("lost", name=name, worker_host=host, videos=videos)
-        self._progress.say(
-            f"{name} on {host} is gone; what it had in hand goes to others: {', '.join(videos) or 'nothing'}"
-        )
-        return [Lost(name)]
+        outage = error.outage or not self._is_alive(self._on_node.pop(name))
+        self._log.write("lost", name=name, worker_host=host, videos=videos, outage=outage, reason=str(error))
+        whereto = "goes to others" if outage else "is made one by one when nothing else is left"
+        self._progress.say(f"{name} on {host} is gone; what it had in hand {whereto}: {', '.join(videos) or 'nothing'}")
+        return [Lost(name, outage)]
+
+    def _is_alive(self, node: str) -> bool:
+        return any(known["NodeID"] == node and known["Alive"] for known in self._ray.nodes())
 
     def _answer(self, ref: Any) -> Any:
         """Return what an actor answered.
@@ -244,12 +258,15 @@ class _RayPool:
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, TakenOverError):
-                raise _GoneError(str(cause)) from None
+                raise _GoneError(str(cause), outage=True) from None
             if isinstance(cause, VapromptError):
                 raise cause from None
             raise
         except self._ray.exceptions.RayError as error:
-            raise _GoneError(" ".join(str(error).split())[:200]) from None
+            # When a process ends, its node tells Ray at once. When an actor is unavailable, nobody has told of its end:
+            # its node is gone as well, or out of reach.
+            outage = isinstance(error, self._ray.exceptions.ActorUnavailableError) or getattr(error, "preempted", False)
+            raise _GoneError(" ".join(str(error).split())[:200], outage=outage) from None
 
     def _say_what_is_waited_for(self) -> None:
         now = time.monotonic()
@@ -261,7 +278,11 @@ class _RayPool:
 
 
 class _GoneError(Exception):
-    """An actor answers no more."""
+    """An actor answers no more; `outage`: not because its process has ended, as far as can be told from here."""
+
+    def __init__(self, reason: str, *, outage: bool) -> None:
+        super().__init__(reason)
+        self.outage = outage
 
 
 def _nodes(ray: Any) -> list[dict[str, float]]:
