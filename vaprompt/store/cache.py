@@ -19,11 +19,14 @@ from vaprompt.files import make_folder, write_json
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.groups import content_digest, digests, known_index
-from vaprompt.store.pull import index_of, pull, pull_into
+from vaprompt.store.pull import index_of, pull_into
 from vaprompt.store.push import push, require_pushable
 from vaprompt.store.remote import Remote
 from vaprompt.store.storage import Folder
 from vaprompt.store.urls import local_path, shown
+
+SEEN = ".json"
+"""Ends the name of the file beside a folder to push from that says what was last seen behind its URL."""
 
 
 def open_store(location: Path | str, progress: Progress = SILENT, stream: str | None = None) -> FeatureStore:
@@ -70,7 +73,7 @@ def written_at(location: Path | str, progress: Progress = SILENT) -> Iterator[Pa
     """Yield the folder to write a store into that belongs at `location`, and push it where that is a URL.
 
     The folder is then one in the cache, brought up to date first, so that nothing is made again that is there. It
-    stays, so that a later call has little to bring over.
+    stays, so that a later call has little to bring over, and goes on with what an earlier one made and could not push.
 
     Raises:
         StoreError: no store can be written there, or there is a damaged one.
@@ -86,8 +89,7 @@ def written_at(location: Path | str, progress: Progress = SILENT) -> Iterator[Pa
     folder = cache_folder() / "staging" / f"{_name(shown(url))}.zarr"
     make_folder(folder.parent)
     with _alone(folder.with_suffix(".lock"), progress):
-        if not Remote(url).untouched():
-            pull(url, folder, progress=progress)
+        _catch_up(folder, Remote(url), progress)
         yield folder
         try:
             push(folder, url, progress=progress)
@@ -96,6 +98,33 @@ def written_at(location: Path | str, progress: Progress = SILENT) -> Iterator[Pa
                 f"nothing is lost: mend that, and run the same again, or: vaprompt store push {folder} {shown(url)}"
             )
             raise StoreError(error.where, fault=error.fault, remedy=remedy) from None
+        write_json(folder.with_suffix(SEEN), digests(known_index(Folder(folder)), str(folder)))
+
+
+def _catch_up(folder: Path, remote: Remote, progress: Progress) -> None:
+    """Bring what is behind a URL into a folder in the cache; what was made there and is not pushed yet stays.
+
+    That is what differs where the URL has still what it had when both were last the same.
+    """
+    if remote.untouched():
+        return
+    if remote.note() is not None:  # what a push that was cut short left is in no index
+        remote.survey()
+    source = FeatureStore.from_storage(remote)
+    index = index_of(source)
+    theirs, seen = digests(index, remote.location), _seen(folder)
+    kept = {key for key, digest in theirs.items() if seen.get(key) == digest}
+    pull_into(folder, source, index, kept=kept, progress=progress)
+    write_json(folder.with_suffix(SEEN), theirs)
+
+
+def _seen(folder: Path) -> dict[str, str]:
+    """Return the digests of the groups that were behind the URL when it was last pulled from or pushed to."""
+    try:
+        found = json.loads(folder.with_suffix(SEEN).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _holds(folder: Path, wanted: Mapping[str, str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,7 @@ def pull_into(
     source: FeatureStore,
     index: Index,
     *,
+    kept: Collection[str] = (),
     lenders: Sequence[Path] = (),
     progress: Progress = SILENT,
 ) -> Transfer:
@@ -63,6 +64,7 @@ def pull_into(
         target: the folder of a store, begun if there is none.
         source: the store to read.
         index: what it holds.
+        kept: groups that stay as they are in `target` where they are there.
         lenders: folders of stores on the same disk that are never changed, from which files are linked and not fetched.
         progress: told the megabytes that have arrived.
 
@@ -74,10 +76,11 @@ def pull_into(
     started, count = time.monotonic(), Count()
     storage = source.storage
     theirs = digests(index, str(source.location))
-    local = FeatureStore.create(target, dataset=source.dataset, recipe=source.recipe)
     folder = Folder(target)
+    stays = {key for key in kept if _is_in(folder, key)}
+    local = FeatureStore.create(target, dataset=source.dataset, recipe=None if "" in stays else source.recipe)
     with local.writing() as leases:
-        todo = [key for key in theirs if _digest_in(folder, key) != theirs[key]]
+        todo = [key for key in theirs if key not in stays and _digest_in(folder, key) != theirs[key]]
         if todo:  # a marker that is replaced in place changes no folder's stamp, by which an index is known to be old
             with writable(target):
                 (target / INDEX_FILE).unlink(missing_ok=True)
@@ -149,6 +152,13 @@ def _digest_in(folder: Folder, key: str) -> str | None:
         return hashlib.sha256(folder.read(joined(key, GROUP_FILE))).hexdigest()
     except FileNotFoundError:
         return None
+
+
+def _is_in(folder: Folder, key: str) -> bool:
+    try:
+        return read_group(folder, key) is not None
+    except StoreError:  # damaged: it is replaced
+        return False
 
 
 def _bytes(index: Index, key: str) -> int:
