@@ -8,6 +8,7 @@ import pytest
 from tests.cli.calling import call
 from tests.store.stores import content, filled
 from vaprompt.store import FeatureStore
+from vaprompt.store.sharing.hdf5 import export
 from vaprompt.store.sharing.packed import pack
 
 
@@ -107,3 +108,54 @@ def test_packed_bytes_are_told_and_json_is_alone_on_stdout(tmp_path: Path):
     assert outcome.err.startswith("exporting: ")
     pack(store.path, tmp_path / "s.zip")
     assert call("store", "subset", tmp_path / "s.zip", "--split", "train", "--into", tmp_path / "t").code == 0
+
+
+WRITING = [
+    ("subset", "STORE", "--into", "TARGET"),
+    ("merge", "STORE", "OTHER", "--into", "TARGET"),
+    ("pack", "STORE", "TARGET"),
+    ("export", "STORE", "TARGET"),
+    ("unpack", "PACKED", "TARGET"),
+    ("import", "HDF5", "TARGET"),
+]
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a store in all its forms."""
+    folder = tmp_path_factory.mktemp("forms")
+    store = filled(folder / "s.zarr", {"a": "train"}).path
+    filled(folder / "other.zarr", {"b": "train"})
+    pack(store, folder / "s.zarr.zip")
+    export(store, folder / "s.h5")
+    names = {"STORE": "s.zarr", "OTHER": "other.zarr", "PACKED": "s.zarr.zip", "HDF5": "s.h5"}
+    return {word: folder / name for word, name in names.items()}
+
+
+@pytest.mark.parametrize("command", WRITING, ids=lambda command: command[0])
+def test_what_is_written_can_be_named_by_a_file_url(command, forms, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = {**{word: path.as_uri() for word, path in forms.items()}, "TARGET": (tmp_path / "new one").as_uri()}
+    done = call("store", *(words.get(word, word) for word in command))
+    assert done.code == 0, done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["new one"]
+
+
+@pytest.mark.parametrize("command", [*WRITING, ("pull", "https://example.org/s.zarr", "TARGET")])
+@pytest.mark.parametrize("url", ["s3://team/x.zarr", "https://user:hush@example.org/x.zarr?token=hush"])
+def test_a_url_that_nothing_is_written_to_is_told_with_the_remedy(command, url, forms, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = {**{word: str(path) for word, path in forms.items()}, "TARGET": url}
+    refused = call("store", *(words.get(word, word) for word in command))
+    assert refused.code == 2
+    assert "/x.zarr: is not on this machine; write it on this machine; `vaprompt store push`" in refused.fault
+    assert "hush" not in refused.fault
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["unpack", "import"])
+def test_a_file_elsewhere_is_to_be_copied_first(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused = call("store", command, "s3://team/x.h5", "here")
+    assert refused.code == 2
+    assert "s3://team/x.h5: is not on this machine; copy the file here first" in refused.fault

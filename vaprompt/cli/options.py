@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,3 +51,32 @@ def parse_size(option: str, text: str) -> int:
     if found is None or float(found[1]) == 0:
         raise OptionError(f"{option} {text}", fault="is not a size", remedy="write for example 2GB or 500MB")
     return round(float(found[1]) * UNITS[found[2].upper()])
+
+
+def to_write(text: str) -> Path:
+    """Return the path of a folder or file to write, given as such or as a `file://` URL.
+
+    Raises:
+        OptionError: it is elsewhere.
+        StoreError: the URL cannot be understood.
+    """
+    return _on_this_machine(text, "write it on this machine; `vaprompt store push` brings a folder to s3:// or gs://")
+
+
+def to_read(text: str) -> Path:
+    """Return the path of a file to read, given as such or as a `file://` URL.
+
+    Raises:
+        OptionError: it is elsewhere.
+        StoreError: the URL cannot be understood.
+    """
+    return _on_this_machine(text, "copy the file here first; a store that lies there as a folder: vaprompt store pull")
+
+
+def _on_this_machine(text: str, remedy: str) -> Path:
+    from vaprompt.store.urls import local_path, shown
+
+    path = local_path(text)
+    if path is None:
+        raise OptionError(shown(text), fault="is not on this machine", remedy=remedy)
+    return path

@@ -7,14 +7,19 @@ from typing import Annotated
 
 import typer
 
-from vaprompt.cli.options import JsonOption, StoreArgument
+from vaprompt.cli.options import JsonOption, StoreArgument, to_read, to_write
 
-NewStoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="The folder to write; not there yet.")]
-PackedArgument = Annotated[Path, typer.Argument(metavar="OUT.zarr.zip", help="The packed store.")]
-Hdf5Argument = Annotated[Path, typer.Argument(metavar="OUT.h5", help="The HDF5 file.")]
+NewStoreArgument = Annotated[
+    Path, typer.Argument(parser=to_write, metavar="STORE", help="The folder to write; not there yet.")
+]
+PACKED, HDF5 = "OUT.zarr.zip", "OUT.h5"
+PackedArgument = Annotated[Path, typer.Argument(parser=to_read, metavar=PACKED, help="The packed store.")]
+NewPackedArgument = Annotated[Path, typer.Argument(parser=to_write, metavar=PACKED, help="The packed store.")]
+Hdf5Argument = Annotated[Path, typer.Argument(parser=to_read, metavar=HDF5, help="The HDF5 file.")]
+NewHdf5Argument = Annotated[Path, typer.Argument(parser=to_write, metavar=HDF5, help="The HDF5 file.")]
 
 
-def pack(store: StoreArgument, out: PackedArgument, as_json: JsonOption = False) -> None:
+def pack(store: StoreArgument, out: NewPackedArgument, as_json: JsonOption = False) -> None:
     """Write a store into one zip file, which every command reads in place. Each file is checked on the way.
 
     The same store gives the same bytes. OUT appears once it is whole, and never in the place of something else.
@@ -43,7 +48,7 @@ def unpack(file: PackedArgument, store: NewStoreArgument, as_json: JsonOption = 
     _tell({"store": store, "file": file, "bytes": file.stat().st_size}, store, as_json)
 
 
-def export(store: StoreArgument, out: Hdf5Argument, as_json: JsonOption = False) -> None:
+def export(store: StoreArgument, out: NewHdf5Argument, as_json: JsonOption = False) -> None:
     """Write a store into one HDF5 file: the same groups and arrays, for whatever reads HDF5 better than Zarr.
 
     OUT appears once it is whole, and never in the place of something else.

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaprompt.cli.options import PLACES, JsonOption, StoreArgument
+from vaprompt.cli.options import PLACES, JsonOption, StoreArgument, to_write
 from vaprompt.errors import StoreError
 
 if TYPE_CHECKING:
     from vaprompt.store.sharing.combining import Written
 
-IntoOption = Annotated[Path, typer.Option("--into", metavar="STORE", help="The folder to write; not there yet.")]
+IntoOption = Annotated[
+    Path, typer.Option("--into", parser=to_write, metavar="STORE", help="The folder to write; not there yet.")
+]
 
 
 def merge(

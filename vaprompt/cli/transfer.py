@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaprompt.cli.options import JsonOption, StoreArgument
+from vaprompt.cli.options import JsonOption, StoreArgument, to_write
 
 if TYPE_CHECKING:
     from vaprompt.store.transfer import Transfer
@@ -33,7 +33,7 @@ def push(
 
 def pull(
     url: Annotated[str, typer.Argument(metavar="URL", help="Where from, such as https://example.org/affwild2.zarr.")],
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="The folder to make or to complete.")],
+    store: Annotated[Path, typer.Argument(parser=to_write, metavar="STORE", help="The folder to make or to complete.")],
     as_json: JsonOption = False,
 ) -> None:
     """Bring a store into a folder: only what differs, every file compared with its digest on arrival.
