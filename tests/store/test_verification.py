@@ -167,7 +167,7 @@ def test_repair_removes_what_is_broken_and_nothing_else(copy):
     (copy / INDEX_FILE).write_text("{}")
     found = verify(copy, deep=True)
     assert {fault.stream for fault in found.faults} == {"image", "text", "failed", ""}
-    assert repair(copy, found.faults) == []
+    assert repair(copy, found.faults).left == []
     store = FeatureStore.open(copy)
     assert store.done("image") == {"b", "c"}
     assert store.done("audio") == {"a", "b", "c"}
@@ -175,13 +175,37 @@ def test_repair_removes_what_is_broken_and_nothing_else(copy):
     assert store.failed() == {}
 
 
+def test_repair_leaves_what_an_extraction_made_anew_since(copy, tmp_path):
+    """Faults are found while an extraction is at it; by the time that repair has the video, its groups are whole."""
+    healthy = Path(shutil.copytree(copy, tmp_path / "healthy.zarr"))
+    shutil.rmtree(copy / "image/b")
+    shutil.rmtree(copy / "audio/c")
+    (copy / "labels/c/value/c/0/0").write_bytes(b"")
+    chunk = copy / "image/a/embedding/c/1/0"
+    chunk.write_bytes(bytes(chunk.stat().st_size))
+    attributes = read_attributes(Folder(copy), "audio/a")
+    write_attributes(copy / "audio/a", {**attributes, "split": "test"})
+    found = verify(copy, deep=True)
+    broken = {("image", "a"), ("audio", "a"), ("image", "b"), ("audio", "c"), ("labels", "c")}
+    assert {(fault.stream, fault.video) for fault in found.faults} == broken
+    for group in ("image/a", "audio/a", "image/b", "audio/c"):
+        shutil.rmtree(copy / group, ignore_errors=True)
+        shutil.copytree(healthy / group, copy / group)
+    repaired = repair(copy, found.faults)
+    assert [(fault.stream, fault.video) for fault in repaired.removed] == [("labels", "c")]
+    assert repaired.left == []
+    store = FeatureStore.open(copy)
+    assert store.done("image") == store.done("audio") == {"a", "b", "c"}
+    assert store.done("labels") == {"a", "b"}
+
+
 def test_what_cannot_be_made_again_is_left(copy):
     (copy / "audio/zarr.json").write_text("{}")
     found = verify(copy)
-    assert [(fault.stream, fault.video) for fault in repair(copy, found.faults)] == [("audio", "")]
+    assert [(fault.stream, fault.video) for fault in repair(copy, found.faults).left] == [("audio", "")]
     (copy / "zarr.json").write_text("{}")
     found = verify(copy)
-    assert repair(copy, found.faults) == found.faults
+    assert repair(copy, found.faults).left == found.faults
     assert (copy / "image/a").exists()
 
 

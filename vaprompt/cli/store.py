@@ -53,15 +53,15 @@ def verify(
     """
     from vaprompt.cli.output import print_json, print_lines, size
     from vaprompt.cli.progress import progress
-    from vaprompt.store.verification import repair
+    from vaprompt.store.verification import Repaired, repair
     from vaprompt.store.verification import verify as run_verification
 
     found = run_verification(store, deep=deep, progress=progress())
-    left = repair(store, found.faults) if mend and found.faults else found.faults
+    repaired = repair(store, found.faults) if mend and found.faults else Repaired([], found.faults)
     if as_json:
         faults = [vars(fault) for fault in found.faults]
-        repaired = [vars(fault) for fault in found.faults if fault not in left]
-        print_json({"ok": found.ok, "videos": found.videos, "faults": faults, "repaired": repaired})
+        removed = [vars(fault) for fault in repaired.removed]
+        print_json({"ok": found.ok, "videos": found.videos, "faults": faults, "repaired": removed})
     else:
         print_lines(
             "/".join(filter(None, (fault.stream, fault.video, fault.key))) + f": {fault.fault}"
@@ -70,8 +70,11 @@ def verify(
         how = "read and compared" if deep else "by names, sizes and metadata; --deep reads all"
         print_lines([f"{found.videos} videos, {size(found.bytes)} {how}: {len(found.faults) or 'no'} faults"])
         if mend and found.faults:
-            print_lines([f"{len(found.faults) - len(left)} removed; run the same extract again to make them anew"])
-            print_lines([f"{len(left)} cannot be mended so: restore them from a copy"] if left else [])
+            gone, left = len(repaired.removed), len(repaired.left)
+            print_lines([f"{gone} removed; run the same extract again to make them anew"])
+            meanwhile = len(found.faults) - gone - left
+            print_lines([f"{meanwhile} were made anew meanwhile, and are whole"] if meanwhile else [])
+            print_lines([f"{left} cannot be mended so: restore them from a copy"] if left else [])
     raise typer.Exit(0 if found.ok else 3)
 
 

@@ -69,6 +69,16 @@ class Verification:
         return not self.faults
 
 
+@dataclass(frozen=True)
+class Repaired:
+    """What became of faults; those in neither list were mended by somebody else meanwhile."""
+
+    removed: list[Fault]
+    """Their groups, or the index, are gone: the next extraction makes them again."""
+    left: list[Fault]
+    """Removing cannot mend them."""
+
+
 def verify(location: Path | str, *, deep: bool = False, progress: Progress = SILENT) -> Verification:
     """Return everything in a store that is not as it was written.
 
@@ -109,28 +119,51 @@ def verify(location: Path | str, *, deep: bool = False, progress: Progress = SIL
     return Verification(len(videos), sum(_listed(marker) for marker in markers.values()), faults)
 
 
-def repair(location: Path | str, faults: list[Fault]) -> list[Fault]:
-    """Remove what is broken, so that the next extraction makes it again; return the faults that this cannot mend.
+def repair(location: Path | str, faults: list[Fault]) -> Repaired:
+    """Remove what is broken, so that the next extraction makes it again.
+
+    What was found is looked at once more before it is removed, as an extraction may have made it anew since.
 
     Raises:
-        StoreError: the store cannot be opened, is not in a folder, or is being written.
+        StoreError: the store cannot be opened, or is not in a folder.
         TargetError: it cannot be written.
     """
     if any(not fault.stream and fault.key == GROUP_FILE for fault in faults):
-        return faults
+        return Repaired([], faults)
     store = FeatureStore.open(location)
-    left: list[Fault] = []
+    repaired = Repaired([], [])
+    suspects: dict[str, list[Fault]] = {}
     with store.writing() as leases:
         for fault in faults:
-            if fault.key == INDEX_FILE:
+            if not fault.stream and fault.key == INDEX_FILE:
                 store.remove_index()
+                repaired.removed.append(fault)
             elif kind_of(fault.stream) == TEXT or fault.video:
-                # Nobody else may be at it: an extraction could just be making it anew.
-                with leases.holding(video_key(fault.video) if fault.video else PROMPTS):
-                    store.remove(fault.stream, fault.video)
+                suspects.setdefault(fault.video, []).append(fault)
             else:
-                left.append(fault)
-    return left
+                repaired.left.append(fault)
+        for video, told in suspects.items():
+            # Nobody else may be at it: an extraction could just be making it anew.
+            with leases.holding(video_key(video) if video else PROMPTS):
+                broken = _still_broken(store.storage, video, {fault.stream for fault in told})
+                for stream in sorted(broken):
+                    store.remove(stream, video)
+            repaired.removed.extend(fault for fault in told if fault.stream in broken)
+    return repaired
+
+
+def _still_broken(storage: Storage, video: str, suspects: set[str]) -> set[str]:
+    """Return those of the suspected streams whose group of the video (of `text`: itself) is not as it should be."""
+    others = {stream for stream in storage.folders("") if kind_of(stream) not in (TEXT, FAILED)} if video else set()
+    faults: list[Fault] = []
+    markers: dict[tuple[str, str], dict[str, Any]] = {}
+    for stream in sorted(suspects | others):
+        marker, found = _video(storage, stream, video, deep=stream in suspects)
+        faults += found
+        if marker is not None and kind_of(stream) not in (TEXT, FAILED):
+            markers[stream, video] = marker
+    faults += _across(storage, markers)
+    return suspects & {fault.stream for fault in faults}
 
 
 def _group_faults(storage: Storage, stream: str) -> Iterator[Fault]:
