@@ -115,9 +115,9 @@ def extract_as_told(order: Mapping[str, Any]) -> None:
         count_moments(order.get("kill"), log.write)
         begin = writing.GroupWriter.__init__
 
-        def told(self, store, place, *rest):
+        def told(self, store, place, *rest, **more):
             log.write(f"writes {place}\n")
-            begin(self, store, place, *rest)
+            begin(self, store, place, *rest, **more)
 
         writing.GroupWriter.__init__ = told
         report = pipeline.extract(

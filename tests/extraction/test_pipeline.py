@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -88,6 +89,11 @@ def test_the_store_knows_what_made_it(dataset, recipe, store):
     assert read.fingerprint("image") == {**image_encoder(recipe.image).fingerprint, "faces": "crops", "frames": "all"}
     assert read.fingerprint("audio") == audio_encoder(recipe.audio).fingerprint
     assert read.info()["made_by"].keys() >= {"vaprompt", "torch", "zarr"}
+    for stream in ("image", "audio", "labels"):
+        for video in dataset.videos:
+            made_by = read.marker(stream, video.name)["made_by"]
+            assert made_by == {**read.info()["made_by"], "host": socket.gethostname(), "device": made_by["device"]}
+            assert made_by["device"].startswith("cpu")
     source = read.marker("labels", labelled(dataset).name)["source"]
     assert source["annotation"]["sha256"]
     assert source["media"]["bytes"] == labelled(dataset).media.stat().st_size

@@ -10,20 +10,20 @@ DATASET = {"name": "small", "layout": "affwild2", "faces": "crops"}
 IMAGE = {"schema": 1, "model": "ViT-B-16-quickgelu", "log_mel": {"bins": 128}}
 
 
-def filled(path: Path, videos: dict[str, str] | None = None, frames: int = 30) -> FeatureStore:
+def filled(path: Path, videos: dict[str, str] | None = None, frames: int = 30, width: int = 8) -> FeatureStore:
     """Return a store with these videos (name and split), whole in all three streams."""
     store = FeatureStore.create(path, dataset=DATASET, recipe={"image_rate": "all"})
     for seed, (video, split) in enumerate((videos or {"video1": "train"}).items()):
-        add(store, video, split, frames, seed)
+        add(store, video, split, frames, seed, width)
     return store
 
 
-def add(store: FeatureStore, video: str, split: str = "train", frames: int = 30, seed: int = 0) -> None:
+def add(store: FeatureStore, video: str, split: str = "train", frames: int = 30, seed: int = 0, width: int = 8) -> None:
     chance = np.random.default_rng(seed)
     time_F = np.arange(frames) / 30
     with store.writer("image", video, IMAGE) as writer:
         writer.append(
-            embedding=chance.normal(size=(frames, 8)).astype(np.float16),
+            embedding=chance.normal(size=(frames, width)).astype(np.float16),
             frame=np.arange(1, frames + 1, dtype=np.int32),
             time=time_F,
         )

@@ -23,7 +23,8 @@ FAULTS = 210
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """Return a store with all that a store can hold: several chunks, prompts, a failure, an index."""
-    store = filled(tmp_path_factory.mktemp("verified") / "s.zarr", {"a": "train", "b": "validation", "c": "test"})
+    videos = {"a": "train", "b": "validation", "c": "test"}
+    store = filled(tmp_path_factory.mktemp("verified") / "s.zarr", videos, width=512)
     with store.writer("image", "a", IMAGE) as writer:
         for first in range(0, 1500, 500):
             frame_N = np.arange(first + 1, first + 501, dtype=np.int32)
@@ -146,6 +147,57 @@ def test_arrays_that_do_not_fit_marker_or_stream_are_found(copy):
     assert any("split nowhere" in line for line in told)
 
 
+def test_a_video_of_another_store_is_found(copy, tmp_path):
+    """What was made otherwise and copied into the stream by hand: its digests are right, and its marker is whole."""
+    shutil.copytree(copy, tmp_path / "older.zarr")
+    other = FeatureStore.create(tmp_path / "other.zarr")
+    attributes = read_attributes(Folder(copy), "image/b")
+    with other.writer("image", "b", {**IMAGE, "model": "another"}) as writer:
+        image = FeatureStore.open(copy).image("b")
+        writer.append(embedding=image.embedding_ND, frame=image.frame_N, time=image.time_N)
+        writer.publish({key: attributes[key] for key in ("split", "counts", "notes")})
+    shutil.rmtree(copy / "image/b")
+    shutil.copytree(other.path / "image/b", copy / "image/b")
+    found = verify(copy)
+    assert [(fault.stream, fault.video, fault.key) for fault in found.faults] == [("image", "b", "zarr.json")]
+    assert "the digest of another fingerprint" in found.faults[0].fault
+    assert len(repair(copy, found).removed) == 1
+    assert FeatureStore.open(copy).done("image") == {"a", "c"}
+    # Markers of versions that did not write such a digest are whole.
+    older = tmp_path / "older.zarr"
+    for stream in ("image", "audio", "labels"):
+        attributes = read_attributes(Folder(older), f"{stream}/b")
+        del attributes["fingerprint_digest"]
+        write_attributes(older / stream / "b", attributes)
+    assert verify(older, deep=True).ok
+
+
+def test_embeddings_of_another_shape_are_found(copy):
+    store = FeatureStore.open(copy)
+    image, audio = store.marker("image", "b"), store.marker("audio", "b")
+    arrays = {"frame": np.arange(1, 31, dtype=np.int32), "time": np.arange(30) / 30}
+    published(store, "image", "b", {"counts": image["counts"], "split": "validation"},
+              embedding=np.ones((30, 16), np.float16), **arrays)  # fmt: skip
+    published(store, "audio", "b", {"counts": audio["counts"], "split": "validation"},
+              embedding=np.ones((2, 5, 4), np.float16), end=np.arange(2.0))  # fmt: skip
+    found = verify(copy)
+    assert [f"{fault.stream} {fault.video} {fault.key}: {fault.fault}" for fault in found.faults] == [
+        "audio b embedding: has embeddings of 5 x 4 numbers, and most other videos of 3 x 4",
+        "image b embedding: has embeddings of 16 numbers, and most other videos of 512",
+    ]
+    assert len(repair(copy, found).removed) == 2
+    assert FeatureStore.open(copy).done("image") == FeatureStore.open(copy).done("audio") == {"a", "c"}
+
+
+def test_steps_that_are_not_the_fingerprints_are_found(tmp_path):
+    store = FeatureStore.create(tmp_path / "s.zarr")
+    with store.writer("audio", "a", {"steps": 20}) as writer:
+        writer.append(embedding=np.ones((2, 3, 4), np.float16), end=np.arange(2.0))
+        writer.publish({"split": "train", "notes": [], "counts": {"windows": 2, "seconds": 1.0}})
+    (fault,) = verify(store.path).faults
+    assert fault.fault == "has 3 steps a window, and the stream's fingerprint says 20"
+
+
 def test_streams_of_a_video_must_fit_each_other(copy):
     store = FeatureStore.open(copy)
     shutil.rmtree(copy / "audio/b")
@@ -167,7 +219,7 @@ def test_repair_removes_what_is_broken_and_nothing_else(copy):
     (copy / INDEX_FILE).write_text("{}")
     found = verify(copy, deep=True)
     assert {fault.stream for fault in found.faults} == {"image", "text", "failed", ""}
-    assert repair(copy, found.faults).left == []
+    assert repair(copy, found).left == []
     store = FeatureStore.open(copy)
     assert store.done("image") == {"b", "c"}
     assert store.done("audio") == {"a", "b", "c"}
@@ -191,7 +243,7 @@ def test_repair_leaves_what_an_extraction_made_anew_since(copy, tmp_path):
     for group in ("image/a", "audio/a", "image/b", "audio/c"):
         shutil.rmtree(copy / group, ignore_errors=True)
         shutil.copytree(healthy / group, copy / group)
-    repaired = repair(copy, found.faults)
+    repaired = repair(copy, found)
     assert [(fault.stream, fault.video) for fault in repaired.removed] == [("labels", "c")]
     assert repaired.left == []
     store = FeatureStore.open(copy)
@@ -202,10 +254,10 @@ def test_repair_leaves_what_an_extraction_made_anew_since(copy, tmp_path):
 def test_what_cannot_be_made_again_is_left(copy):
     (copy / "audio/zarr.json").write_text("{}")
     found = verify(copy)
-    assert [(fault.stream, fault.video) for fault in repair(copy, found.faults).left] == [("audio", "")]
+    assert [(fault.stream, fault.video) for fault in repair(copy, found).left] == [("audio", "")]
     (copy / "zarr.json").write_text("{}")
     found = verify(copy)
-    assert repair(copy, found.faults).left == found.faults
+    assert repair(copy, found).left == found.faults
     assert (copy / "image/a").exists()
 
 

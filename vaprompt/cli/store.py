@@ -57,7 +57,7 @@ def verify(
     from vaprompt.store.verification import verify as run_verification
 
     found = run_verification(store, deep=deep, progress=progress())
-    repaired = repair(store, found.faults) if mend and found.faults else Repaired([], found.faults)
+    repaired = repair(store, found) if mend and found.faults else Repaired([], found.faults)
     if as_json:
         faults = [vars(fault) for fault in found.faults]
         removed = [vars(fault) for fault in repaired.removed]

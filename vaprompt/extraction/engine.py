@@ -28,6 +28,7 @@ from vaprompt.extraction.batches import Batch, Batcher, Stopped
 from vaprompt.extraction.decoders import Decoders
 from vaprompt.extraction.handover import pictures_together, stored, windows_on
 from vaprompt.extraction.loaded import Encoders
+from vaprompt.extraction.makers import maker
 from vaprompt.extraction.parts import Encoded, Failed, Message, Running, Stretch, encoded
 from vaprompt.extraction.plan import Job
 from vaprompt.extraction.publishing import Publisher
@@ -173,8 +174,9 @@ class _Run:
             self._tell,
             self._meter,
         )
+        made_by = maker(devices)
         self._publishers = [
-            Publisher(engine._store, engine._fingerprints, self._finished, self._failed) for _ in range(count)
+            Publisher(engine._store, engine._fingerprints, made_by, self._finished, self._failed) for _ in range(count)
         ]
         self._asking, self._telling = threading.Lock(), threading.Lock()
         self._writer_of: dict[Path | None, int] = {}

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vaprompt import __version__
 from vaprompt.cluster import Cluster, require_ray
 from vaprompt.datasets.base import Dataset
 from vaprompt.errors import TargetError
 from vaprompt.extraction.claims import Claims
 from vaprompt.extraction.fingerprints import stream_fingerprints
+from vaprompt.extraction.makers import versions
 from vaprompt.extraction.plan import Examiner, Job, Plan, Shard, plan
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.extraction.stages import RunLog
@@ -23,9 +22,6 @@ from vaprompt.extraction.work import Engine, Told, Work
 from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.leases import PROMPTS, Leases
-
-MAKERS = ("torch", "open_clip_torch", "transformers", "av", "zarr")
-"""Packages whose versions are kept with a store, beside our own; they are no part of its fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +156,7 @@ class _Extraction:
             self._embed_prompts()
             leases.release(PROMPTS)
         if todo.jobs:
-            self._store.record_maker({"vaprompt": __version__, **{name: metadata.version(name) for name in MAKERS}})
+            self._store.record_maker(versions())
             with self._progress.task("extracting", total=len(todo.jobs), unit="videos") as task:
                 self._extract(todo, report, Claims(todo, self._examiner, leases, task), task)
         with leases.holding(PROMPTS):

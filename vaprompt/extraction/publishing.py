@@ -15,6 +15,7 @@ import numpy as np
 from vaprompt.errors import StoreError
 from vaprompt.extraction.parts import Encoded, Failed, LabelPart, Message, Place, ReadEnd, Running, SoundOf, StreamEnd
 from vaprompt.extraction.plan import Job
+from vaprompt.store.attributes import MADE_BY
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.writing import GroupWriter
 
@@ -59,11 +60,12 @@ class Publisher:
         self,
         store: FeatureStore,
         fingerprints: Mapping[str, Mapping[str, Any]],
+        made_by: Mapping[str, str],
         finished: Callable[[Job], None],
         failed: Callable[[Job, str], None],
     ) -> None:
-        """Write into a store; `finished` or `failed` is told of each job in the end."""
-        self._store, self._fingerprints = store, fingerprints
+        """Write into a store, with `made_by` in the markers; `finished` or `failed` is told of each job in the end."""
+        self._store, self._fingerprints, self._made_by = store, fingerprints, dict(made_by)
         self._finished, self._failed = finished, failed
         self._streams: dict[tuple[Running, str], _Stream] = {}
         self._copies: dict[str, list[SoundOf]] = {}
@@ -125,7 +127,7 @@ class Publisher:
         if stream.end is None or stream.next < stream.end.items:
             return
         with stream.close:
-            stream.writer.publish(stream.end.marker)
+            stream.writer.publish({**stream.end.marker, MADE_BY: self._made_by})
         del self._streams[running, name]
         self._published(running, name)
 
@@ -161,9 +163,10 @@ class Publisher:
         if running.ended:
             return
         sound = self._store.audio(message.owner)
+        made_by = self._store.marker("audio", message.owner).get(MADE_BY, {})  # which may be another machine
         with self._store.writer("audio", running.job.video.name, self._fingerprints["audio"]) as writer:
             writer.append(embedding=sound.embedding_WSD, end=sound.end_W)
-            writer.publish(message.marker)
+            writer.publish({**message.marker, MADE_BY: made_by})
         self._published(running, "audio")
 
     def _end_if_whole(self, running: Running) -> None:
@@ -177,7 +180,7 @@ class Publisher:
     def _write_labels(self, job: Job, part: LabelPart) -> None:
         with self._store.writer("labels", job.video.name, self._fingerprints["labels"]) as writer:
             writer.append(value=part.labels.value_F2, valid=part.labels.valid_F, time=part.time_F)
-            writer.publish(part.marker)
+            writer.publish({**part.marker, MADE_BY: self._made_by})
 
     def _give_up(self, running: Running, reason: str) -> None:
         if running.ended:

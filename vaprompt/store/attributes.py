@@ -12,6 +12,10 @@ from typing import Any
 SPLITS = ("train", "validation", "test")
 FAILED = "failed"
 TEXT = "text"
+MADE_AS = "fingerprint_digest"
+"""Attribute of a marker: the digest of the fingerprint of the stream that it was written for; older ones lack it."""
+MADE_BY = "made_by"
+"""Attribute of the root, and of a marker: on what, and by which versions it was made; never compared."""
 
 COUNTS = {
     "image": ("encoded", "frames", "seconds"),
@@ -67,6 +71,8 @@ def summary_faults(stream: str, summary: Mapping[str, Any], *, complete: bool = 
             _is_count(counts.get(name, None if complete else 0)) for name in COUNTS[kind]
         ):
             yield f"does not give the counts {', '.join(COUNTS[kind])}"
+    if not isinstance(summary.get(MADE_BY, {}), dict):
+        yield f"gives no {MADE_BY} but {shown(summary[MADE_BY])}"
     if not _are(summary.get("notes", []), str):
         yield "gives notes that are no texts"
     source = summary.get("source", {})

@@ -5,15 +5,14 @@ Axes: N encoded frames, W audio windows, F annotated frames.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from vaprompt.errors import StoreError
 from vaprompt.store.attributes import COUNTS, TEXT, kind_of
-from vaprompt.store.reading import ArrayForm, arrays_of, read_form
-from vaprompt.store.storage import Storage
+from vaprompt.store.reading import ArrayForm
 
 ARRAYS: Mapping[str, Mapping[str, tuple[str, int]]] = {
     "image": {"embedding": ("float16", 2), "frame": ("int32", 1), "time": ("float64", 1)},
@@ -30,15 +29,10 @@ MOST_SECONDS = 10 * 86400.0
 """The longest time in a store; no file that is read lasts longer than a day."""
 
 
-def form_faults(storage: Storage, stream: str, group: str, marker: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield array and fault where an array's metadata, or its length, is not what the stream holds."""
-    forms: dict[str, ArrayForm] = {}
-    for name in arrays_of(marker):
-        try:
-            forms[name] = read_form(storage, group, name, marker)
-        except StoreError as error:
-            yield name, error.fault
-            return
+def form_faults(
+    stream: str, marker: Mapping[str, Any], forms: Mapping[str, ArrayForm], fingerprint: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Yield array and fault where the form of a group's arrays is not what the stream, or its fingerprint, says."""
     expected = ARRAYS.get(kind_of(stream))
     if expected is None:
         return
@@ -52,6 +46,19 @@ def form_faults(storage: Storage, stream: str, group: str, marker: Mapping[str, 
     for name, form in forms.items():
         if name in expected and form.shape[0] != rows:
             yield name, f"has {form.shape[0]} rows, and its marker says {rows}"
+    steps = fingerprint.get("steps")
+    if kind_of(stream) == "audio" and type(steps) is int and EMBEDDING in forms:
+        shape = forms[EMBEDDING].shape
+        if len(shape) > 1 and shape[1] != steps:
+            yield EMBEDDING, f"has {shape[1]} steps a window, and the stream's fingerprint says {steps}"
+
+
+def usual_widths(widths: Mapping[tuple[str, str], tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one embedding in each stream, from those of its videos: the one that most of them have."""
+    counts: dict[str, Counter[tuple[int, ...]]] = {}
+    for (stream, _), width in sorted(widths.items()):
+        counts.setdefault(stream, Counter())[width] += 1
+    return {stream: count.most_common(1)[0][0] for stream, count in counts.items()}
 
 
 def content_faults(

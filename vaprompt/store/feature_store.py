@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from vaprompt.errors import StoreError
+from vaprompt.store.attributes import MADE_AS
 from vaprompt.store.beginning import begin, require_made_so
 from vaprompt.store.fingerprint import Fingerprint
 from vaprompt.store.index import INDEX_FILE, build_index, index_bytes, other_groups
@@ -20,6 +21,7 @@ from vaprompt.store.layout import (
     GROUP_FILE,
     TEXT,
     checked_name,
+    digest_of,
     place,
     read_attributes,
     writable,
@@ -130,8 +132,12 @@ class FeatureStore(StoreReader):
         """
         self.require(stream, fingerprint)
         place = self._place(stream)
-        writer = GroupWriter(self.path, f"{place.name}/{checked_name(video, self.path)}", self._leases)
-        if read_attributes(Folder(place)) is None:
+        there = read_attributes(Folder(place))
+        # Of the stream's own fingerprint: one that is equal can be written otherwise, as 3 and 3.0.
+        made_as = digest_of(fingerprint if there is None else there.get("fingerprint", {}))
+        key = f"{place.name}/{checked_name(video, self.path)}"
+        writer = GroupWriter(self.path, key, self._leases, said={MADE_AS: made_as})
+        if there is None:
             write_attributes(place, {"fingerprint": fingerprint})
         self._markers.pop((stream, video), None)
         self._forget_index()

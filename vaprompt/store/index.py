@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vaprompt.store.attributes import summary_faults
+from vaprompt.store.attributes import MADE_BY, summary_faults
 from vaprompt.store.layout import (
     FAILED,
     FORMAT,
@@ -55,8 +55,8 @@ class Index:
 
 
 def summary(marker: Mapping[str, Any], content: bytes) -> dict[str, Any]:
-    """Return a marker without its list of files, but with their number of bytes and the marker's own digest."""
-    kept = {key: value for key, value in marker.items() if key != "files"}
+    """Return a marker without its files and its maker, but with the files' bytes and the marker's own digest."""
+    kept = {key: value for key, value in marker.items() if key not in ("files", MADE_BY)}
     size = sum(facts["bytes"] for facts in marker.get("files", {}).values())
     return kept | {"bytes": size, "marker": hashlib.sha256(content).hexdigest()}
 

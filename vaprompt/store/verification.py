@@ -19,8 +19,8 @@ import numpy as np
 
 from vaprompt.errors import StoreError
 from vaprompt.progress import SILENT, Progress
-from vaprompt.store.attributes import marker_faults
-from vaprompt.store.content import EMBEDDING, content_faults, finite_halves, form_faults
+from vaprompt.store.attributes import MADE_AS, marker_faults
+from vaprompt.store.content import EMBEDDING, content_faults, finite_halves, form_faults, usual_widths
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.index import INDEX_FILE, MOST_INDEX, index_bytes, parse_index
 from vaprompt.store.layout import (
@@ -28,11 +28,12 @@ from vaprompt.store.layout import (
     GROUP_FILE,
     TEXT,
     checked_name,
+    digest_of,
     joined,
     read_attributes,
 )
 from vaprompt.store.leases import PROMPTS, video_key
-from vaprompt.store.reading import CHECKSUM_BYTES, MOST_CHUNK, arrays_of, read_array
+from vaprompt.store.reading import CHECKSUM_BYTES, MOST_CHUNK, ArrayForm, arrays_of, read_array, read_form
 from vaprompt.store.storage import Storage, open_storage
 from vaprompt.store.streams import kind_of
 
@@ -62,6 +63,8 @@ class Verification:
     bytes: int
     """Bytes that the markers list; all of them were read with `deep`."""
     faults: list[Fault] = field(default_factory=list)
+    widths: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """The shape that one embedding has in each stream, or in most of its videos."""
 
     @property
     def ok(self) -> bool:
@@ -101,25 +104,26 @@ def verify(location: Path | str, *, deep: bool = False, progress: Progress = SIL
     for stream in storage.folders(""):
         faults += _group_faults(storage, stream)
         groups += [(stream, "")] if kind_of(stream) == TEXT else [(stream, video) for video in storage.folders(stream)]
-    markers: dict[tuple[str, str], dict[str, Any]] = {}
+    fingerprints = {stream: _fingerprint(storage, stream) for stream, _ in groups}
+    looked = _Looked()
     with (
         progress.task("verifying", total=len(groups), unit="groups") as task,
         ThreadPoolExecutor(THREADS) as pool,
     ):
-        for (stream, video), (marker, found) in zip(
-            groups, pool.map(lambda group: _video(storage, *group, deep=deep), groups), strict=True
-        ):
-            faults += found
-            if marker is not None and kind_of(stream) not in (TEXT, FAILED):
-                markers[stream, video] = marker
+
+        def look(group: tuple[str, str]) -> _Looked:
+            return _video(storage, *group, fingerprints[group[0]], deep=deep)
+
+        for (stream, video), found in zip(groups, pool.map(look, groups), strict=True):
+            looked.add(found)
             task.advance(1, f"{stream} {video}".strip())
-    faults += _across(storage, markers)
-    faults += _index_faults(storage)
+    widths = usual_widths(looked.widths)
+    faults += [*looked.faults, *_across(storage, looked, widths), *_index_faults(storage)]
     videos = {video for stream, video in groups if kind_of(stream) not in (TEXT, FAILED)}
-    return Verification(len(videos), sum(_listed(marker) for marker in markers.values()), faults)
+    return Verification(len(videos), sum(_listed(marker) for marker in looked.markers.values()), faults, widths)
 
 
-def repair(location: Path | str, faults: list[Fault]) -> Repaired:
+def repair(location: Path | str, found: Verification) -> Repaired:
     """Remove what is broken, so that the next extraction makes it again.
 
     What was found is looked at once more before it is removed, as an extraction may have made it anew since.
@@ -128,13 +132,13 @@ def repair(location: Path | str, faults: list[Fault]) -> Repaired:
         StoreError: the store cannot be opened, or is not in a folder.
         TargetError: it cannot be written.
     """
-    if any(not fault.stream and fault.key == GROUP_FILE for fault in faults):
-        return Repaired([], faults)
+    if any(not fault.stream and fault.key == GROUP_FILE for fault in found.faults):
+        return Repaired([], found.faults)
     store = FeatureStore.open(location)
     repaired = Repaired([], [])
     suspects: dict[str, list[Fault]] = {}
     with store.writing() as leases:
-        for fault in faults:
+        for fault in found.faults:
             if not fault.stream and fault.key == INDEX_FILE:
                 store.remove_index()
                 repaired.removed.append(fault)
@@ -145,24 +149,20 @@ def repair(location: Path | str, faults: list[Fault]) -> Repaired:
         for video, told in suspects.items():
             # Nobody else may be at it: an extraction could just be making it anew.
             with leases.holding(video_key(video) if video else PROMPTS):
-                broken = _still_broken(store.storage, video, {fault.stream for fault in told})
+                broken = _still_broken(store.storage, video, {fault.stream for fault in told}, found.widths)
                 for stream in sorted(broken):
                     store.remove(stream, video)
             repaired.removed.extend(fault for fault in told if fault.stream in broken)
     return repaired
 
 
-def _still_broken(storage: Storage, video: str, suspects: set[str]) -> set[str]:
+def _still_broken(storage: Storage, video: str, suspects: set[str], widths: Mapping[str, tuple[int, ...]]) -> set[str]:
     """Return those of the suspected streams whose group of the video (of `text`: itself) is not as it should be."""
     others = {stream for stream in storage.folders("") if kind_of(stream) not in (TEXT, FAILED)} if video else set()
-    faults: list[Fault] = []
-    markers: dict[tuple[str, str], dict[str, Any]] = {}
+    looked = _Looked()
     for stream in sorted(suspects | others):
-        marker, found = _video(storage, stream, video, deep=stream in suspects)
-        faults += found
-        if marker is not None and kind_of(stream) not in (TEXT, FAILED):
-            markers[stream, video] = marker
-    faults += _across(storage, markers)
+        looked.add(_video(storage, stream, video, _fingerprint(storage, stream), deep=stream in suspects))
+    faults = [*looked.faults, *_across(storage, looked, widths)]
     return suspects & {fault.stream for fault in faults}
 
 
@@ -177,13 +177,38 @@ def _group_faults(storage: Storage, stream: str) -> Iterator[Fault]:
         yield Fault(stream, "", GROUP_FILE, "is missing")
 
 
-def _video(storage: Storage, stream: str, video: str, *, deep: bool) -> tuple[dict[str, Any] | None, list[Fault]]:
-    """Return a video's marker, if it has one, and what is wrong with its group."""
+def _fingerprint(storage: Storage, stream: str) -> Mapping[str, Any] | None:
+    """Return a stream's fingerprint; None where it has none, which is a fault of the stream, or need not."""
+    try:
+        found = (read_attributes(storage, stream) or {}).get("fingerprint")
+    except StoreError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+@dataclass
+class _Looked:
+    """What was seen in groups of videos (or in `text`)."""
+
+    faults: list[Fault] = field(default_factory=list)
+    markers: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    """Of videos' streams that are done, whatever else is wrong with them."""
+    widths: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    """The shape of one embedding in each of them."""
+
+    def add(self, other: _Looked) -> None:
+        self.faults += other.faults
+        self.markers |= other.markers
+        self.widths |= other.widths
+
+
+def _video(storage: Storage, stream: str, video: str, fingerprint: Mapping[str, Any] | None, *, deep: bool) -> _Looked:
+    """Return what is seen in a video's group in a stream with this fingerprint."""
     group = joined(stream, video)
-    faults: list[Fault] = []
+    looked = _Looked()
 
     def note(key: str, fault: str) -> None:
-        faults.append(Fault(stream, video, key, fault))
+        looked.faults.append(Fault(stream, video, key, fault))
 
     try:
         if video:
@@ -191,21 +216,27 @@ def _video(storage: Storage, stream: str, video: str, *, deep: bool) -> tuple[di
         marker = read_attributes(storage, group)
     except StoreError as error:
         note(GROUP_FILE, error.fault)
-        return None, faults
+        return looked
     if kind_of(stream) == FAILED:
         if marker is None:
             note(GROUP_FILE, "is missing")
-        return None, faults
+        return looked
     if marker is None or marker.get("status") != "done":
         note(GROUP_FILE, "is missing" if marker is None else "does not say that the group is done")
-        return None, faults
+        return looked
     for fault in marker_faults(stream, marker):
         note(GROUP_FILE, fault)
-    if faults:
-        return None, faults
+    if looked.faults:
+        return looked
+    if fingerprint is not None and marker.get(MADE_AS, digest_of(fingerprint)) != digest_of(fingerprint):
+        note(GROUP_FILE, "was made otherwise than its stream: it has the digest of another fingerprint")
+    if kind_of(stream) != TEXT:
+        looked.markers[stream, video] = marker
     if _files(storage, group, marker, note, deep=deep):
-        _arrays(storage, stream, group, marker, note, deep=deep)
-    return marker, faults
+        forms = _arrays(storage, stream, group, marker, fingerprint or {}, note, deep=deep)
+        if kind_of(stream) != TEXT and EMBEDDING in forms:
+            looked.widths[stream, video] = forms[EMBEDDING].shape[1:]
+    return looked
 
 
 def _files(
@@ -262,13 +293,22 @@ def _arrays(
     stream: str,
     group: str,
     marker: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
     note: Callable[[str, str], None],
     *,
     deep: bool,
-) -> None:
-    """Note arrays whose form or (deep) values are not what the stream holds."""
-    for key, fault in form_faults(storage, stream, group, marker):
-        note(key, fault)
+) -> Mapping[str, ArrayForm]:
+    """Note arrays whose form or (deep) values are not what the stream holds; return the forms."""
+    forms: dict[str, ArrayForm] = {}
+    name = ""
+    try:
+        for name in arrays_of(marker):
+            forms[name] = read_form(storage, group, name, marker)
+    except StoreError as error:
+        note(name, error.fault)
+    else:
+        for key, fault in form_faults(stream, marker, forms, fingerprint):
+            note(key, fault)
     if deep:
         try:
             arrays: dict[str, np.ndarray] = {
@@ -278,13 +318,20 @@ def _arrays(
             }
         except StoreError as error:
             note("", error.fault)
-            return
+            return forms
         for key, fault in content_faults(stream, marker, arrays):
             note(key, fault)
+    return forms
 
 
-def _across(storage: Storage, markers: Mapping[tuple[str, str], Mapping[str, Any]]) -> Iterator[Fault]:
-    """Yield streams that lack a video that others have, and videos whose streams do not fit each other."""
+def _across(storage: Storage, looked: _Looked, widths: Mapping[str, tuple[int, ...]]) -> Iterator[Fault]:
+    """Yield videos that are not in all streams, are unlike the others, or whose streams do not fit each other."""
+    markers = looked.markers
+    for (stream, video), width in looked.widths.items():
+        if width != widths.get(stream, width):
+            most = " x ".join(map(str, widths[stream]))
+            fault = f"has embeddings of {' x '.join(map(str, width))} numbers, and most other videos of {most}"
+            yield Fault(stream, video, EMBEDDING, fault)
     streams = [stream for stream in storage.folders("") if kind_of(stream) not in (TEXT, FAILED)]
     failed = {video for folder in storage.folders("") if kind_of(folder) == FAILED for video in storage.folders(folder)}
     folders = {stream: set(storage.folders(stream)) for stream in streams}

@@ -43,19 +43,22 @@ class GroupWriter:
     Use as a context manager: `append` rows as they come, then `publish`; leaving without `publish` leaves nothing.
     """
 
-    def __init__(self, store: Path, place: str, leases: Leases | None = None) -> None:
+    def __init__(
+        self, store: Path, place: str, leases: Leases | None = None, *, said: Mapping[str, Any] | None = None
+    ) -> None:
         """Begin the group `place` (such as `image/video1`) of the store.
 
         Args:
             store: the store's folder.
             place: the group's path in it.
             leases: who writes; None: a writer who is there for this group alone.
+            said: what the marker says besides what `publish` is given.
 
         Raises:
             TargetError: the store cannot be written.
             StoreError: the writer was taken for dead by another.
         """
-        self._store, self._place = store, store / place
+        self._store, self._place, self._said = store, store / place, dict(said or {})
         self._present = ExitStack()
         try:
             self._leases = leases or self._present.enter_context(present(store))
@@ -108,7 +111,8 @@ class GroupWriter:
             for column in self._columns.values():
                 column.finish()
         known = {name: facts for column in self._columns.values() for name, facts in column.files.items()}
-        self._put_in_place(lambda: group_metadata({**marker, "status": "done", "files": _digests(self._aside, known)}))
+        said = {**marker, **self._said, "status": "done"}
+        self._put_in_place(lambda: group_metadata({**said, "files": _digests(self._aside, known)}))
 
     def copy(self, file: str, content: bytes) -> None:
         """Add a file as it is in another store; `file` is its path in the group.

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from vaprompt.store.attributes import MADE_AS, MADE_BY
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.fingerprint import differing
 from vaprompt.store.layout import FAILED, TEXT
 from vaprompt.store.sharing.contents import Listed, open_contents
 from vaprompt.store.streams import kind_of
 
-PROVENANCE = ("source", "notes")
-"""What a marker says of where its content came from; two copies of one video may differ in it."""
+PROVENANCE = ("source", "notes", MADE_BY, MADE_AS)
+"""What a marker says of where its content came from; two copies of one video may differ in it. Of fingerprints, the
+streams' own are compared: a marker of an older version has no digest of it."""
 PROMPT_TOLERANCE = 1e-3
 """Largest difference of two machines' embeddings of one prompt, as a part of the largest value."""
 
