@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ import zarr
 
 from tests.store.stores import content, filled, several
 from vaprompt.errors import StoreError, TargetError
-from vaprompt.store import FeatureStore
+from vaprompt.progress import Silent
+from vaprompt.store import FeatureStore, leases
 from vaprompt.store.layout import group_metadata
 from vaprompt.store.leases import ROOT, present
 from vaprompt.store.sharing.hdf5 import export, import_
@@ -149,6 +151,57 @@ def test_a_killed_call_leaves_nothing_that_looks_whole_and_the_next_finishes(tmp
     assert content(target) == content(store.path)
     # What was whole is not done again.
     assert before.items() <= {marker: marker.stat().st_mtime_ns for marker in target.glob("*/*/zarr.json")}.items()
+
+
+class Listening(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture
+def half_unpacked(tmp_path, monkeypatch) -> Path:
+    """Return the folder of an unpacking that was killed while it ran on another machine, or before a restart."""
+    monkeypatch.setattr(leases, "BEAT", 0.1)
+    monkeypatch.setattr(leases, "PATIENCE", 2.0)
+    pack(several(tmp_path / "s.zarr").path, tmp_path / "s.zarr.zip")
+    target = tmp_path / "t.zarr"
+    kill(unpack, tmp_path / "s.zarr.zip", target, 31)
+    for file in (target / ".leases").iterdir():
+        file.write_text(json.dumps({**json.loads(file.read_text()), "host": "other", "pid": 7, "space": "another"}))
+    assert [file.suffix for file in sorted((target / ".leases").iterdir())].count(".lease") == 1
+    return target
+
+
+def test_what_was_killed_elsewhere_is_taken_over_after_a_while(tmp_path, half_unpacked):
+    progress = Listening()
+    unpack(tmp_path / "s.zarr.zip", half_unpacked, progress=progress)
+    assert content(half_unpacked) == content(tmp_path / "s.zarr")
+    (said,) = progress.said
+    assert "process 7 on other was writing into it; waiting up to" in said
+
+
+def test_what_is_alive_elsewhere_is_named_and_left_alone(tmp_path, half_unpacked):
+    (writer,) = (half_unpacked / ".leases").glob("*.writer")
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(0.1):
+            os.utime(writer)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with pytest.raises(TargetError, match=r"another process is writing into it \(process 7 on other\)"):
+            unpack(tmp_path / "s.zarr.zip", half_unpacked)
+    finally:
+        over.set()
+        thread.join()
+    assert writer.exists()
 
 
 def test_a_packed_store_is_plain_sorted_and_ends_with_its_index(tmp_path):

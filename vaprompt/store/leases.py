@@ -20,11 +20,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vaprompt.errors import StoreError, TakenOverError
 from vaprompt.store.aside import clear_away
+from vaprompt.store.attributes import shown
 from vaprompt.store.layout import ASIDE, LEASES, writable
 
 WRITER, LEASE = ".writer", ".lease"
@@ -45,6 +47,16 @@ def video_key(video: str) -> str:
     return f"video {video}"
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease, as the lease says."""
+
+    host: str
+    pid: str
+    lives: bool
+    """Whether it is known to: it runs here, or its heart was seen to beat. Else that takes up to `PATIENCE` to know."""
+
+
 class Leases:
     """One writer's presence in a store, and what it holds; threads may share it. `present` makes it."""
 
@@ -58,6 +70,7 @@ class Leases:
         self._lock = threading.RLock()
         self._held: set[str] = set()
         self._seen: dict[str, tuple[int, float]] = {}
+        self._beating: set[str] = set()
         self._ended, self._lost = threading.Event(), threading.Event()
 
     def acquire(self, key: str) -> bool:
@@ -115,6 +128,22 @@ class Leases:
             yield
         finally:
             self.release(key)
+
+    def holder(self, key: str) -> Holder | None:
+        """Return who holds a lease that `acquire` did not get; None where it has been given back.
+
+        Raises:
+            TargetError: the store cannot be read.
+        """
+        with self._lock, writable(self._store):
+            try:
+                about = _mapping(self._lease(key).read_bytes())
+                writer = self._holder(key)
+            except FileNotFoundError:
+                return None
+            here = about.get("space") is not None and about["space"] == _here()["space"]
+            host, pid = (shown(about.get(name, "unknown")) for name in ("host", "pid"))
+            return Holder(host, pid, lives=here or f"{writer}{WRITER}" in self._beating)
 
     def require_alive(self) -> None:
         """Check that nobody took this writer for dead, as then others do its work.
@@ -223,6 +252,8 @@ class Leases:
         now = time.monotonic()
         before, since = self._seen.get(file.name, (None, now))
         if before != beat:
+            if before is not None:
+                self._beating.add(file.name)
             self._seen[file.name] = beat, now
             return False
         return now - since > PATIENCE

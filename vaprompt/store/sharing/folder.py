@@ -7,6 +7,7 @@ differs from pulling, which adds to a store that others may be reading.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.groups import Group, read_group
 from vaprompt.store.layout import ASIDE, GROUP_FILE, LEASES, UNFINISHED, writable, write_attributes, write_file
-from vaprompt.store.leases import ROOT, Leases, present
+from vaprompt.store.leases import PATIENCE, POLL, ROOT, Leases, present
 from vaprompt.store.sharing.contents import Listed, contents, is_same
 from vaprompt.store.storage import Folder
 from vaprompt.store.writing import GroupWriter
@@ -43,7 +44,7 @@ def write_store(target: Path, root: Group, groups: Sequence[Listed], *, verb: st
     """
     if _is_written(target, root, groups):
         return
-    with _alone(target) as leases:
+    with _alone(target, progress) as leases:
         write_file(target / UNFINISHED, b"This store is being copied. Run the same command again to finish it.\n")
         if {group.key for group in contents(Folder(target))} - {group.key for group in groups}:
             raise _something_else(target)
@@ -83,16 +84,27 @@ def _is_written(target: Path, root: Group, groups: Sequence[Listed]) -> bool:
 
 
 @contextmanager
-def _alone(target: Path) -> Iterator[Leases]:
+def _alone(target: Path, progress: Progress) -> Iterator[Leases]:
     """Be the only writer of a store, on whatever machine; what a dead one left half-written is cleared away.
+
+    Of one that ran elsewhere (on another machine, in another container, before a restart), that it is dead is only
+    known after a while: that long is waited.
 
     Raises:
         TargetError: it cannot be written, or another process writes it.
     """
     with present(target) as leases:
-        if not leases.acquire(ROOT):
-            fault = "another process is writing into it"
-            raise TargetError(target, fault=fault, remedy="wait for it to end, or name another folder")
+        told = False
+        while not leases.acquire(ROOT):
+            holder = leases.holder(ROOT)
+            if holder is not None and holder.lives:
+                fault = f"another process is writing into it (process {holder.pid} on {holder.host})"
+                raise TargetError(target, fault=fault, remedy="wait for it to end, or name another folder")
+            if holder is not None and not told:
+                who = f"process {holder.pid} on {holder.host}"
+                progress.say(f"{target}: {who} was writing into it; waiting up to {PATIENCE:g} s for a sign of life")
+                told = True
+            time.sleep(POLL)
         yield leases
 
 
