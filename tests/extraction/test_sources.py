@@ -182,3 +182,13 @@ def test_a_bad_shard_is_one_line(text):
 def test_the_report_is_plain_json(data, store):
     touch_later(data.root / "v1.txt")
     assert json.loads(json.dumps(vars(extract(data, recipe(), store))))["changed"] == {}
+
+
+def test_a_source_that_cannot_even_be_looked_at_costs_its_video_only(data, tmp_path):
+    first = data.videos[0]
+    first.media.unlink()
+    # As a disk that fails, or a server that does not answer, it is more than not there.
+    first.media.symlink_to("x" * 300)
+    report = extract(data, recipe(), tmp_path / "new.zarr")
+    assert report.done == ["v2", "v3", "v4"]
+    assert report.failed == {"v1": f"{first.media}: cannot be read (File name too long); check the path and rights"}

@@ -6,6 +6,7 @@ Axes: F frames of the video, N frames that are encoded, W audio windows, L sampl
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -240,7 +241,8 @@ class Reader:
         return {role: self._facts(path) for role, path in sources(self._dataset, stream, video).items()}
 
     def _facts(self, path: Path) -> dict[str, Any]:
-        if not path.is_dir():
+        # Asked so, what cannot be looked at is no folder, and `facts` says what is wrong with it.
+        if not os.path.isdir(path):  # noqa: PTH112
             return facts(path)
         # Thousands of small files: as much work as decoding them, so it is done where they are decoded.
         (only,) = self._stretches(WantedFacts(path))
