@@ -1,9 +1,12 @@
 """What other processes decode is what this one would have decoded, whatever becomes of them."""
 
 import gc
+import os
+import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +148,39 @@ def test_a_process_that_dies_costs_one_file(decoders, count):
     assert numbers(decoders, Path("y"), 3) == [0, 1, 2]
 
 
+def kill(processes):
+    for process in processes:
+        os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("when", ["starting", "started", "used"])
+def test_processes_that_die_while_they_wait_cost_nothing(decoders, when):
+    decoders.start(2)
+    if when == "started":
+        time.sleep(1)
+    if when == "used":
+        both = [decoders.stretches(Numbers(Path("x"), 1)) for _ in range(2)]
+        assert [int(some["number"][0]) for pair in zip(*both, strict=True) for some in pair] == [0, 0]
+    before = decoders.processes
+    kill(before)
+    assert numbers(decoders, Path("y"), 3) == [0, 1, 2]
+    (one,) = decoders.processes
+    assert one not in before
+    assert not any(is_alive(process) for process in before)
+
+
+def test_a_process_that_dies_before_it_begins_with_a_file_costs_nothing(decoders):
+    assert numbers(decoders, Path("x"), 1) == [0]
+    (process,) = decoders.processes
+    # It is sent what it does not come to read.
+    os.kill(process, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(numbers, decoders, Path("y"), 3)
+        time.sleep(0.3)
+        kill([process])
+        assert asked.result() == [0, 1, 2]
+
+
 def test_a_process_that_hangs_as_a_whole_costs_one_file(decoders, monkeypatch):
     monkeypatch.setenv(PATIENCE, "1.5")
     assert numbers(decoders, Path("x"), 1) == [0]
@@ -206,11 +242,14 @@ def test_processes_end_with_one_that_is_killed():
     wait_until(lambda: not any(is_alive(process) for process in processes))
 
 
-def test_a_process_that_does_not_start_is_one_line(monkeypatch):
+@pytest.mark.parametrize("beforehand", [0, 3])
+def test_a_process_that_does_not_start_is_one_line(decoders, monkeypatch, beforehand):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(VapromptError, match="does not start") as caught:
-        list(Decoders().stretches(Numbers(Path("x"), 1)))
+    decoders.start(beforehand)
+    with pytest.raises(VapromptError, match=r"does not start \(exit code 1\)") as caught:
+        list(decoders.stretches(Numbers(Path("x"), 1)))
     assert "\n" not in str(caught.value)
+    assert decoders.processes == []
     assert not isinstance(caught.value, MediaError)
 
 
@@ -236,6 +275,22 @@ def test_a_video_that_a_process_dies_over_is_recorded_and_the_others_go_on(datas
     assert len(report.done) == len(dataset.videos) - len(report.failed)
     monkeypatch.setattr(room, "WantedTimes", real)
     assert extract(dataset, recipe, tmp_path / "s.zarr").failed == {}
+
+
+def test_processes_that_die_while_encoders_are_loaded_cost_no_video(dataset, recipe, store, tmp_path, monkeypatch):
+    monkeypatch.setenv(SETTING, "2")
+    begun, start, load = [], Decoders.start, local.image_encoder
+    monkeypatch.setattr(Decoders, "start", lambda self, count: begun.append(self) or start(self, count))
+
+    def loading(recipe, device):
+        for decoders in begun:
+            kill(decoders.processes)
+        begun.clear()
+        return load(recipe, device)
+
+    monkeypatch.setattr(local, "image_encoder", loading)
+    assert extract(dataset, recipe, tmp_path / "s.zarr").failed == {}
+    assert files_below(tmp_path / "s.zarr") == files_below(store)
 
 
 def test_accelerators_get_processes_and_the_processor_threads(monkeypatch):

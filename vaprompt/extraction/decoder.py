@@ -122,7 +122,10 @@ class _Server:
         threading.Thread(target=self._beat, daemon=True).start()
         self._send({"ready": True})
         while True:
-            self._answer(pickle.loads(receive_bytes(self._channel)))  # noqa: S301 (from our own parent)
+            wanted = pickle.loads(receive_bytes(self._channel))  # noqa: S301 (from our own parent)
+            # From here on, whatever ends this process may be the file's doing.
+            self._send({"taken": True})
+            self._answer(wanted)
 
     def _answer(self, wanted: Wanted) -> None:
         try:

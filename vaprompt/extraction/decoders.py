@@ -1,7 +1,8 @@
 """Processes that decode media for the threads of this one, where Python's lock would keep an accelerator waiting.
 
 They are started when they are needed, wait for the next video when they are done with one, and end with this process,
-however it ends. One that crashes or hangs over a file costs that file's video only.
+however it ends. One that crashes or hangs over a file costs that file's video only, and one that dies while it waits,
+as where memory runs short, costs none.
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ class Decoders:
         Raises:
             MediaError: something cannot be decoded; or the process crashed or hung over it.
         """
-        decoder = self._free()
+        decoder = self._taken(wanted)
         try:
-            yield from decoder.stretches(wanted)
+            yield from decoder.answer(wanted)
         except BaseException:
             # Given up, or in mid-answer: it is of no use any more.
             if not decoder.idle:
@@ -80,13 +81,26 @@ class Decoders:
             _end(self._all)
             self._idle.clear()
 
-    def _free(self) -> _Decoder:
-        with self._changing:
-            if self._idle:
-                return self._idle.pop()
-            decoder = _Decoder(self._threads)
-            self._all.append(decoder)
-            return decoder
+    def _taken(self, wanted: Wanted) -> _Decoder:
+        """Return the process that has taken on what is wanted: one that waits and still lives, or a new one."""
+        while True:
+            with self._changing:
+                waited = bool(self._idle)
+                decoder = self._idle.pop() if waited else _Decoder(self._threads)
+                if not waited:
+                    self._all.append(decoder)
+            try:
+                decoder.ask(wanted)
+                return decoder
+            except Gone:
+                # One that has only just been started should have lived.
+                fault = None if waited else decoder.ended(wanted)
+                self._dismiss(decoder)
+                if fault is not None:
+                    raise fault from None
+            except BaseException:
+                self._dismiss(decoder)
+                raise
 
     def _dismiss(self, decoder: _Decoder) -> None:
         with self._changing:
@@ -114,21 +128,34 @@ class _Decoder:
         self.idle = True
         """Nothing is asked of it."""
 
-    def stretches(self, wanted: Wanted) -> Generator[Arrays]:
+    def ask(self, wanted: Wanted) -> None:
+        """Have it take on what is wanted.
+
+        Raises:
+            Gone: it ended before.
+            MediaError: it hangs.
+        """
         self.idle = False
+        asked = pickle.dumps(wanted)
         try:
             if not self._started:
                 self._channel.settimeout(STARTING)
-                receive(self._channel)
+                self._told()
                 self._started = True
             # It looks after decoders that hang by itself; this is for one that hangs as a whole.
             self._channel.settimeout(2 * patience())
-            asked = pickle.dumps(wanted)
             self._channel.sendall(LENGTH.pack(len(asked)) + asked)
+            self._told()
+        except ConnectionError:
+            raise Gone from None
+        except TimeoutError:
+            raise self._hangs(wanted) from None
+
+    def answer(self, wanted: Wanted) -> Generator[Arrays]:
+        """Yield what it decodes of what it has taken on."""
+        try:
             while True:
-                message, arrays = receive(self._channel)
-                if "alive" in message:
-                    continue
+                message, arrays = self._told()
                 if arrays:
                     yield arrays
                     continue
@@ -136,18 +163,33 @@ class _Decoder:
                 if "end" in message:
                     return
                 raise _error(message)
-        except (Gone, ConnectionError):
-            if not self._started:
-                raise VapromptError(
-                    None,
-                    fault=f"a process for decoding does not start (exit code {self.process.wait()})",
-                    remedy="see what it printed above, or decode in this process with VAPROMPT_DECODERS=0",
-                ) from None
-            fault = f"the process that decoded it ended by itself (exit code {self.process.wait()})"
-            raise MediaError(wanted.media, fault=fault, remedy=CONVERT) from None
+        except Gone:
+            raise self.ended(wanted) from None
         except TimeoutError:
-            fault = f"the process that decodes it has given no sign of life for {self._channel.gettimeout():g} s"
-            raise MediaError(wanted.media, fault=fault, remedy=CONVERT) from None
+            raise self._hangs(wanted) from None
+
+    def _told(self) -> tuple[dict[str, Any], Arrays]:
+        """Return the next message that is more than a sign of life, and its arrays."""
+        while True:
+            message, arrays = receive(self._channel)
+            if "alive" not in message:
+                return message, arrays
+
+    def _hangs(self, wanted: Wanted) -> MediaError:
+        fault = f"the process that decodes it has given no sign of life for {self._channel.gettimeout():g} s"
+        return MediaError(wanted.media, fault=fault, remedy=CONVERT)
+
+    def ended(self, wanted: Wanted) -> VapromptError:
+        """Return the error that says that it is no more."""
+        code = self.process.wait()
+        if not self._started:
+            return VapromptError(
+                None,
+                fault=f"a process for decoding does not start (exit code {code})",
+                remedy="see what it printed above, or decode in this process with VAPROMPT_DECODERS=0",
+            )
+        fault = f"the process that decoded it ended by itself (exit code {code})"
+        return MediaError(wanted.media, fault=fault, remedy=CONVERT)
 
     def end(self) -> None:
         self._channel.close()
