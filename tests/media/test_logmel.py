@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from transformers import ASTFeatureExtractor
 
 from vaprompt.media.logmel import LogMelRecipe, log_mel
@@ -45,6 +46,23 @@ def test_sound_shorter_than_one_frame_is_all_padding():
     recipe = LogMelRecipe()
     mel_BFM = log_mel(torch.ones(1, 399), recipe)
     assert torch.all(mel_BFM == -recipe.mean / (2 * recipe.std))
+
+
+def test_what_is_kept_for_a_device_is_made_on_the_processor():
+    """On a GPU, what one thread makes there is not there yet for others, which have streams of their own."""
+    kept = []
+
+    class Making(TorchFunctionMode):
+        def __torch_function__(self, function, types, arguments=(), options=None):
+            options = options or {}
+            if function is not torch.Tensor.to and torch.device(options.get("device") or "cpu").type == "meta":
+                kept.append(function)
+            return function(*arguments, **options)
+
+    wave_BL = torch.empty(2, RATE, device="meta")
+    with Making():
+        assert log_mel(wave_BL, LogMelRecipe()).shape == (2, 1024, 128)
+    assert kept == []
 
 
 def test_time_runs_along_the_frames():

@@ -51,7 +51,8 @@ def log_mel(wave_BL: Float32[Tensor, "B L"], recipe: LogMelRecipe) -> Float32[Te
 
 @lru_cache(maxsize=8)
 def _window(size: int, device: torch.device) -> Float[Tensor, "N"]:
-    return torch.hann_window(size, periodic=False, device=device)
+    # Made here and sent, which is waited for: other threads use it on other streams than the one that asked first.
+    return torch.hann_window(size, periodic=False).to(device)
 
 
 @lru_cache(maxsize=8)
