@@ -109,6 +109,16 @@ def test_on_accelerators_batches_go_whole_or_in_the_size_that_the_network_is_com
     assert seen == sizes
 
 
+def test_a_batch_that_a_device_does_not_fetch_from_pinned_memory_is_waited_for(monkeypatch):
+    sent, to = [], torch.Tensor.to
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda tensor, *there, **how: sent.append(how.get("non_blocking")) or to(tensor, *there)
+    )
+    run = InPieces(lambda item_BD: item_BD + 1, torch.device("meta"), piece=1)
+    assert run(torch.ones(3, 2)).device.type == "meta"
+    assert sent == [False]
+
+
 @pytest.mark.parametrize("recipe", [ImageEncoderRecipe, AudioEncoderRecipe])
 def test_networks_are_compiled_for_one_size_where_it_is_asked_for(recipe):
     assert recipe().compiled_for is None

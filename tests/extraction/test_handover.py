@@ -50,12 +50,18 @@ def test_windows_arrive_as_they_were(device, parts, length, cut):
 
 def test_overlapping_windows_go_to_another_device_once(monkeypatch):
     sent = []
-    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_, **__: sent.append(tensor.numel()) or tensor)
+
+    # What is not waited for could be released, and used again, before such a device has read it.
+    def to(tensor, _, *, non_blocking=False):
+        sent.append((tensor.numel(), non_blocking))
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
     sound_M = np.arange(1000, dtype=np.float32)
     window_KL = np.lib.stride_tricks.sliding_window_view(sound_M, 100)[::10]
     found_BL = windows_on([window_KL, window_KL[5:7]], "meta")
     np.testing.assert_array_equal(found_BL.numpy(), np.concatenate((window_KL, window_KL[5:7])))
-    assert sent == [1000 + 110]
+    assert sent == [(1000 + 110, False)]
 
 
 @pytest.mark.parametrize("device", DEVICES)

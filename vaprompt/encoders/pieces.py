@@ -45,10 +45,11 @@ class InPieces:
     def _elsewhere(self, input: Tensor) -> Tensor:  # noqa: A002
         items = len(input)
         input = _filled(input, self._compiled or items)  # noqa: A001
-        if self._device.type == "cuda" and input.device.type == "cpu":
-            # Pinned memory is not used again before the device has fetched what is in it.
+        pinned = self._device.type == "cuda" and input.device.type == "cpu"
+        if pinned:
+            # Such memory, and no other, is not used again before the device has fetched what is in it.
             input = input.pin_memory()  # noqa: A001
-        return self._network(input.to(self._device, non_blocking=True)).float()[:items]
+        return self._network(input.to(self._device, non_blocking=pinned)).float()[:items]
 
     @torch.inference_mode()
     def _one_piece(self, input: Tensor) -> Tensor:  # noqa: A002

@@ -34,11 +34,11 @@ def windows_on(parts: Sequence[Float32[np.ndarray, "_ L"]], device: str) -> Floa
     if torch.device(device).type == "cpu":
         return torch.from_numpy(np.concatenate(parts))
     spans = [_span(part) for part in parts]
-    sound_M = torch.empty(
-        sum(len(span_M) for span_M, _ in spans), dtype=torch.float32, pin_memory=torch.device(device).type == "cuda"
-    )
+    pinned = torch.device(device).type == "cuda"
+    sound_M = torch.empty(sum(len(span_M) for span_M, _ in spans), dtype=torch.float32, pin_memory=pinned)
     np.concatenate([span_M for span_M, _ in spans], out=sound_M.numpy())
-    there_M = sound_M.to(device, non_blocking=True)
+    # Pinned memory alone is not used again before the device has fetched what is in it.
+    there_M = sound_M.to(device, non_blocking=pinned)
     windows, start = [], 0
     for part, (span_M, step) in zip(parts, spans, strict=True):
         windows.append(there_M[start : start + len(span_M)].unfold(0, part.shape[1], step))
