@@ -2,6 +2,9 @@
 
 import csv
 import io
+import json
+import os
+import shutil
 
 import pytest
 
@@ -58,3 +61,59 @@ def test_a_folder_without_runs_is_one_line(tmp_path):
     shown = call("runs", tmp_path)
     assert shown.code == 2
     assert "holds no run" in shown.fault
+
+
+def test_the_best_is_behind_nobody_whatever_the_names(runs, tmp_path):
+    for folder in ("a", "b"):
+        shutil.copytree(runs, tmp_path / folder)
+    told = call("runs", "list", tmp_path / "a", tmp_path / "b", "--json").json["runs"]
+    assert [line["name"] for line in told].count("a/strong") == 1
+    assert len({line["name"] for line in told}) == len(told)
+    assert [line["behind_best"] is None for line in told] == [True] + [False] * (len(told) - 1)
+    shown = call("runs", "list", tmp_path / "a", tmp_path / "b").out
+    assert "a/strong" in shown
+    assert "b/strong" in shown
+    assert "b/strong" in call("runs", "list", tmp_path / "a", tmp_path / "b", "--csv").out
+
+
+def test_a_run_that_cannot_be_read_is_told_and_the_rest_shown(runs, tmp_path):
+    shutil.copytree(runs / "strong", tmp_path / "strong")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "run.json").write_text('{"format": 1}')
+    shown = call("runs", tmp_path)
+    assert shown.code == 3
+    assert "strong" in shown.out
+    assert "lacks 'status'" in " ".join(shown.out.split())
+    shown = call("runs", tmp_path, "--csv")
+    assert shown.code == 3
+    assert [row["name"] for row in csv.DictReader(io.StringIO(shown.out))] == ["strong"]
+    assert "lacks 'status'" in shown.err
+    shown = call("runs", tmp_path / "broken")
+    assert shown.code == 2
+    assert "lacks 'status'" in shown.fault
+
+
+def test_names_cannot_steer_the_terminal_nor_end_the_command(runs, tmp_path):
+    for name in (b"red\x1b[31m", b"two\nlines", b"no text \xff"):
+        shutil.copytree(runs / "strong", tmp_path / os.fsdecode(name))
+    shown = call("runs", tmp_path)
+    assert shown.code == 0, shown.err
+    shown.out.encode()
+    assert "\x1b" not in shown.out
+    for name in (r"red\x1b[31m", r"two\nlines", r"no text \udcff"):
+        assert name in shown.out
+    listed = call("runs", tmp_path, "--json")
+    listed.out.encode()
+    assert {line["name"] for line in listed.json["runs"]} == {path.name for path in tmp_path.iterdir()}
+    as_csv = call("runs", tmp_path, "--csv").out
+    as_csv.encode()
+    assert r"no text \udcff" in as_csv
+    facts = json.loads((runs / "strong" / "run.json").read_text())
+    facts["store"]["dataset"]["name"] = "\x1b]0;title\x07"
+    (tmp_path / "two\nlines" / "run.json").write_text(json.dumps(facts))
+    assert "\x1b" not in call("runs", "diff", tmp_path / "two\nlines", runs / "strong").out
+
+
+def test_the_folder_where_one_is_has_a_name(runs, monkeypatch):
+    monkeypatch.chdir(runs / "strong")
+    assert call("runs", ".", "--json").json["runs"][0]["name"] == "strong"

@@ -6,23 +6,27 @@ import dataclasses
 import json
 import math
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 WIDTH = 80
+CONTROL = ("Cc", "Cs")
+"""Unicode's categories of control characters and of lone surrogates, which stand for bytes that are no text."""
 
 
 def print_json(result: Mapping[str, Any]) -> None:
     """Print `result` as the one JSON object of a command; undefined numbers become null, paths become text."""
-    json.dump(_plain(result), sys.stdout, indent=2, allow_nan=False, ensure_ascii=False)
-    sys.stdout.write("\n")
+    text = json.dumps(_plain(result), indent=2, allow_nan=False, ensure_ascii=False)
+    # Bytes in a file's name that are no text are lone surrogates, which no stream takes; JSON can escape them.
+    sys.stdout.write(text.encode(errors="backslashreplace").decode() + "\n")
 
 
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines as they are, however long: paths are there to be copied."""
     for line in lines:
-        sys.stdout.write(f"{line}\n")
+        sys.stdout.write(f"{printable(line)}\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
@@ -32,19 +36,29 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     from rich.table import Table
     from rich.text import Text
 
-    cells = [[_shown(value) for value in row] for row in rows]
+    cells = [[printable(_shown(value)) for value in row] for row in rows]
     table = Table(
         box=SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False, show_edge=False
     )
     for index, name in enumerate(columns):
         numeric = bool(cells) and all(_is_number(row[index]) for row in cells)
-        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
+        table.add_column(
+            Text(printable(name)), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric
+        )
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))
     console = Console(file=sys.stdout, width=min(Console().width, WIDTH), highlight=False)
     console.line()
     console.print(table)
     console.line()
+
+
+def printable(text: str) -> str:
+    """Return a text whose control characters, which a terminal might obey, are written as escapes."""
+    return "".join(
+        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in CONTROL else letter
+        for letter in text
+    )
 
 
 def score(value: float | None) -> str:

@@ -50,24 +50,30 @@ def list_runs(
 ) -> None:
     """Rank the runs below DIR: scores, what differs between them, and whether the best is better by chance.
 
-    Runs that differ in the seed alone are one line, with mean and deviation. `vaprompt runs DIR` does the same.
+    Runs that differ in the seed alone are one line, with mean and deviation. `vaprompt runs DIR` does the same. The
+    exit code is 3 where a run could not be read.
 
     Example: vaprompt runs list runs --where model.temporal.kind=gru --sort arousal
     """
-    from vaprompt.cli.output import print_json
+    from vaprompt.cli.output import print_json, printable
     from vaprompt.cli.progress import progress
     from vaprompt.cli.tell_runs import leaderboard_json, print_leaderboard, print_leaderboard_csv
     from vaprompt.report.leaderboard import leaderboard
 
     if as_csv and as_json:
         raise typer.BadParameter("give --csv or --json, but not both")
-    found = leaderboard(folders, where=where or (), sort=sort, compare=compare and not as_csv, progress=progress())
+    watched = progress()
+    found = leaderboard(folders, where=where or (), sort=sort, compare=compare and not as_csv, progress=watched)
     if as_json:
         print_json(leaderboard_json(found))
     elif as_csv:
         print_leaderboard_csv(found)
+        for note in found.notes:  # a table has no place for them
+            watched.say(printable(f"note: {note}"))
     else:
         print_leaderboard(found)
+    if found.lacking:
+        raise typer.Exit(3)
 
 
 @app.command("diff", short_help="What differs between two runs, and by how much.")

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from textwrap import wrap
 from typing import Any
 
-from vaprompt.cli.output import WIDTH, print_lines, print_table, score
+from vaprompt.cli.output import WIDTH, print_lines, print_table, printable, score
 from vaprompt.cli.progress import duration
 from vaprompt.evaluation.bootstrap import LEVEL
 from vaprompt.evaluation.paired import Contrast
 from vaprompt.evaluation.several import Spread, differ
-from vaprompt.report.leaderboard import AXES, Entry, Leaderboard, Line, RunsApart
+from vaprompt.report.entries import AXES, Entry
+from vaprompt.report.leaderboard import Leaderboard, Line, RunsApart
 
 WIDE = 4
 """Fields that differ, beyond which they are told line by line and not in columns."""
@@ -28,7 +29,7 @@ def print_leaderboard(found: Leaderboard) -> None:
     if any(len(line.entries) > 1 for line in found.lines):
         print_lines(["±: standard deviation over seeds"])
     _print_fields([line.name for line in found.lines], found.fields)
-    compared = [(one.name, one.contrasts) for one in found.behind if one.contrasts is not None]
+    compared = [(one.line.name, one.contrasts) for one in found.behind if one.contrasts is not None]
     if compared:
         columns = ("behind the best", "by", f"{LEVEL:.0%} interval", "more than chance?")
         lines = [
@@ -39,13 +40,15 @@ def print_leaderboard(found: Leaderboard) -> None:
     stores = {line.store for line in found.lines}
     if len(stores) == 1:
         print_lines([f"store: {stores.pop()}"])
-    print_lines(f"{one.name} is not compared: {one.reason}" for one in found.behind if one.reason)
+    print_lines(f"{one.line.name} is not compared: {one.reason}" for one in found.behind if one.reason)
     print_lines(line for note in found.notes for line in wrap(f"note: {note}", WIDTH))
 
 
 def leaderboard_json(found: Leaderboard) -> dict[str, Any]:
     """Return a leaderboard as JSON-ready values."""
-    behind = {one.name: one for one in found.behind}
+    # By a run and not by name: that tells a line from every other one.
+    contrasts = {one.line.entries[0].run: one.contrasts for one in found.behind}
+    reasons = {one.line.entries[0].run: one.reason for one in found.behind}
     return {
         "runs": [
             {
@@ -60,7 +63,8 @@ def leaderboard_json(found: Leaderboard) -> dict[str, Any]:
                 "epochs": line.epochs,
                 "store": line.store,
                 "differs": {key: values[index] for key, values in found.fields.items()},
-                "behind_best": behind[line.name].contrasts if line.name in behind else None,
+                "behind_best": contrasts.get(line.entries[0].run),
+                "not_compared": reasons.get(line.entries[0].run),
             }
             for index, line in enumerate(found.lines)
         ],
@@ -75,12 +79,12 @@ def print_leaderboard_csv(found: Leaderboard) -> None:
     subset = [f"paper_subset_{axis}" for axis in AXES]
     own = ("name", "state", "seeds", *scores, "interval_low", "interval_high", *subset, "epochs", "seconds", "store")
     fields = [key for key in found.fields if key != "store"]
-    writer.writerow((*own, *fields))
+    writer.writerow((*own, *map(printable, fields)))
     for index, line in enumerate(found.lines):
         spreads = [line.spread(axis) for axis in AXES]
         writer.writerow(
             (
-                line.name,
+                printable(line.name),
                 line.state,
                 len(line.entries),
                 *(value for found in spreads for value in (found["mean"], found["deviation"])),
@@ -88,8 +92,8 @@ def print_leaderboard_csv(found: Leaderboard) -> None:
                 *(line.subset(axis)["mean"] for axis in AXES),
                 line.epochs,
                 line.seconds,
-                line.store,
-                *(_plain(found.fields[key][index]) for key in fields),
+                printable(line.store),
+                *(printable(_plain(found.fields[key][index])) for key in fields),
             )
         )
 
@@ -188,4 +192,6 @@ def _verdict(contrast: Contrast) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(str(item) for item in value)
+    if isinstance(value, bool):
+        return str(value).lower()  # as in a recipe, and as --where takes it
     return "-" if value is None else str(value)

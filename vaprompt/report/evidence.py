@@ -146,6 +146,7 @@ def differing_fields(several: Sequence[Evidence]) -> dict[str, list[Any]]:
         {
             "extraction": one.facts.get("extraction", {}),
             "train": without_none(one.recipe.model_dump(mode="json")),
+            "finetune": tuning(one.facts),
             "features": one.facts["store"]["fingerprints"],
             "dataset": one.facts["store"]["dataset"],
             "scored": {"split": one.evaluation.result["split"], "every": one.evaluation.result.get("every")},
@@ -153,6 +154,32 @@ def differing_fields(several: Sequence[Evidence]) -> dict[str, list[Any]]:
         for one in several
     ]
     return differing_among(described)
+
+
+def tuning(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a fine-tuning did beside what its training recipe says of it, such as its seed and epochs.
+
+    Encoders of a run on cached features stay as they are.
+    """
+    recipe = facts.get("finetune")
+    if recipe is None:
+        return {stream: {"tune": "none"} for stream in ("image", "audio")}
+    found = _beside(recipe, facts["recipe"])
+    for stream in ("image", "audio"):
+        part = found.get(stream)
+        if isinstance(part, dict) and part.get("tune") != "last":
+            part.pop("blocks", None)  # of no meaning
+    return found
+
+
+def _beside(recipe: Mapping[str, Any], said: Any) -> dict[str, Any]:
+    """Return the fields of a recipe that another one does not have."""
+    others = said if isinstance(said, Mapping) else {}
+    return {
+        key: _beside(value, others.get(key)) if isinstance(value, Mapping) else value
+        for key, value in recipe.items()
+        if isinstance(value, Mapping) or key not in others
+    }
 
 
 def differing_among(described: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -8,76 +8,22 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from vaprompt.errors import RunError, VapromptError
-from vaprompt.evaluation.kept import read_evaluation, read_scores
-from vaprompt.evaluation.paired import Contrasts, Scored
-from vaprompt.evaluation.protocols import official_series
+from vaprompt.evaluation.paired import Contrasts
 from vaprompt.evaluation.several import Spread, difference_of_variants, spread
 from vaprompt.progress import SILENT, Progress
+from vaprompt.report.entries import Entry, State, find_runs, read_entry
 from vaprompt.report.evidence import differing_among
 from vaprompt.report.selecting import Condition, known_fields, rank
-from vaprompt.training.runs import FACTS, read_facts
 
-AXES = ("valence", "arousal", "mean")
-State = Literal["scored", "trained", "unfinished"]
 SEED = re.compile(r"[-_. ]?seed[-_=. ]?\d+$", re.IGNORECASE)
 """The end of a run's name that tells its seed."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One run."""
-
-    run: Path
-    name: str
-    """Its folder, seen from the folder that was searched."""
-    facts: Mapping[str, Any]
-    """run.json."""
-    evaluation: Mapping[str, Any] | None
-    """evaluation.json; None where it was not evaluated."""
-
-    @property
-    def state(self) -> State:
-        """How far it is."""
-        if self.facts["status"] != "complete":
-            return "unfinished"
-        return "trained" if self.evaluation is None else "scored"
-
-    @property
-    def scores(self) -> Mapping[str, Any]:
-        """CCC over every valid frame; of a run that was not evaluated, at the ends of the windows it stopped by."""
-        found: Mapping[str, Any] = (
-            self.facts.get("best") or dict.fromkeys(AXES) if self.evaluation is None else self.evaluation["official"]
-        )
-        return found
-
-    @cached_property
-    def described(self) -> dict[str, Any]:
-        """What makes it what it is, the seed apart, by which runs of one variant are known."""
-        recipe = {key: value for key, value in self.facts["recipe"].items() if key != "seed"}
-        found = self.evaluation or {}
-        return {
-            **recipe,
-            "features": self.facts["store"]["fingerprints"],
-            "dataset": self.facts["store"]["dataset"],
-            "stopped by": sorted(set(self.facts.get("videos", {})) - {"train"}),
-            "parent": (self.facts.get("parent") or {}).get("run"),
-            "scored": {"split": found.get("split"), "every": found.get("every")},
-        }
-
-    def predictions(self) -> Scored:
-        """Return what it predicted beside the labels.
-
-        Raises:
-            RunError: its predictions are missing or damaged.
-        """
-        return official_series(read_evaluation(self.run).videos)
 
 
 @dataclass(frozen=True)
@@ -85,13 +31,8 @@ class Line:
     """One variant: a run, or several that differ in the seed alone."""
 
     entries: list[Entry]
-
-    @property
-    def name(self) -> str:
-        """The run's name; of several, what is left without the seed."""
-        names = [entry.name for entry in self.entries]
-        stems = {SEED.sub("", name) for name in names}
-        return stems.pop() or names[0] if len(names) > 1 and len(stems) == 1 else names[0]
+    name: str
+    """The run's; of several, what is left without the seed, or the first one's where that is another line's name."""
 
     @property
     def state(self) -> State:
@@ -140,7 +81,7 @@ class Line:
 class Behind:
     """By how much the first line is better than another."""
 
-    name: str
+    line: Line
     contrasts: Contrasts | None
     reason: str | None
     """Why they are not compared."""
@@ -157,33 +98,9 @@ class Leaderboard:
     behind: list[Behind] = field(default_factory=list)
     """Every other scored line against the best one."""
     notes: list[str] = field(default_factory=list)
-    """What could not be read, and why."""
-
-
-def find_runs(folder: Path) -> Iterator[Path]:
-    """Yield the folders below one that hold a run, itself included, in the order of their names."""
-    if (folder / FACTS).is_file():
-        yield folder
-        return
-    for path, below, files in os.walk(folder):
-        below[:] = sorted(name for name in below if not name.startswith(".") and not name.endswith(".zarr"))
-        if FACTS in files:
-            below.clear()  # a run has folders of its own, such as a fine-tuned one's encoders
-            yield Path(path)
-
-
-def read_entry(run: Path, name: str) -> Entry:
-    """Return what one run's folder tells of it.
-
-    Raises:
-        RunError: it is no run, or damaged.
-    """
-    facts = read_facts(run)
-    try:
-        facts["status"], facts["recipe"]["seed"], facts["store"]["fingerprints"], facts["store"]["dataset"]
-        return Entry(run, name, facts, read_scores(run) if facts["status"] == "complete" else None)
-    except (KeyError, TypeError) as error:
-        raise RunError(run / FACTS, fault=f"lacks {error}", remedy="train the run again") from None
+    """What could not be read, and why, and what to know of the scores."""
+    lacking: bool = False
+    """Whether there are runs that could not be read."""
 
 
 def leaderboard(
@@ -198,59 +115,108 @@ def leaderboard(
 
     Args:
         folders: to search; a run counts as well.
-        where: conditions such as `loss.kl<=0.2` or `name=gru*`; a run has to meet all of them.
+        where: conditions such as `loss.kl<=0.2` or `name=gru*`, names as seen from each folder; a run has to meet all
+            of them.
         sort: what to rank by: a score, highest first, or `name`, `seconds`, `epochs` or a field, lowest first.
         compare: whether to compare each line with the best, for which all predictions are read.
         progress: who is told how far it is.
 
     Raises:
-        RunError: a folder holds no run, or none meets the conditions.
+        RunError: a folder holds no run, none can be read, or none meets the conditions.
         ConditionError: a condition is none, or a field is one that no run has.
     """
-    entries: list[Entry] = []
-    notes: list[str] = []
+    entries, notes = _read(folders)
+    lacking = bool(notes)
+    conditions = [Condition.parse(text, known_fields(entries)) for text in where]
+    chosen = [entry for entry in entries if all(condition.holds(entry) for condition in conditions)]
+    if not chosen:
+        raise RunError(None, fault=f"no run of {len(entries)} meets {' and '.join(where)}", remedy="ask for less")
+    lines = rank(_lines(_called_apart(chosen)), sort, known_fields(entries))
+    behind = compared_with_best(lines, progress) if compare else []
+    return Leaderboard(lines, _differing(lines), behind, notes + _notes(lines), lacking)
+
+
+def _read(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
+    """Return the runs below folders, each once, and why others cannot be read."""
+    found: dict[Path, tuple[Path, str]] = {}
     for folder in folders:
-        found = list(find_runs(folder))
-        if not found:
+        runs = list(find_runs(folder))
+        if not runs:
             raise RunError(
                 folder, fault="holds no run", remedy="give the folder that 'vaprompt sweep' wrote with --runs"
             )
-        for run in found:
-            name = run.name if run == folder else str(run.relative_to(folder))
-            try:
-                entries.append(read_entry(run, name))
-            except VapromptError as error:
-                notes.append(str(error))
-    conditions = [Condition.parse(text, known_fields(entries)) for text in where]
-    chosen = [entry for entry in entries if all(condition.holds(entry) for condition in conditions)]
-    if entries and not chosen:
-        raise RunError(None, fault=f"no run of {len(entries)} meets {' and '.join(where)}", remedy="ask for less")
-    lines = rank(_lines(chosen), sort, known_fields(entries))
-    fields = differing_among([line.entries[0].described for line in lines]) if lines else {}
+        for run in runs:
+            # Folders may lie in one another.
+            whole = run.resolve()
+            found.setdefault(whole, (run, whole.name if run == folder else str(run.relative_to(folder))))
+    entries, faults = [], []
+    for run, name in found.values():
+        try:
+            entries.append(read_entry(run, name))
+        except VapromptError as error:
+            faults.append(error)
+    if not entries:
+        raise faults[0]
+    return entries, [str(fault) for fault in faults]
+
+
+def _called_apart(entries: list[Entry]) -> list[Entry]:
+    """Return runs so that no two have one name, as runs below different folders may have."""
+    if len({entry.name for entry in entries}) == len(entries):
+        return entries
+    above = os.path.commonpath([entry.run.absolute() for entry in entries])
+    return [replace(entry, name=str(entry.run.absolute().relative_to(above))) for entry in entries]
+
+
+def _differing(lines: Sequence[Line]) -> dict[str, list[Any]]:
+    """Return what differs between lines; of what they were scored on, only between those that were."""
+    described = [line.entries[0].described for line in lines]
+    scored = next((one["scored"] for one in described if one["scored"]["split"] is not None), None)
+    alike = [one if one["scored"]["split"] is not None else {**one, "scored": scored} for one in described]
+    fields = differing_among(alike)
+    for key in fields:
+        if key.startswith("scored."):
+            fields[key] = [one["scored"][key.removeprefix("scored.")] for one in described]
     if len({line.store for line in lines}) > 1:
         fields["store"] = [line.store for line in lines]
-    behind = compared_with_best(lines, progress) if compare else []
-    unscored = [entry.name for entry in chosen if entry.state == "trained"]
+    return fields
+
+
+def _notes(lines: Sequence[Line]) -> list[str]:
+    notes = []
+    unscored = [entry.name for line in lines for entry in line.entries if entry.state == "trained"]
     if unscored:
         notes.append(
             f"{len(unscored)} runs are not evaluated, such as {unscored[0]}: their scores are those at the ends of the "
             "validation windows (mend with: vaprompt evaluate RUN)"
         )
-    return Leaderboard(lines, fields, behind, notes)
+    scored = [line.entries[0].described["scored"] for line in lines if line.state == "scored"]
+    if len({(one["split"], one["videos"]) for one in scored}) > 1:
+        notes.append("not all runs are scored on the same videos: their order says little")
+    return notes
 
 
 def _lines(entries: Sequence[Entry]) -> list[Line]:
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        key = json.dumps([entry.described, entry.state == "unfinished"], sort_keys=True, default=str)
+        key = json.dumps([entry.described, entry.state], sort_keys=True, default=str)
         groups.setdefault(key, []).append(entry)
-    return [line for group in groups.values() for line in _of_distinct_seeds(group)]
+    parts = [part for group in groups.values() for part in _of_distinct_seeds(group)]
+    stems = [_stem(part) for part in parts]
+    alike = Counter(stems)
+    return [Line(part, stem if alike[stem] == 1 else part[0].name) for part, stem in zip(parts, stems, strict=True)]
 
 
-def _of_distinct_seeds(group: list[Entry]) -> list[Line]:
-    """Return one line, or, where a seed was trained twice, one for each run: they are copies, and no evidence."""
+def _stem(entries: Sequence[Entry]) -> str:
+    """Return what runs' names have in common besides the seed; of a single run, its name."""
+    stems = {SEED.sub("", entry.name).rstrip("/") for entry in entries}
+    return stems.pop() or entries[0].name if len(entries) > 1 and len(stems) == 1 else entries[0].name
+
+
+def _of_distinct_seeds(group: list[Entry]) -> list[list[Entry]]:
+    """Return one group, or, where a seed was trained twice, one for each run: they are copies, and no evidence."""
     seeds = [entry.facts["recipe"]["seed"] for entry in group]
-    return [Line(group)] if len(set(seeds)) == len(seeds) else [Line([entry]) for entry in group]
+    return [group] if len(set(seeds)) == len(seeds) else [[entry] for entry in group]
 
 
 def compared_with_best(lines: Sequence[Line], progress: Progress = SILENT) -> list[Behind]:
@@ -259,18 +225,20 @@ def compared_with_best(lines: Sequence[Line], progress: Progress = SILENT) -> li
     if len(scored) < 2:
         return []
     best = max(scored, key=lambda line: line.spread("mean")["mean"] or 0.0)
+    others = [line for line in scored if line is not best]
     found = []
     with progress.task("comparing", total=len(scored), unit="variants") as task:
-        theirs = [entry.predictions() for entry in best.entries]
+        try:
+            theirs = [entry.predictions() for entry in best.entries]
+        except RunError as error:
+            return [Behind(line, None, str(error)) for line in others]
         task.advance(1, best.name)
-        for line in scored:
-            if line is best:
-                continue
+        for line in others:
             try:
                 contrasts = difference_of_variants([entry.predictions() for entry in line.entries], theirs)
-                found.append(Behind(line.name, contrasts, None))
+                found.append(Behind(line, contrasts, None))
             except RunError as error:
-                found.append(Behind(line.name, None, error.fault))
+                found.append(Behind(line, None, str(error)))
             task.advance(1, line.name)
     return found
 
@@ -303,14 +271,16 @@ def runs_apart(first: Path, second: Path) -> RunsApart:
     if stores[0] != stores[1]:
         fields["store"] = stores
     contrasts, reason = None, None
-    alone = [entry.name for entry in entries if entry.evaluation is None]
-    if alone:
-        reason = f"{alone[0]} is not evaluated (vaprompt evaluate {alone[0]})"
+    alone = [entry for entry in entries if entry.state != "scored"]
+    if alone and alone[0].state == "unfinished":
+        reason = f"{alone[0].name} is not finished"
+    elif alone:
+        reason = f"{alone[0].name} is not evaluated (vaprompt evaluate {alone[0].name})"
     else:
         try:
             contrasts = difference_of_variants([one.predictions()], [other.predictions()])
         except RunError as error:
-            reason = error.fault
+            reason = str(error)
     return RunsApart(one, other, fields, contrasts, reason, _videos(one, other))
 
 

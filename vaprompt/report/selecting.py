@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from vaprompt.errors import VapromptError
 
 if TYPE_CHECKING:
-    from vaprompt.report.leaderboard import Entry, Line
+    from vaprompt.report.entries import Entry
+    from vaprompt.report.leaderboard import Line
 
 SCORES = ("mean", "valence", "arousal")
 OWN = (*SCORES, "name", "store", "state", "seconds", "epochs", "seed")
-"""What a run is known by besides the fields of its recipe."""
+"""What a run is known by besides the fields of its recipes, and whatever else runs differ in."""
 RELATIONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -40,6 +41,8 @@ class Condition:
     key: str
     relation: str
     value: Any
+    text: str
+    """The value as it was written."""
 
     @classmethod
     def parse(cls, text: str, known: Sequence[str]) -> Condition:
@@ -55,24 +58,26 @@ class Condition:
             )
         key, relation, value = found.groups()
         require_known(f"--where {text}", key, known)
-        return cls(key, relation, _value(value))
+        return cls(key, relation, _value(value), value)
 
     def holds(self, entry: Entry) -> bool:
         """Say whether a run meets it; what a run has not, it does not meet."""
         own = value_of(entry, self.key)
-        if self.relation in ("=", "!=") and isinstance(own, str) and isinstance(self.value, str):
-            return fnmatch.fnmatchcase(own, self.value) == (self.relation == "=")
+        # A run may be called 7, and 7 is a number: names are compared with what was written.
+        asked = self.text if isinstance(own, str) and not isinstance(self.value, str) else self.value
+        if self.relation in ("=", "!=") and isinstance(own, str):
+            return fnmatch.fnmatchcase(own, asked) == (self.relation == "=")
         if own is None:
             return self.relation == "!="
         try:
-            return RELATIONS[self.relation](own, self.value)
+            return RELATIONS[self.relation](own, asked)
         except TypeError:
             return False
 
 
 def known_fields(entries: Sequence[Entry]) -> list[str]:
     """Return all that runs can be chosen and ordered by."""
-    return [*OWN, *sorted({key for entry in entries for key in _flat(entry.facts["recipe"])})]
+    return [*OWN, *sorted({key for entry in entries for key in _fields(entry)} - {*OWN})]
 
 
 def require_known(where: str, key: str, known: Sequence[str]) -> None:
@@ -96,7 +101,7 @@ def value_of(entry: Entry, key: str) -> Any:
         return str(entry.facts["store"]["path"])
     if key in ("seconds", "epochs"):
         return entry.facts.get(key)
-    return _flat(entry.facts["recipe"]).get(key)
+    return _fields(entry).get(key)
 
 
 def rank(lines: Sequence[Line], sort: str, known: Sequence[str]) -> list[Line]:
@@ -113,12 +118,19 @@ def rank(lines: Sequence[Line], sort: str, known: Sequence[str]) -> list[Line]:
             # A score of windows' ends is none of every frame: it does not rank among them.
             order = ("scored", "trained", "unfinished").index(line.state)
             return (order, 1, 0.0) if mean is None else (order, 0, -mean)
-        value = line.name if sort == "name" else value_of(line.entries[0], sort)
+        means = {"name": line.name, "seconds": line.seconds, "epochs": line.epochs}
+        value = means[sort] if sort in means else value_of(line.entries[0], sort)
         if value is None:
             return (1, 0, "")
         return (0, 0, value) if isinstance(value, (int, float)) else (0, 1, str(value))
 
     return sorted(lines, key=place)
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    """Return all that runs can differ in, and the whole of both recipes, by dotted key."""
+    recipes = {**entry.facts["recipe"], "finetune": entry.facts.get("finetune") or {}}
+    return {**_flat(entry.described), **_flat(recipes)}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
