@@ -46,7 +46,7 @@ def measure(store: Path, recipe: Path, overrides: list[str], seeds: int) -> dict
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(seeds):
             run = Path(folder) / str(seed)
-            trained = train(store, read_recipe(TrainRecipe, recipe, overrides), run, seed=seed, device="cpu")
+            trained = train(store, read_recipe(TrainRecipe, recipe, [*overrides, f"seed={seed}"]), run, device="cpu")
             scored = evaluate(run, store=store, device="cpu").result
             ridge = scored["ridge"]["official"]
             runs.append({"seed": seed, "epochs": trained.epochs, "seconds": trained.seconds, **scored["official"]})

@@ -209,6 +209,13 @@ def test_a_value_out_of_its_range_is_refused(tiny: Path, tmp_path: Path, key: st
     refused(call(*arguments), naming=key.partition(".")[0])
 
 
+@pytest.mark.parametrize("seed", ["-1", "3000000000", "99999999999999999999999"])
+def test_a_seed_out_of_its_range_is_refused_before_anything_is_written(small_store: Path, tmp_path: Path, seed: str):
+    outcome = call("train", small_store, "train/demo.toml", "--run", tmp_path / "run", "--seed", seed)
+    refused(outcome, naming=f"seed = {seed}")
+    assert not (tmp_path / "run").exists()
+
+
 def test_missing_weights_are_an_error_that_says_how_to_get_them(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -23,7 +23,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("submitted")
     store = plant_store(folder / "store.zarr", train=3, validation=2, test=2, seconds=20.0)
     train(store, recipe(epochs=1), folder / "run", device="cpu")
-    train(store, recipe(epochs=1), folder / "other", seed=1, device="cpu")
+    train(store, recipe(epochs=1, seed=1), folder / "other", device="cpu")
     return store, folder / "run"
 
 

@@ -66,7 +66,7 @@ def test_it_learns_the_planted_signal(undisturbed):
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(store, undisturbed, tmp_path):
     train(store, recipe(), tmp_path / "again", device="cpu")
     assert contents(tmp_path / "again") == contents(undisturbed)
-    train(store, recipe(), tmp_path / "other", seed=1, device="cpu")
+    train(store, recipe(seed=1), tmp_path / "other", device="cpu")
     assert contents(tmp_path / "other") != contents(undisturbed)
 
 

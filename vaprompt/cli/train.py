@@ -45,11 +45,12 @@ def train(
     from vaprompt.training.run import train as run_training
     from vaprompt.training.tensorboard import logged
 
-    wanted = read_recipe(TrainRecipe, recipe or shipped("train", "paper"), changes or ())
+    seeded = [*(changes or ()), *([] if seed is None else [f"seed={seed}"])]
+    wanted = read_recipe(TrainRecipe, recipe or shipped("train", "paper"), seeded)
     most = None if memory is None else parse_size("--memory", memory)
     with logged(log) as watch:
         result = run_training(
-            store, wanted, run, seed=seed, device=device, resume=resume, memory=most, watch=watch, progress=progress()
+            store, wanted, run, device=device, resume=resume, memory=most, watch=watch, progress=progress()
         )
         if watch is not None:
             watch.whole(run)

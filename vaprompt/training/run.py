@@ -59,7 +59,6 @@ def train(
     recipe: TrainRecipe,
     run: Path,
     *,
-    seed: int | None = None,
     device: str = "auto",
     resume: bool = False,
     stopping: str = "validation",
@@ -78,7 +77,6 @@ def train(
             the recipe's stream.
         recipe: the training recipe.
         run: folder to write; created.
-        seed: takes the place of the recipe's.
         device: `auto`, `cpu`, `cuda`, ...
         resume: insist that there is a training to go on with.
         stopping: the split whose score decides on the best epoch and when to stop; what is recorded of it has its name.
@@ -97,8 +95,6 @@ def train(
     """
     started = time.perf_counter()
     device = pick_device(device)
-    if seed is not None:
-        recipe = recipe.model_copy(update={"seed": seed})
     source = store if isinstance(store, FeatureStore) else open_store(store, progress, recipe.stream)
     facts = facts_of(source, recipe, device, stopping)
     notes = notes_on(source, recipe)
