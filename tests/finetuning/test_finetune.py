@@ -321,6 +321,20 @@ def test_a_loss_that_is_no_number_names_step_videos_and_what_is_left(base, small
     assert "encoder_learning_rate" in said
 
 
+def too_much(*_, **__):
+    return torch.empty(2**55, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    "place", ["finetune.RawEncoders.to", "finetune.raw_split", "finetune.torch.optim.AdamW.step", "finetune.put_best"]
+)
+def test_memory_that_ends_outside_the_encoders_is_one_line_too(base, small_dataset, tmp_path, monkeypatch, place):
+    """As where encoders move to a device, or where AdamW's moments come to be, in its first step."""
+    monkeypatch.setattr(f"vaprompt.finetuning.{place}", too_much)
+    with pytest.raises(RunError, match=r"new: memory does not suffice \(.*allocate.*\); lower at_once or batch"):
+        finetune(base, small_dataset, recipe(epochs=1), tmp_path / "new", device="cpu")
+
+
 def test_memory_that_does_not_suffice_is_told_or_made_do_with(base, small_dataset, tmp_path, monkeypatch):
     from vaprompt.finetuning.step import RawEncoders
 
@@ -328,7 +342,7 @@ def test_memory_that_does_not_suffice_is_told_or_made_do_with(base, small_datase
 
     def little(self, batch, *others):
         if len(batch) > 1:
-            raise torch.OutOfMemoryError("out of memory")
+            too_much()
         return original(self, batch, *others)
 
     monkeypatch.setattr(RawEncoders, "encode", little)

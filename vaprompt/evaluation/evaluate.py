@@ -30,6 +30,7 @@ from vaprompt.evaluation.protocols import (
     subset_series,
 )
 from vaprompt.evaluation.smoothing import Smoothing, candidates, smoothed, tune
+from vaprompt.memory import enough_memory
 from vaprompt.metrics import Scores, scores
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
@@ -37,6 +38,7 @@ from vaprompt.store.layout import digest_of
 from vaprompt.windows import describe_ends
 
 LABELLED = ("train", "validation")
+ELSEWHERE = "end what else needs memory, give --device cpu where a GPU's is too small, or use a larger machine"
 NO_SCORES = Scores(valence=None, arousal=None, mean=None, frames=0)
 
 
@@ -65,7 +67,7 @@ def evaluate(
         progress: who is told how far it is.
 
     Raises:
-        RunError: a run cannot be loaded, or was trained on videos of the validation split.
+        RunError: a run cannot be loaded, or was trained on videos of the validation split; or memory does not suffice.
         FingerprintError: the store was made otherwise than the one that the run was trained on.
         StoreError: the split holds no labelled frame, or the runs' stores differ in their labels.
         TargetError: the result cannot be written.
@@ -75,6 +77,20 @@ def evaluate(
         raise RunError(None, fault=f"every = {every} is not 1 or more", remedy="1 ends a window at every frame")
     device = pick_device(device)
     keep_freed_memory()
+    with enough_memory(runs[0] if runs else None, remedy=ELSEWHERE):
+        return _evaluated(runs, store, split, every, tune_smoothing, out, device, progress)
+
+
+def _evaluated(
+    runs: Sequence[Path],
+    store: Path | str | None,
+    split: str,
+    every: int | None,
+    tune_smoothing: bool,
+    out: Path | None,
+    device: str,
+    progress: Progress,
+) -> Evaluation:
     members = load_members(runs, store, device, progress)
     first = members[0]
     main = "validation" if split == "both" else split

@@ -45,6 +45,7 @@ from vaprompt.finetuning.state import Learners, TuningState, clear_best, load_st
 from vaprompt.finetuning.step import RawEncoders
 from vaprompt.finetuning.tuning import choose, save_memory, tuned_tensors
 from vaprompt.finetuning.workers import Workers
+from vaprompt.memory import enough_memory
 from vaprompt.metrics import scores
 from vaprompt.progress import SILENT, Progress
 from vaprompt.recipes import validated, write_recipe
@@ -62,6 +63,7 @@ SCRATCH = "scratch"
 SAVE_SECONDS = 600.0
 """Time between two saved states within an epoch, and so what a kill costs at most: writing one takes seconds."""
 MOST_WORKERS = 16
+SMALLER = "lower at_once or batch, turn checkpointing on, or train less of the encoders (image.tune = last)"
 
 
 @dataclass(frozen=True)
@@ -121,41 +123,42 @@ def finetune(
     """
     started = time.perf_counter()
     device = pick_device(device)
-    parent = load_run(run, device)
-    if new.resolve() == run.resolve():
-        raise RunError(new, fault="is the run to start from", remedy="name a new folder with --run")
-    source = open_store(store or str(parent.facts["store"]["path"]), progress, parent.recipe.stream)
-    dataset = open_dataset(data, progress)
-    heads = heads_recipe(parent.recipe, recipe, checked_stream_name(stream) if stream else _stream_name(new))
-    facts = facts_at_start(parent, source, recipe, heads, device)
-    if (new / FACTS).exists():
-        before = read_facts(new)
-        require_same(new, before, facts)
-        if before["status"] == "complete":
-            shutil.rmtree(new / SCRATCH, ignore_errors=True)  # left by one that was killed at the very end
-            return _result(new, before, started, trained=False)
-    elif resume:
-        raise RunError(new, fault="holds no fine-tuning to resume", remedy="leave --resume out to start one")
-    elif new.is_dir() and any(PARTIAL not in entry.name for entry in new.iterdir()):
-        raise RunError(new, fault="is not empty and holds no run", remedy="name a new folder with --run")
-    # Whatever can be refused is refused before anything is written.
-    job = _Job(parent, source, dataset, data, recipe, heads, new, torch.device(device), save_seconds, progress)
-    place = scratch or new / SCRATCH
-    material, parts = job.material(place)
-    encoders, learners = job.networks()
-    devices = [torch.device(device)] if device.startswith("cuda") else []
-    with held(new), torch.random.fork_rng(devices=devices):
-        write_json(new / FACTS, facts)
-        for name, shown in ((RECIPE, heads), (FINETUNE, recipe)):
-            with published(new / name) as aside:
-                write_recipe(shown, aside)
-        with _scratch(place, own=scratch is None), Workers(material.setup, _count(workers, device)) as processes:
-            _prepare(material, processes, progress)
-            session = Session(
-                new, recipe, heads, encoders, parent.estimator, learners, material, processes, torch.device(device)
-            )
-            state = job.train(session, parts)
-            facts = job.finish(facts, state, session, parts)
+    with enough_memory(new, remedy=SMALLER):
+        parent = load_run(run, device)
+        if new.resolve() == run.resolve():
+            raise RunError(new, fault="is the run to start from", remedy="name a new folder with --run")
+        source = open_store(store or str(parent.facts["store"]["path"]), progress, parent.recipe.stream)
+        dataset = open_dataset(data, progress)
+        heads = heads_recipe(parent.recipe, recipe, checked_stream_name(stream) if stream else _stream_name(new))
+        facts = facts_at_start(parent, source, recipe, heads, device)
+        if (new / FACTS).exists():
+            before = read_facts(new)
+            require_same(new, before, facts)
+            if before["status"] == "complete":
+                shutil.rmtree(new / SCRATCH, ignore_errors=True)  # left by one that was killed at the very end
+                return _result(new, before, started, trained=False)
+        elif resume:
+            raise RunError(new, fault="holds no fine-tuning to resume", remedy="leave --resume out to start one")
+        elif new.is_dir() and any(PARTIAL not in entry.name for entry in new.iterdir()):
+            raise RunError(new, fault="is not empty and holds no run", remedy="name a new folder with --run")
+        # Whatever can be refused is refused before anything is written.
+        job = _Job(parent, source, dataset, data, recipe, heads, new, torch.device(device), save_seconds, progress)
+        place = scratch or new / SCRATCH
+        material, parts = job.material(place)
+        encoders, learners = job.networks()
+        devices = [torch.device(device)] if device.startswith("cuda") else []
+        with held(new), torch.random.fork_rng(devices=devices):
+            write_json(new / FACTS, facts)
+            for name, shown in ((RECIPE, heads), (FINETUNE, recipe)):
+                with published(new / name) as aside:
+                    write_recipe(shown, aside)
+            with _scratch(place, own=scratch is None), Workers(material.setup, _count(workers, device)) as processes:
+                _prepare(material, processes, progress)
+                session = Session(
+                    new, recipe, heads, encoders, parent.estimator, learners, material, processes, torch.device(device)
+                )
+                state = job.train(session, parts)
+                facts = job.finish(facts, state, session, parts)
     return _result(new, facts, started, trained=True)
 
 

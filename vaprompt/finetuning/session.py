@@ -26,6 +26,7 @@ from vaprompt.finetuning.state import Learners, TuningState
 from vaprompt.finetuning.step import RawBatch, RawEncoders, backward
 from vaprompt.finetuning.workers import Workers
 from vaprompt.media.ahead import ahead
+from vaprompt.memory import is_lack_of_memory
 from vaprompt.metrics import Scores, scores
 from vaprompt.model.estimator import Estimate, Estimator
 from vaprompt.progress import Task
@@ -173,7 +174,9 @@ class Session:
         while True:
             try:
                 return attempt()
-            except torch.OutOfMemoryError:
+            except (RuntimeError, MemoryError) as error:
+                if not is_lack_of_memory(error):
+                    raise
                 if self.recipe.at_once != "auto" or self.at_once == 1:
                     raise self._no_room() from None
             self.at_once = -(-self.at_once // 2)

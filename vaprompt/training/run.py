@@ -7,8 +7,6 @@ checkpoint.safetensors (the best epoch's weights) and, until it is complete, res
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import torch
 from vaprompt.devices import pick_device
 from vaprompt.errors import RunError
 from vaprompt.files import PARTIAL, held
+from vaprompt.memory import enough_memory
 from vaprompt.model.estimator import Estimator
 from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.store import FeatureStore
@@ -32,6 +31,9 @@ from vaprompt.training.prompts import prototypes_of
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.runs import FACTS, read_facts
 from vaprompt.training.step import shards, step_on
+
+SMALLER = "lower compute.at_once, batch, model.width or window.frames; or give features less with --memory 2GB"
+"""What takes less memory."""
 
 
 @dataclass(frozen=True)
@@ -95,29 +97,33 @@ def train(
     """
     started = time.perf_counter()
     device = pick_device(device)
-    source = store if isinstance(store, FeatureStore) else open_store(store, progress, recipe.stream)
-    facts = facts_of(source, recipe, device, stopping)
-    notes = notes_on(source, recipe)
-    before = standing(run, facts, resume=resume)
-    if before is not None:
-        return result_of(run, before, notes, started, trained=False)
+    with enough_memory(run, remedy=SMALLER):
+        source = store if isinstance(store, FeatureStore) else open_store(store, progress, recipe.stream)
+        facts = facts_of(source, recipe, device, stopping)
+        notes = notes_on(source, recipe)
+        before = standing(run, facts, resume=resume)
+        if before is not None:
+            return result_of(run, before, notes, started, trained=False)
 
-    if resident is None:
-        resident = Resident(source, recipe, device=device, most=memory, progress=progress)
-    training, unseen = (resident.split(split, recipe) for split in ("train", stopping))
-    prototype_KE, context = prototypes_of(source, recipe, device)
-    facts |= {
-        "dims": resident.dims,
-        "windows": {"train": len(training.windows), stopping: len(unseen.windows)},
-        "notes": notes,
-    }
-    devices = [torch.device(device)] if device.startswith("cuda") else []
-    with held(run), torch.random.fork_rng(devices=devices), progress.task("training", recipe.epochs, "epochs") as task:
-        ongoing = Ongoing(run, recipe, facts, stopping, watch)
-        estimator = ongoing.estimator(prototype_KE, context, resident.silence_SC).to(device)
-        with enough_memory(run, device):
+        if resident is None:
+            resident = Resident(source, recipe, device=device, most=memory, progress=progress)
+        training, unseen = (resident.split(split, recipe) for split in ("train", stopping))
+        prototype_KE, context = prototypes_of(source, recipe, device)
+        facts |= {
+            "dims": resident.dims,
+            "windows": {"train": len(training.windows), stopping: len(unseen.windows)},
+            "notes": notes,
+        }
+        drawn_on = [torch.device(device)] if device.startswith("cuda") else []
+        with (
+            held(run),
+            torch.random.fork_rng(devices=drawn_on),
+            progress.task("training", recipe.epochs, "epochs") as task,
+        ):
+            ongoing = Ongoing(run, recipe, facts, stopping, watch)
+            estimator = ongoing.estimator(prototype_KE, context, resident.silence_SC).to(device)
             _epochs(ongoing, estimator, training, unseen, task)
-        facts = ongoing.complete()
+            facts = ongoing.complete()
     return result_of(run, facts, notes, started, trained=True)
 
 
@@ -136,32 +142,6 @@ def standing(run: Path, facts: dict[str, Any], *, resume: bool = False) -> dict[
     if run.is_dir() and any(PARTIAL not in entry.name for entry in run.iterdir()):
         raise RunError(run, fault="is not empty and holds no run", remedy="name a new folder with --run")
     return None
-
-
-@contextmanager
-def enough_memory(run: Path, device: str) -> Iterator[None]:
-    """Say what to lower where memory does not suffice for what the block does.
-
-    Raises:
-        RunError: it does not.
-    """
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _no_room(run, device, error) from None
-    except RuntimeError as error:
-        if "DefaultCPUAllocator" not in str(error):
-            raise
-        raise _no_room(run, device, error) from None
-
-
-def _no_room(run: Path, device: str, error: BaseException) -> RunError:
-    said = " ".join(str(error).split())[:120]
-    return RunError(
-        run,
-        fault=f"the memory of {device} does not suffice ({said})",
-        remedy="lower compute.at_once, batch, model.width or window.frames; or give features less with --memory 2GB",
-    )
 
 
 def _epochs(ongoing: Ongoing, estimator: Estimator, training: ResidentSplit, unseen: ResidentSplit, task: Task) -> None:

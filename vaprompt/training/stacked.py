@@ -18,6 +18,7 @@ from torch import Tensor
 from vaprompt.devices import pick_device
 from vaprompt.errors import VapromptError
 from vaprompt.files import held
+from vaprompt.memory import enough_memory
 from vaprompt.model.estimator import Estimator
 from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.regions import prototypes
@@ -29,7 +30,7 @@ from vaprompt.training.facts import facts_of, notes_on
 from vaprompt.training.loop import Epoch, validate
 from vaprompt.training.ongoing import Ongoing, Watch
 from vaprompt.training.recipe import TrainRecipe
-from vaprompt.training.run import TrainResult, enough_memory, result_of, standing
+from vaprompt.training.run import SMALLER, TrainResult, result_of, standing
 from vaprompt.training.stack import Stack
 
 LARGEST = 32
@@ -103,7 +104,7 @@ def train_stacked(
     device = pick_device(device)
     source = store if isinstance(store, FeatureStore) else open_store(store, progress, recipes[0].stream)
     results: dict[int, TrainResult | VapromptError] = {}
-    with ExitStack() as holding:
+    with enough_memory(runs[0], remedy=SMALLER), ExitStack() as holding:
         under_way: list[_Run] = []
         for index, (recipe, run) in enumerate(zip(recipes, runs, strict=True)):
             try:
@@ -122,7 +123,7 @@ def train_stacked(
             except VapromptError as error:
                 results[index] = error
         epochs = sum(one.recipe.epochs for one in under_way)
-        with progress.task("training", epochs, "epochs") as task, enough_memory(runs[0], device):
+        with progress.task("training", epochs, "epochs") as task:
             for one in under_way:
                 task.advance(one.ongoing.state.epoch, f"{one.ongoing.run.name} resumed")
             _train(under_way, task)
