@@ -18,6 +18,7 @@ from vaprompt import FeatureStore, load_run
 from vaprompt.errors import RunError, StoreError, TargetError
 from vaprompt.files import held
 from vaprompt.recipes import validated
+from vaprompt.training import loop, ongoing
 from vaprompt.training.checkpoint import load_weights
 from vaprompt.training.facts import CLIP_NOTE
 from vaprompt.training.recipe import TrainRecipe
@@ -131,6 +132,43 @@ def test_a_training_killed_at_any_time_ends_like_an_undisturbed_one(store, undis
     assert contents(run) == contents(undisturbed)
 
 
+def test_scores_are_those_of_the_weights_though_a_replay_gains_otherwise(store, tmp_path, monkeypatch):
+    """What gained before a kill may not gain when it is trained again, as on another processor."""
+    run = tmp_path / "run"
+
+    def killing(_, history):
+        if len(history) == 2:  # no state is kept behind the second epoch's
+            monkeypatch.setattr(ongoing, "SAVING", 1e9)
+        if len(history) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ongoing, "SAVING", 0)
+    with pytest.raises(KeyboardInterrupt):
+        train(store, recipe(), run, device="cpu", watch=killing)
+    assert sorted(path.name for path in run.glob("best-*")) == ["best-2.safetensors", "best-4.safetensors"]
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "predict_windows", lambda _, unseen: np.zeros((len(unseen.windows), 2), np.float32))
+        result = train(store, recipe(), run, device="cpu", resume=True)
+    assert (result.best_epoch, result.epochs) == (2, 6)
+    train(store, recipe(epochs=2), tmp_path / "two", device="cpu")
+    assert contents(run)["checkpoint.safetensors"] == contents(tmp_path / "two")["checkpoint.safetensors"]
+    assert sorted(path.name for path in run.iterdir()) == sorted((*contents(run), "run.json"))
+
+
+def test_a_best_that_is_gone_is_named_and_not_gone_on_from(store, tmp_path, monkeypatch):
+    def killing(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ongoing, "SAVING", 0)
+    with pytest.raises(KeyboardInterrupt):
+        train(store, recipe(), tmp_path / "run", device="cpu", watch=killing)
+    (tmp_path / "run" / "best-1.safetensors").unlink()
+    with pytest.raises(
+        RunError, match=r"best-1\.safetensors: is missing, and resume\.safetensors names it; train anew"
+    ):
+        train(store, recipe(), tmp_path / "run", device="cpu")
+
+
 def test_a_complete_run_is_left_alone_and_another_recipe_is_refused(store, undisturbed):
     before = contents(undisturbed)
     assert not train(store, recipe(), undisturbed, device="cpu").trained
@@ -196,9 +234,12 @@ def test_a_loss_that_is_no_number_ends_in_one_line(store, tmp_path, monkeypatch)
 
     monkeypatch.setattr("vaprompt.training.step.window_loss", breaking)
     # Ten steps an epoch: six videos of 25 windows.
-    said = r"in step 4 of epoch 2, on windows of video0, .*; .*checkpoint\.safetensors holds epoch 1; lower optimiser"
+    said = (
+        r"in step 4 of epoch 2, on windows of video0, .*; .*best-1\.safetensors holds the best epoch; lower optimiser"
+    )
     with pytest.raises(RunError, match=said):
         train(store, recipe(), tmp_path / "run", device="cpu")
+    assert (tmp_path / "run" / "best-1.safetensors").exists()
 
 
 @pytest.mark.parametrize("gate", ["linear", "projected"])

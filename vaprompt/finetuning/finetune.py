@@ -41,7 +41,7 @@ from vaprompt.finetuning.recipe import FinetuneRecipe, heads_recipe
 from vaprompt.finetuning.requests import Fit, Setup, Sound
 from vaprompt.finetuning.session import Interval, Part, Session
 from vaprompt.finetuning.splits import raw_split
-from vaprompt.finetuning.state import Learners, TuningState, clear_best, load_state, put_best, save_best, save_state
+from vaprompt.finetuning.state import Learners, TuningState, load_state, put_best, save_best, save_state
 from vaprompt.finetuning.step import RawEncoders
 from vaprompt.finetuning.tuning import choose, save_memory, tuned_tensors
 from vaprompt.finetuning.workers import Workers
@@ -53,7 +53,7 @@ from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
 from vaprompt.store.fingerprint import require_equal
 from vaprompt.store.streams import checked_stream_name
-from vaprompt.training.checkpoint import save_weights
+from vaprompt.training.checkpoint import clear_best, save_weights
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import TrainResult
 from vaprompt.training.runs import CHECKPOINT, FACTS, METRICS, RECIPE, STATE, Run, load_run, read_facts
@@ -286,7 +286,7 @@ class _Job:
         with published(self.new / METRICS) as aside:
             aside.write_text(text, encoding="utf-8")
         save_state(self.new / STATE, state, session.learners)
-        clear_best(self.new, keep=state.best_epoch)
+        clear_best(self.new, keep={state.best_epoch})
 
     def finish(
         self, facts: dict[str, Any], state: TuningState, session: Session, parts: Mapping[str, Part]

@@ -12,11 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from vaprompt.errors import RunError
-from vaprompt.training.checkpoint import load_weights, put_weights, save_weights
+from vaprompt.training.checkpoint import BEST, load_weights, put_weights, save_weights
 
 HEADS = "heads"
-BEST = "best-{}.safetensors"
-"""The best epoch's weights, under its number: what the state names is there, whenever it is read."""
 
 
 @dataclass
@@ -113,13 +111,6 @@ def save_best(run: Path, epoch: int, learners: Learners) -> None:
         TargetError: they cannot be written.
     """
     save_weights(run / BEST.format(epoch), learners.weights())
-
-
-def clear_best(run: Path, keep: int | None = None) -> None:
-    """Delete the weights of epochs that are not the best any more."""
-    for path in run.glob(BEST.format("*")):
-        if keep is None or path.name != BEST.format(keep):
-            path.unlink(missing_ok=True)
 
 
 def put_best(run: Path, epoch: int, learners: Learners) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from vaprompt.errors import RunError
 from vaprompt.files import published
+
+BEST = "best-{}.safetensors"
+"""The best epoch's weights while a training goes on, under its number: what a state names is there when it is read."""
 
 
 @dataclass
@@ -36,6 +39,15 @@ def save_weights(target: Path, tensors: Mapping[str, Tensor], **facts: str) -> N
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with published(target) as aside:
         save_file(contiguous, aside, metadata=facts)
+
+
+def clear_best(run: Path, keep: Container[int] = ()) -> None:
+    """Delete the weights of all epochs that were the best, but those to keep."""
+    first, last = BEST.split("{}")
+    for path in run.glob(BEST.format("*")):
+        number = path.name.removeprefix(first).removesuffix(last)
+        if not number.isdecimal() or int(number) not in keep:
+            path.unlink(missing_ok=True)
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

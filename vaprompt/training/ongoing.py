@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,15 @@ from vaprompt.metrics import Scores
 from vaprompt.model.estimator import Estimator
 from vaprompt.model.prompts import Context
 from vaprompt.recipes import write_recipe
-from vaprompt.training.checkpoint import TrainingState, save_state, save_weights
+from vaprompt.training.checkpoint import (
+    BEST,
+    GoesOn,
+    TrainingState,
+    clear_best,
+    load_state,
+    save_state,
+    save_weights,
+)
 from vaprompt.training.data import ResidentSplit
 from vaprompt.training.loop import Epoch
 from vaprompt.training.recipe import TrainRecipe
@@ -43,6 +52,8 @@ class Ongoing:
         self.run, self.recipe, self.state = run, recipe, TrainingState()
         self._facts, self._stopping, self._saved = facts, stopping, time.monotonic()
         self._watch, self._told = watch, time.monotonic()
+        self._named = 0
+        """The best epoch of the state on disk."""
         # The facts come first: they hold the recipe too, and make the folder a run that can be gone on with.
         write_json(run / FACTS, facts)
         with published(run / RECIPE) as aside:
@@ -62,11 +73,25 @@ class Ongoing:
             silence_SA=silence_SA if self.recipe.model.modality_dropout else None,
         )
 
-    @property
-    def kept(self) -> Path | None:
-        """Where the state is that a training goes on from; None at its start."""
+    def goes_on(self, estimator: Estimator, optimiser: GoesOn) -> bool:
+        """Take up where a killed training stood, and say whether there was one.
+
+        Raises:
+            RunError: its state is damaged, or the weights of its best epoch are gone.
+        """
         path = self.run / STATE
-        return path if path.exists() else None
+        if path.exists():
+            self.state = load_state(path, estimator, optimiser)
+            self._named = self.state.best_epoch
+            if not self._best().exists():
+                raise RunError(
+                    self._best(),
+                    fault="is missing, and resume.safetensors names it",
+                    remedy="train anew with --run NEW",
+                )
+        # Bests of epochs that are trained again are none yet.
+        clear_best(self.run, keep={self._named})
+        return path.exists()
 
     @property
     def over(self) -> bool:
@@ -90,8 +115,9 @@ class Ongoing:
         Raises:
             RunError: its loss is not a number.
         """
-        if epoch.broken() is not None:
-            raise _broken(self.run, epoch, training, self.state)
+        step = epoch.broken()
+        if step is not None:
+            raise self._broken("the loss is no longer a number in", step, epoch, training)
 
     def took(self, epoch: Epoch, validated: Scores, weights: Mapping[str, Tensor]) -> str:
         """Take note of an epoch, and keep its weights if they are the best; return it in a few words."""
@@ -105,7 +131,8 @@ class Ongoing:
         mean = validated["mean"]
         if _gains(mean, state.best_mean, self.recipe.min_gain) or state.best_epoch == 0:
             state.best_epoch, state.best_mean = state.epoch, mean
-            save_weights(self.run / CHECKPOINT, weights)
+            save_weights(self._best(), weights)
+            clear_best(self.run, keep={self._named, state.best_epoch})
         # The metrics are written whole from the state, so that a line of an epoch that was lost cannot stay.
         _write_metrics(self.run / METRICS, state.history)
         shown = "undefined" if mean is None else f"{mean:.3f}"
@@ -115,12 +142,16 @@ class Ongoing:
         """Keep the state to go on from, if the one before is old enough, and tell who watches."""
         if time.monotonic() - self._saved >= SAVING and not self.over:
             save_state(self.run / STATE, self.state, weights, optimiser)
-            self._saved = time.monotonic()
+            self._saved, self._named = time.monotonic(), self.state.best_epoch
+            clear_best(self.run, keep={self._named})
         if self._watch is not None:
             self._watch(self.run, self.state.history)
 
     def complete(self) -> dict[str, Any]:
         """Say in the folder that the run is done, and return what it says."""
+        # A copy: until the facts say that all is done, the state may be gone on from, which names the file.
+        with published(self.run / CHECKPOINT) as aside:
+            shutil.copyfile(self._best(), aside)
         best = self.state.history[self.state.best_epoch - 1][self._stopping]
         facts = self._facts | {
             "status": "complete",
@@ -131,27 +162,31 @@ class Ongoing:
         }
         write_json(self.run / FACTS, facts)
         (self.run / STATE).unlink(missing_ok=True)
+        clear_best(self.run)
         return facts
+
+    def _best(self) -> Path:
+        return self.run / BEST.format(self.state.best_epoch)
+
+    def _broken(self, fault: str, step: int, epoch: Epoch, training: ResidentSplit) -> RunError:
+        """Return what to say of what is no number: where it came up, on what, and what there is to go back to."""
+        names = _names(training, torch.from_numpy(epoch.row_NB[step]))
+        good = f"{self._best()} holds the best epoch" if self.state.best_epoch else "no epoch was finished before"
+        return RunError(
+            self.run,
+            fault=f"{fault} step {step + 1} of epoch {self.state.epoch + 1}, on windows of {names}; {good}",
+            remedy="lower optimiser.learning_rate, or leave out videos with strange features",
+        )
 
 
 def _gains(mean: float | None, best: float | None, least: float) -> bool:
     return mean is not None and (best is None or mean > best + least)
 
 
-def _broken(run: Path, epoch: Epoch, training: ResidentSplit, state: TrainingState) -> RunError:
-    """Return what to say of a loss that is not a number: where it came up, on what, and what there is to go back to."""
-    step = epoch.broken()
-    assert step is not None
-    rows = training.windows.video_W.cpu()[torch.from_numpy(epoch.row_NB[step])].tolist()
-    names = [training.videos[row] for row in sorted(set(rows))]
-    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-    kept = f"{run / CHECKPOINT} holds epoch {state.best_epoch}" if state.best_epoch else "no epoch was finished before"
-    return RunError(
-        run,
-        fault=f"the loss is no longer a number in step {step + 1} of epoch {state.epoch + 1}, on windows of {shown}; "
-        f"{kept}",
-        remedy="lower optimiser.learning_rate, or leave out videos with strange features",
-    )
+def _names(split: ResidentSplit, row_B: Tensor) -> str:
+    """Return the videos of windows, a few of them by name."""
+    names = [split.videos[video] for video in sorted(set(split.windows.video_W.cpu()[row_B].tolist()))]
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _write_metrics(target: Path, history: list[dict[str, Any]]) -> None:

@@ -1,7 +1,8 @@
 """Training from a store to a run on disk, killed and continued as often as it takes.
 
 A run's folder holds recipe.toml (resolved), run.json (what made it), metrics.jsonl (an object an epoch),
-checkpoint.safetensors (the best epoch's weights) and, until it is complete, resume.safetensors.
+checkpoint.safetensors (the best epoch's weights); until it is complete, resume.safetensors and best-N.safetensors in
+place of that.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from vaprompt.model.estimator import Estimator
 from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
-from vaprompt.training.checkpoint import load_state
 from vaprompt.training.data import Resident, ResidentSplit
 from vaprompt.training.facts import facts_of, notes_on, require_same
 from vaprompt.training.loop import train_epoch, validate
@@ -149,8 +149,7 @@ def _epochs(ongoing: Ongoing, estimator: Estimator, training: ResidentSplit, uns
     recipe, device = ongoing.recipe, training.features.device
     optimiser = Optimiser(estimator, recipe.optimiser, parts=shards(device))
     step = step_on(device)(estimator, optimiser, training, recipe)
-    if ongoing.kept is not None:
-        ongoing.state = load_state(ongoing.kept, estimator, optimiser)
+    if ongoing.goes_on(estimator, optimiser):
         task.advance(ongoing.state.epoch, "resumed")
     while not ongoing.over:
         epoch = train_epoch(estimator, step, len(training.windows), recipe.batch, seed=ongoing.seed, kl=ongoing.kl)

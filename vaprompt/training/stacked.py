@@ -24,7 +24,6 @@ from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.regions import prototypes
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
-from vaprompt.training.checkpoint import load_state
 from vaprompt.training.data import Resident, ResidentSplit
 from vaprompt.training.facts import facts_of, notes_on
 from vaprompt.training.loop import Epoch, validate
@@ -179,8 +178,7 @@ def _begun(
     with torch.random.fork_rng(devices=[]):
         estimator = ongoing.estimator(torch.from_numpy(prototype_KE), None, None).to(resident.features.device)
     one = _Run(index, ongoing, estimator, training, unseen)
-    if ongoing.kept is not None:
-        ongoing.state = load_state(ongoing.kept, estimator, one)
+    ongoing.goes_on(estimator, one)
     return one
 
 
