@@ -18,7 +18,7 @@ from vaprompt import FeatureStore, load_run
 from vaprompt.errors import RunError, StoreError, TargetError
 from vaprompt.files import held
 from vaprompt.recipes import validated
-from vaprompt.training import loop, ongoing
+from vaprompt.training import ongoing
 from vaprompt.training.checkpoint import load_weights
 from vaprompt.training.facts import CLIP_NOTE
 from vaprompt.training.recipe import TrainRecipe
@@ -147,7 +147,7 @@ def test_scores_are_those_of_the_weights_though_a_replay_gains_otherwise(store, 
         train(store, recipe(), run, device="cpu", watch=killing)
     assert sorted(path.name for path in run.glob("best-*")) == ["best-2.safetensors", "best-4.safetensors"]
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "predict_windows", lambda _, unseen: np.zeros((len(unseen.windows), 2), np.float32))
+        patched.setattr(ongoing, "predict_windows", lambda _, unseen: np.zeros((len(unseen.windows), 2), np.float32))
         result = train(store, recipe(), run, device="cpu", resume=True)
     assert (result.best_epoch, result.epochs) == (2, 6)
     train(store, recipe(epochs=2), tmp_path / "two", device="cpu")
@@ -240,6 +240,25 @@ def test_a_loss_that_is_no_number_ends_in_one_line(store, tmp_path, monkeypatch)
     with pytest.raises(RunError, match=said):
         train(store, recipe(), tmp_path / "run", device="cpu")
     assert (tmp_path / "run" / "best-1.safetensors").exists()
+
+
+def test_weights_that_break_in_an_epochs_last_step_end_in_one_line(store, tmp_path, monkeypatch):
+    """Its loss is a number, its gradient is not: nothing but the predictions behind the epoch shows it."""
+    steps = 0
+
+    def breaking(*arguments):
+        nonlocal steps
+        steps += 1
+        loss, told = window_loss(*arguments)
+        return (loss * torch.nan if steps == 20 else loss), told
+
+    monkeypatch.setattr("vaprompt.training.step.window_loss", breaking)
+    said = (
+        r"predictions for video6, video7 are no longer numbers behind step 10 of epoch 2, on windows of video\d, .*; "
+        r".*best-1\.safetensors holds the best epoch; lower optimiser"
+    )
+    with pytest.raises(RunError, match=said):
+        train(store, recipe(), tmp_path / "run", device="cpu")
 
 
 @pytest.mark.parametrize("gate", ["linear", "projected"])

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.planted import plant_store
 from vaprompt.errors import RunError
 from vaprompt.recipes import validated
+from vaprompt.training import stacked
 from vaprompt.training.checkpoint import load_weights
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import TrainResult, train
@@ -150,6 +152,24 @@ def test_one_that_breaks_leaves_the_others_alone(store, tmp_path, monkeypatch):
     assert "is not empty and holds no run" in str(refused)
     assert isinstance(broken, RunError)
     assert "the loss is no longer a number in step 1 of epoch 1" in str(broken)
+
+
+def test_so_does_one_whose_weights_break_in_an_epochs_last_step(store, tmp_path, monkeypatch):
+    epoch_of = stacked._epoch
+
+    def breaking(stack, runs):
+        epochs = epoch_of(stack, runs)
+        with torch.no_grad():
+            next(runs[-1].estimator.parameters()).fill_(torch.nan)
+        return epochs
+
+    monkeypatch.setattr(stacked, "_epoch", breaking)
+    variants = [recipe(epochs=1), recipe(epochs=1, seed=1)]
+    whole, broken = train_stacked(store, variants, [tmp_path / "whole", tmp_path / "broken"], device="cpu")
+    assert isinstance(whole, TrainResult)
+    assert isinstance(broken, RunError)
+    assert "predictions for video4, video5 are no longer numbers behind step 7 of epoch 1, on windows of" in str(broken)
+    assert "no epoch was finished before" in str(broken)
 
 
 def test_what_differs_in_more_than_numbers_is_apart():

@@ -1,4 +1,4 @@
-"""One epoch of training, and the validation behind it.
+"""One epoch of training, and the predictions behind it.
 
 Axes: W windows, B windows in the batch, N steps of an epoch; the last axis 2 is valence, arousal.
 """
@@ -14,7 +14,6 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from vaprompt.lanes import lanes
-from vaprompt.metrics import Scores, scores
 from vaprompt.model.estimator import Estimate, Estimator
 from vaprompt.training.data import ResidentSplit
 from vaprompt.training.step import Step
@@ -76,12 +75,6 @@ def train_epoch(estimator: Estimator, step: Step, windows: int, batch: int, *, s
     order_W = order_W.to(step.device)
     losses = [step(row_B) for row_B in torch.split(order_W, batch)[: len(rows)]]
     return Epoch(torch.stack(losses).cpu().numpy(), [row_B.numpy() for row_B in rows])
-
-
-def validate(estimator: Estimator, data: ResidentSplit) -> Scores:
-    """Return the CCC of the predictions at the windows' ends, pooled over all of them."""
-    prediction_W2 = predict_windows(estimator, data)
-    return scores(prediction_W2, data.windows.value_W2.cpu().numpy())
 
 
 def predict_windows(estimator: Estimator, data: ResidentSplit) -> Float32[np.ndarray, "W 2"]:

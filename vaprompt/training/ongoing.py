@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vaprompt.errors import RunError
 from vaprompt.files import published, write_json
-from vaprompt.metrics import Scores
+from vaprompt.metrics import Scores, scores
 from vaprompt.model.estimator import Estimator
 from vaprompt.model.prompts import Context
 from vaprompt.recipes import write_recipe
@@ -28,7 +29,7 @@ from vaprompt.training.checkpoint import (
     save_weights,
 )
 from vaprompt.training.data import ResidentSplit
-from vaprompt.training.loop import Epoch
+from vaprompt.training.loop import Epoch, predict_windows
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.runs import CHECKPOINT, FACTS, METRICS, RECIPE, STATE
 
@@ -118,6 +119,20 @@ class Ongoing:
         step = epoch.broken()
         if step is not None:
             raise self._broken("the loss is no longer a number in", step, epoch, training)
+
+    def validated(self, estimator: Estimator, epoch: Epoch, training: ResidentSplit, unseen: ResidentSplit) -> Scores:
+        """Return the CCC of the predictions at the ends of the windows that decide when to stop, pooled over all.
+
+        Raises:
+            RunError: one is no number, as behind a last step whose loss was one, and whose gradient was not.
+        """
+        prediction_W2 = predict_windows(estimator, unseen)
+        wrong_W = ~np.isfinite(prediction_W2).all(axis=1)
+        if wrong_W.any():
+            names = _names(unseen, torch.from_numpy(wrong_W))
+            fault = f"predictions for {names} are no longer numbers behind"
+            raise self._broken(fault, len(epoch.row_NB) - 1, epoch, training)
+        return scores(prediction_W2, unseen.windows.value_W2.cpu().numpy())
 
     def took(self, epoch: Epoch, validated: Scores, weights: Mapping[str, Tensor]) -> str:
         """Take note of an epoch, and keep its weights if they are the best; return it in a few words."""

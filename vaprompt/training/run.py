@@ -24,7 +24,7 @@ from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
 from vaprompt.training.data import Resident, ResidentSplit
 from vaprompt.training.facts import facts_of, notes_on, require_same
-from vaprompt.training.loop import train_epoch, validate
+from vaprompt.training.loop import train_epoch
 from vaprompt.training.ongoing import Ongoing, Watch
 from vaprompt.training.optimiser import Optimiser
 from vaprompt.training.prompts import prototypes_of
@@ -155,7 +155,8 @@ def _epochs(ongoing: Ongoing, estimator: Estimator, training: ResidentSplit, uns
         epoch = train_epoch(estimator, step, len(training.windows), recipe.batch, seed=ongoing.seed, kl=ongoing.kl)
         ongoing.require_numbers(epoch, training)
         with optimiser.averaged():
-            note = ongoing.took(epoch, validate(estimator, unseen), estimator.state_dict())
+            found = ongoing.validated(estimator, epoch, training, unseen)
+            note = ongoing.took(epoch, found, estimator.state_dict())
         ongoing.keep(estimator.state_dict(), optimiser.state())
         task.advance(1, note)
 

@@ -26,7 +26,7 @@ from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
 from vaprompt.training.data import Resident, ResidentSplit
 from vaprompt.training.facts import facts_of, notes_on
-from vaprompt.training.loop import Epoch, validate
+from vaprompt.training.loop import Epoch
 from vaprompt.training.ongoing import Ongoing, Watch
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import SMALLER, TrainResult, result_of, standing
@@ -216,7 +216,8 @@ def _epoch(stack: Stack, runs: Sequence[_Run]) -> list[Epoch]:
 def _take(one: _Run, epoch: Epoch, stack: Stack, network: int, task: Task) -> None:
     try:
         one.ongoing.require_numbers(epoch, one.training)
-        note = one.ongoing.took(epoch, validate(one.estimator, one.unseen), one.estimator.state_dict())
+        found = one.ongoing.validated(one.estimator, epoch, one.training, one.unseen)
+        note = one.ongoing.took(epoch, found, one.estimator.state_dict())
         one.ongoing.keep(one.estimator.state_dict(), stack.state(network))
     except VapromptError as error:
         one.error, note = error, "broken"
