@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from tests.planted import plant_store
 from vaprompt import FeatureStore
-from vaprompt.errors import StoreError
+from vaprompt.errors import OptionError, StoreError, TargetError
 from vaprompt.recipes import validated
 from vaprompt.training import kept
 from vaprompt.training.data import Resident
@@ -110,6 +111,65 @@ def test_where_nothing_can_be_kept_it_is_read_into_memory(store, cache, monkeypa
     for one, two, three in zip(expected_tensors, limited, unwritable, strict=True):
         assert torch.equal(one, two)
         assert torch.equal(one, three)
+
+
+@pytest.mark.parametrize(
+    ("hindered", "said"),
+    [
+        (
+            "limit",
+            r"cache/features: 0 MB of image features pass --memory, .*: no more than 0 MB are kept there; raise ",
+        ),
+        ("disk", r"cache/features: 0 MB .*: its disk has .* MB free, of which 4,611,686,018,427 MB are left; let VAPR"),
+        ("rights", r"/proc/nowhere/features: 0 MB .*: it cannot be written; let VAPROMPT_CACHE name a folder on a"),
+    ],
+)
+def test_more_than_may_lie_in_memory_is_refused_where_it_cannot_be_mapped(store, cache, monkeypatch, hindered, said):
+    if hindered == "limit":
+        monkeypatch.setenv(kept.LIMIT_VARIABLE, "1000")
+    elif hindered == "disk":
+        monkeypatch.setattr(kept, "SPARE", 2**62)
+    else:
+        monkeypatch.setenv("VAPROMPT_CACHE", "/proc/nowhere")
+    with pytest.raises(TargetError, match=said):
+        tensors(store, most=1)
+    image, audio = expected(store)
+    tensors(store, most=image.nbytes + audio.nbytes)
+    with pytest.raises(TargetError, match="of audio features pass"):
+        tensors(store, most=image.nbytes + audio.nbytes - 1)
+
+
+def test_little_is_kept_as_well_where_it_may_not_lie_in_memory(store, cache, monkeypatch):
+    monkeypatch.setattr(kept, "LEAST", 2**40)
+    image, _ = expected(store)
+    tensors(store, most=image.nbytes)
+    assert len(whole(cache)) == 1  # the sound, for which nothing was left
+
+
+def test_the_caches_limit_is_written_as_sizes_are(store, cache, monkeypatch):
+    monkeypatch.setenv(kept.LIMIT_VARIABLE, "0")
+    tensors(store)
+    assert whole(cache) == []
+    monkeypatch.setenv(kept.LIMIT_VARIABLE, "much")
+    with pytest.raises(OptionError, match="VAPROMPT_CACHE_LIMIT = much: is not a size; write for example 2GB"):
+        tensors(store)
+    monkeypatch.setenv(kept.LIMIT_VARIABLE, "200GB")
+    tensors(store)
+    assert len(whole(cache)) == 2
+
+
+def test_what_is_larger_than_the_memory_is_mapped(store, cache):
+    before = tensors(store, most=1)[-4].clone()
+    for folder in whole(cache):
+        rows = load_file(folder / kept.ROWS)
+        if len(rows["shape"]) == 2:
+            rows["shape"][0] = 2**33
+            save_file(rows, folder / kept.ROWS)
+            os.truncate(folder / kept.EMBEDDING, 2 * int(rows["shape"].prod()))
+    image_NI = Resident(FeatureStore.open(store), RECIPE, most=1).features.image_NI
+    assert image_NI.nbytes > 2**38
+    assert torch.equal(image_NI[: len(before)], before)
+    assert not image_NI[-1].any()
 
 
 def test_what_was_used_longest_ago_makes_room(store, cache, tmp_path, monkeypatch):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vaprompt.errors import VapromptError
+from vaprompt.errors import OptionError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 SetOption = Annotated[
@@ -33,24 +32,6 @@ LogOption = Annotated[
 
 PLACES = "a folder, a zip file, or a URL (s3://, gs://, hf://, https://, file://)"
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help=f"A feature store: {PLACES}.")]
-
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-
-
-class OptionError(VapromptError):
-    """An option's value is not of the form that it has to have."""
-
-
-def parse_size(option: str, text: str) -> int:
-    """Return the bytes that a size such as 2GB, 500MB or 1.5G means.
-
-    Raises:
-        OptionError: it is none.
-    """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)B?", text.strip(), re.IGNORECASE)
-    if found is None or float(found[1]) == 0:
-        raise OptionError(f"{option} {text}", fault="is not a size", remedy="write for example 2GB or 500MB")
-    return round(float(found[1]) * UNITS[found[2].upper()])
 
 
 def to_write(text: str) -> Path:

@@ -61,10 +61,10 @@ def sweep(
     Example: vaprompt sweep affwild2.zarr train/table2.toml --runs runs/table2
     """
     from vaprompt.cli.board import watcher
-    from vaprompt.cli.options import parse_size
     from vaprompt.cli.output import print_json, print_lines
     from vaprompt.cli.progress import progress
     from vaprompt.cli.tell_sweep import print_sweep
+    from vaprompt.sizes import parse_size
     from vaprompt.sweeps.sweep import RESULT, run_sweep, summary
     from vaprompt.sweeps.variants import read_sweep
 

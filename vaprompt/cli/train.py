@@ -35,11 +35,11 @@ def train(
 
     Example: vaprompt train affwild2.zarr train/paper.toml --run runs/first --set loss.kl=0.1 --seed 1
     """
-    from vaprompt.cli.options import parse_size
     from vaprompt.cli.output import print_json, print_lines
     from vaprompt.cli.progress import progress
     from vaprompt.cli.tell import training_lines
     from vaprompt.recipes import read_recipe, shipped
+    from vaprompt.sizes import parse_size
     from vaprompt.training.recipe import TrainRecipe
     from vaprompt.training.run import summary
     from vaprompt.training.run import train as run_training

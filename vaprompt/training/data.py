@@ -199,6 +199,7 @@ class Resident:
         Raises:
             StoreError: the store lacks a stream that the recipe needs, or holds features that are damaged or not
                 finite.
+            TargetError: there are more than `most`, and the cache has no room for them.
         """
         # Pieces of one size are read, and then batches of one size computed.
         keep_freed_memory()
@@ -211,8 +212,11 @@ class Resident:
             progress.task("reading the store", total=len(kinds) * len(names), unit="videos") as task,
             Keeping() as keeping,
         ):
+            left = most
             for kind in kinds:
-                self._joined[kind] = joined(store, kind, names, task, keeping)
+                one = self._joined[kind] = joined(store, kind, names, task, keeping, left)
+                if left is not None and one.embedding is not None and one.mapped is None:
+                    left -= one.embedding.nbytes
         self._place = {name: index for index, name in enumerate(names)}
         image, audio = (self._embedding(kind) for kind in ("image", "audio"))
         maps = [one.mapped for one in self._joined.values() if one.mapped is not None]

@@ -16,6 +16,7 @@ import math
 import mmap
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,9 +34,11 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from vaprompt.caching import cache_folder
-from vaprompt.errors import StoreError
+from vaprompt.errors import StoreError, TargetError
 from vaprompt.files import make_folder
+from vaprompt.memory import is_lack_of_memory
 from vaprompt.progress import Task
+from vaprompt.sizes import parse_size
 from vaprompt.store import FeatureStore
 from vaprompt.store.layout import digest_of
 
@@ -51,6 +54,9 @@ LEAST_READERS = 4
 LIMIT_VARIABLE = "VAPROMPT_CACHE_LIMIT"
 LIMIT = 64 * 10**9
 """Bytes of joined features that are kept, if the variable says nothing else; those used longest ago go first."""
+OTHER_CACHE = "let VAPROMPT_CACHE name a folder on a disk with room, or leave --memory out"
+UNRESERVED = 0x4000 if sys.platform == "linux" else 0
+"""Linux's MAP_NORESERVE, which this Python has no name for."""
 
 _PUBLISHING: list[threading.Thread] = []
 
@@ -118,7 +124,9 @@ class Keeping:
                 aside.replace(folder)
 
 
-def joined(store: FeatureStore, kind: Kind, videos: Sequence[str], task: Task, keeping: Keeping) -> Joined:
+def joined(
+    store: FeatureStore, kind: Kind, videos: Sequence[str], task: Task, keeping: Keeping, most: int | None = None
+) -> Joined:
     """Return a stream of videos, from the cache if it is there, else read and, where there is room, kept there.
 
     Args:
@@ -127,9 +135,12 @@ def joined(store: FeatureStore, kind: Kind, videos: Sequence[str], task: Task, k
         videos: which, in this order.
         task: told of each video that is read.
         keeping: takes what is to be kept.
+        most: bytes that may lie in memory if it cannot be kept; None: all.
 
     Raises:
         StoreError: a video is not in the store, damaged, or has features that are not finite.
+        TargetError: it is more than `most`, and cannot be kept.
+        OptionError: VAPROMPT_CACHE_LIMIT is no size.
     """
     about = {"form": FORM, "kind": kind, "videos": [[name, digest_of(store.marker(kind, name))] for name in videos]}
     folder = cache_folder() / "features" / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
@@ -137,13 +148,19 @@ def joined(store: FeatureStore, kind: Kind, videos: Sequence[str], task: Task, k
     if there is None:
         shapes = [store.embedding_shape(kind, name) for name in videos] if kind != "labels" else []
         nbytes = 2 * sum(math.prod(shape) for shape in shapes)
-        lock = _locked(folder) if nbytes >= LEAST else None
+        too_many = most is not None and nbytes > most
+        lock = _locked(folder) if nbytes >= LEAST or too_many else None
         if lock is None:
+            if too_many:
+                raise _pass(kind, nbytes, folder.parent, ("it cannot be written", OTHER_CACHE))
             return _in_memory(store, kind, videos, shapes, task)
         with ExitStack() as unlocking:
             unlocking.enter_context(lock)
             there = _mapped(folder)
-            if there is None and not _has_room(folder.parent, nbytes):
+            hindrance = None if there is not None else _hindrance(folder.parent, nbytes)
+            if hindrance is not None:
+                if too_many:
+                    raise _pass(kind, nbytes, folder.parent, hindrance)
                 return _in_memory(store, kind, videos, shapes, task)
             if there is None:
                 aside = _filled(folder, store, kind, videos, shapes, task)
@@ -166,9 +183,13 @@ def _mapped(folder: Path) -> Joined | None:
         with (folder / EMBEDDING).open("rb") as file:
             if os.fstat(file.fileno()).st_size != 2 * math.prod(shape):
                 return None
-            # A private map: a tensor wants to be writable, though nothing writes, and the file would not change.
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    except (OSError, SafetensorError, KeyError, ValueError):
+            # A private map: a tensor wants to be writable, though nothing writes, and the file would not change. No
+            # memory is set aside for that, or what is larger than the memory could not be mapped.
+            flags, writable = mmap.MAP_PRIVATE | UNRESERVED, mmap.PROT_READ | mmap.PROT_WRITE
+            content = mmap.mmap(file.fileno(), 0, flags=flags, prot=writable)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        if is_lack_of_memory(error):
+            raise
         return None
     return Joined(torch.frombuffer(content, dtype=torch.float16).view(shape), rows, begin_V, count_V, content)
 
@@ -301,9 +322,9 @@ def _locked(folder: Path) -> IO[str] | None:
     return lock
 
 
-def _has_room(folder: Path, nbytes: int) -> bool:
-    """Make room for so many bytes, and say whether there is."""
-    limit = int(float(os.environ.get(LIMIT_VARIABLE, LIMIT)))
+def _hindrance(folder: Path, nbytes: int) -> tuple[str, str] | None:
+    """Make room for so many bytes; return why there is none, and what helps, or None where there is."""
+    limit = parse_size(f"{LIMIT_VARIABLE} =", os.environ.get(LIMIT_VARIABLE, str(LIMIT)), least=0)
     _clear_after_killed(folder)
     sizes = _sizes(folder)
     # What is being written counts as well, and stays.
@@ -312,7 +333,23 @@ def _has_room(folder: Path, nbytes: int) -> bool:
         # Whoever has mapped it keeps what it has.
         shutil.rmtree(kept[0], ignore_errors=True)
         del sizes[kept.pop(0)]
-    return _sum(sizes) + nbytes <= limit and shutil.disk_usage(folder).free > nbytes + SPARE
+    if _sum(sizes) + nbytes > limit:
+        return f"no more than {_megabytes(limit)} are kept there", f"raise {LIMIT_VARIABLE}, or leave --memory out"
+    free = shutil.disk_usage(folder).free
+    if free <= nbytes + SPARE:
+        return f"its disk has {_megabytes(free)} free, of which {_megabytes(SPARE)} are left", OTHER_CACHE
+    return None
+
+
+def _pass(kind: Kind, nbytes: int, folder: Path, hindrance: tuple[str, str]) -> TargetError:
+    """Return what to say of features that may not lie in memory, and nowhere else either."""
+    why, remedy = hindrance
+    fault = f"{_megabytes(nbytes)} of {kind} features pass --memory, and cannot be read from here either: {why}"
+    return TargetError(folder, fault=fault, remedy=remedy)
+
+
+def _megabytes(nbytes: int) -> str:
+    return f"{nbytes / 1e6:,.0f} MB"
 
 
 def _sum(sizes: Mapping[Path, tuple[int, float]]) -> int:
