@@ -40,13 +40,21 @@ def plant_store(
     valid: bool = True,
     clip: ImageEncoderRecipe | None = None,
     phrases: Sequence[str] = PHRASES,
+    picture: tuple[int, int] | None = None,
 ) -> Path:
     """Write a store whose image embeddings and sound follow valence and arousal, with noise.
 
-    Its prompts are random numbers, or `clip`'s, which it then says to be made with.
+    Its prompts are random numbers, or `clip`'s, which it then says to be made with. Its sound is embeddings, or a
+    `picture` of so many steps and bins, for the CNN: stripes along the bins, coarse and fine ones, of these strengths.
     """
     generator = np.random.default_rng(seed)
     image_mix, audio_mix = generator.normal(size=(2, IMAGE)), generator.normal(size=(2, AUDIO))
+    steps, weakest = STEPS, 0.0
+    if picture is not None:
+        steps, weakest = picture[0], 1.0
+        audio_mix = np.cos(2 * np.pi * np.arange(picture[1]) / np.array([[16], [4]]))
+    channels = audio_mix.shape[1]
+    fingerprints = FINGERPRINTS | {"audio": FINGERPRINTS["audio"] | {"dim": channels}}
     recipe = {} if clip is None else {"image": clip.model_dump(mode="json")}
     store = FeatureStore.create(path, dataset={"name": "planted", "layout": "none", "faces": "crops"}, recipe=recipe)
     splits = ["train"] * train + ["validation"] * validation + ["test"] * test
@@ -67,9 +75,9 @@ def plant_store(
         image_ND = clean_F2[kept] @ image_mix + noise * generator.normal(size=(len(kept), IMAGE))
         first = WINDOW + HOP * np.floor(-WINDOW / HOP)
         end_W = np.arange(first, time_F[-1] + 1e-9, HOP)
-        back_WS = end_W[:, None] - np.linspace(WINDOW, 0, STEPS)
+        back_WS = end_W[:, None] - np.linspace(WINDOW, 0, steps)
         heard_WS2 = np.stack([np.interp(back_WS, time_F, clean_F2[:, axis]) for axis in (0, 1)], axis=2)
-        audio_WSD = heard_WS2 @ audio_mix + noise * generator.normal(size=(len(end_W), STEPS, AUDIO))
+        audio_WSD = (weakest + heard_WS2) @ audio_mix + noise * generator.normal(size=(len(end_W), steps, channels))
         audio_WSD[end_W <= 0] = 0.5  # before any sound there is silence
         streams = {
             "image": {
@@ -81,7 +89,7 @@ def plant_store(
             "labels": {"value": value_F2, "valid": valid_F, "time": time_F},
         }
         for stream, arrays in streams.items():
-            with store.writer(stream, name, FINGERPRINTS[stream]) as writer:
+            with store.writer(stream, name, fingerprints[stream]) as writer:
                 writer.append(**arrays)
                 counts = {"frames": len(time_F), "valid": int(valid_F.sum()), "seconds": float(time_F[-1])}
                 writer.publish({"split": split, "counts": counts, "notes": []})

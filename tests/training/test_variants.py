@@ -64,6 +64,19 @@ def test_variants_learn(store, tmp_path, changes):
     assert result.mean > 0.6
 
 
+def test_the_cnn_learns_from_a_picture_of_the_sound_alone(tmp_path):
+    store = plant_store(tmp_path / "store.zarr", train=4, validation=2, picture=(64, 32))
+    heard = {"model": {"modalities": ["audio"], "audio_encoder": "cnn"}}
+    still = recipe(**heard, epochs=1, optimiser={"learning_rate": 1e-9})
+    train(store, still, tmp_path / "start", device="cpu")
+    learning = recipe(**heard, epochs=8, optimiser={"learning_rate": 2e-3})
+    assert train(store, learning, tmp_path / "run", device="cpu").mean > 0.7
+    before, after = (load_weights(tmp_path / run / "checkpoint.safetensors")[0] for run in ("start", "run"))
+    filters = [name for name in before if before[name].ndim == 4]
+    assert len(filters) == 4
+    assert all((after[name] - before[name]).abs().max() > 0.01 for name in filters)
+
+
 def test_a_longer_window_learns(tmp_path):
     store = plant_store(tmp_path / "store.zarr", train=4, validation=1, seconds=60)
     window = {"seconds": 30.0, "stride": 1.0, "frames": 60}
