@@ -77,6 +77,10 @@ class MissingStreamError(StoreError):
     """A feature store has nothing under the name that is asked for."""
 
 
+class TooLargeError(StoreError):
+    """A file of a store has more bytes than are read of its kind."""
+
+
 class UnreachableError(StoreError):
     """A server with a feature store does not answer, or not as it should; later it may."""
 

@@ -8,6 +8,7 @@ import pytest
 from tests.store.stores import add, filled
 from vaprompt.store import FeatureStore
 from vaprompt.store.index import INDEX_FILE
+from vaprompt.store.sharing.packed import pack
 from vaprompt.store.storage import Folder
 
 
@@ -91,3 +92,19 @@ def test_it_is_written_once_for_one_state(tmp_path):
     before = (store.path / INDEX_FILE).stat().st_mtime_ns
     store.write_index()
     assert (store.path / INDEX_FILE).stat().st_mtime_ns == before
+
+
+def test_an_index_that_is_too_large_is_neither_taken_nor_written(tmp_path, monkeypatch):
+    store = filled(tmp_path / "s.zarr", {"a": "train", "b": "test"})
+    told = FeatureStore.open(store.path).info()
+    store.write_index()
+    monkeypatch.setattr("vaprompt.store.index.MOST_INDEX", 100)
+    again = FeatureStore.open(store.path)
+    assert again.info() == told
+    assert again.videos() == ["a", "b"]
+    again.write_index()
+    assert not (store.path / INDEX_FILE).exists()
+    pack(store.path, tmp_path / "s.zarr.zip")
+    packed = FeatureStore.open(tmp_path / "s.zarr.zip")
+    assert packed.storage.size(INDEX_FILE) is None
+    assert packed.info() == told

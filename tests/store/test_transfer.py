@@ -237,6 +237,16 @@ def overwrite(url: str, key: str, body: bytes) -> None:
     connect(url).put(key, body, hashlib.sha256(body).digest())
 
 
+def test_an_index_that_is_too_large_is_not_pushed(s3, store, url, tmp_path, monkeypatch):
+    push(store.path, url)
+    add(store, "c")
+    monkeypatch.setattr("vaprompt.store.index.MOST_INDEX", 100)
+    push(store.path, url)
+    assert INDEX_FILE not in connect(url).files("")
+    pull(url, tmp_path / "p.zarr")
+    assert FeatureStore.open(tmp_path / "p.zarr").videos() == FeatureStore.open(url).videos() == ["a", "b", "c"]
+
+
 def test_what_is_missing_or_changed_on_arrival_is_named(s3, store, url, tmp_path):
     push(store.path, url)
     chunk = "image/a/embedding/c/0/0"
@@ -293,6 +303,23 @@ def test_a_store_is_not_pushed_or_pulled_over_another(s3, store, url, tmp_path):
     (tmp_path / "full" / "holiday.jpg").touch()
     with pytest.raises(TargetError, match="exists and is not a feature store"):
         pull(url, tmp_path / "full")
+
+
+@pytest.mark.parametrize("index", ["old", "new", "none"])
+def test_a_store_of_a_newer_format_is_not_pushed_over(index, s3, store, url):
+    push(store.path, url)
+    for key in (GROUP_FILE, INDEX_FILE) if index == "new" else (GROUP_FILE,):
+        newer = re.sub(rb'"format": ?1', b'"format": 2', connect(url).get(key, 10**6))
+        assert b'"format": 2' in newer
+        overwrite(url, key, newer)
+    if index == "none":
+        connect(url).remove([INDEX_FILE])
+    before = connect(url).files("")
+    add(store, "c")
+    with pytest.raises(StoreError, match=r"has format 2, vaprompt .* reads format 1; use the vaprompt that made it"):
+        push(store.path, url)
+    assert connect(url).files("") == before
+    assert b'"format": 2' in connect(url).get(GROUP_FILE, 10**6)
 
 
 def test_another_data_set_is_not_pushed_over_one_that_has_only_begun(s3, store, url, tmp_path):

@@ -14,7 +14,7 @@ from vaprompt.errors import StoreError
 from vaprompt.store.attributes import MADE_AS
 from vaprompt.store.beginning import begin, require_made_so
 from vaprompt.store.fingerprint import Fingerprint
-from vaprompt.store.index import INDEX_FILE, build_index, index_bytes, other_groups
+from vaprompt.store.index import INDEX_FILE, build_index, index_file, other_groups
 from vaprompt.store.layout import (
     ASIDE,
     FAILED,
@@ -138,7 +138,8 @@ class FeatureStore(StoreReader):
         key = f"{place.name}/{checked_name(video, self.path)}"
         writer = GroupWriter(self.path, key, self._leases, said={MADE_AS: made_as})
         if there is None:
-            write_attributes(place, {"fingerprint": fingerprint})
+            with self.writing() as leases:
+                write_attributes(place, {"fingerprint": fingerprint}, aside=self._aside(leases))
         self._markers.pop((stream, video), None)
         self._forget_index()
         return writer
@@ -240,13 +241,20 @@ class FeatureStore(StoreReader):
     def write_index(self) -> None:
         """Write the index of what is there now, so that the next reader need not look at every video.
 
+        None is kept where it would be too large to be read.
+
         Raises:
             StoreError: a marker is damaged.
             TargetError: it cannot be written.
         """
         there = self._index()
         if there is None or there.groups != other_groups(self._storage):
-            write_file(self.path / INDEX_FILE, index_bytes(build_index(self._storage)))
+            content = index_file(build_index(self._storage))
+            if content is None:
+                self.remove_index()
+            else:
+                with self.writing() as leases:
+                    write_file(self.path / INDEX_FILE, content, aside=self._aside(leases))
 
     def _place(self, stream: str) -> Path:
         return self.path / self._group(stream)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vaprompt.errors import TooLargeError
 from vaprompt.store.attributes import MADE_BY, summary_faults
 from vaprompt.store.layout import (
     FAILED,
@@ -32,7 +33,7 @@ INDEX_FILE = ".index.json"
 TICK = 0.02
 """Seconds within which two changes of a folder can have the same time."""
 MOST_INDEX = 2**31
-"""Bytes of the largest index; a video takes about two thousand."""
+"""Bytes of the largest index that is read or written; a video takes about two thousand."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,12 @@ def index_bytes(index: Index) -> bytes:
     return json.dumps({**content, "digest": digest_of(content)}, sort_keys=True, separators=(",", ":")).encode()
 
 
+def index_file(index: Index) -> bytes | None:
+    """Return the content of an index's file; None where it would be too large to be read."""
+    content = index_bytes(index)
+    return content if len(content) <= MOST_INDEX else None
+
+
 def parse_index(content: bytes) -> Index | None:
     """Return the index in the content of its file; None where it is damaged, or of another form."""
     if not _is_whole(content):
@@ -136,10 +143,10 @@ def _is_whole(content: bytes) -> bool:
 
 
 def read_index(storage: Storage) -> Index | None:
-    """Return the index; None where there is none, it is damaged, or it tells of an earlier state."""
+    """Return the index; None where there is none, it is too large or damaged, or it tells of an earlier state."""
     try:
         index = parse_index(storage.read(INDEX_FILE, MOST_INDEX))
-    except FileNotFoundError:
+    except (FileNotFoundError, TooLargeError):
         return None
     return index if index is not None and index.current(storage) else None
 

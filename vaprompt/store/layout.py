@@ -18,6 +18,7 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Literal
 
+from vaprompt import __version__
 from vaprompt.errors import StoreError, TargetError
 from vaprompt.store.attributes import FAILED as FAILED
 from vaprompt.store.attributes import SPLITS as SPLITS
@@ -96,6 +97,24 @@ def read_attributes(storage: Storage, group: str = "") -> dict[str, Any] | None:
     for fault in attribute_faults(group, attributes):
         raise damaged(file, fault, unit)
     return attributes
+
+
+def require_format(where: Path | str, root: Mapping[str, Any]) -> None:
+    """Check that a store, whose root has these attributes, is of the format that is read here.
+
+    Raises:
+        StoreError: it is of another one.
+    """
+    if root.get("format") == FORMAT:
+        return
+    made_by = root.get("made_by")
+    version = made_by.get("vaprompt") if isinstance(made_by, dict) else None
+    found = root.get("format", "of another program")
+    raise StoreError(
+        str(where),
+        fault=f"has format {found}, vaprompt {__version__} reads format {FORMAT}",
+        remedy=f"use vaprompt {version}, which wrote it, or later" if version else "use the vaprompt that made it",
+    )
 
 
 def parse_group(content: bytes) -> dict[str, Any] | None:

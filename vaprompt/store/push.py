@@ -19,7 +19,7 @@ from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.fingerprint import require_equal
 from vaprompt.store.groups import Group, digests, fresh_index, is_failures, read_group
-from vaprompt.store.index import INDEX_FILE, Index, index_bytes
+from vaprompt.store.index import INDEX_FILE, Index, index_file
 from vaprompt.store.layout import GROUP_FILE, joined
 from vaprompt.store.remote import AT_ONCE, PUSH_NOTE, Remote
 from vaprompt.store.transfer import MB, Count, Transfer, all_at_once, arrived
@@ -151,7 +151,8 @@ class _Push:
         self._objects.put(key, content, hashlib.sha256(content).digest())
 
     def _require_same(self, note: Mapping[str, Any] | None) -> None:
-        """Refuse to push over another data set, another fingerprint, or something that is no store."""
+        """Refuse to push over another data set, format or fingerprint, or something that is no store."""
+        self._target.require_format()
         where, remedy = self._target.location, "push it to a place of its own"
         if not self._theirs.groups and note is None:
             if self._objects.folders("") or self._objects.files(""):
@@ -183,7 +184,8 @@ class _Push:
         Others can push meanwhile, and nothing can be locked. So where the note or the index is another's, the index is
         made of what is there, and looked at again once it is written: it must not be lost under one made before.
         """
-        there, index, crowded = began, self._together(), False
+        there, crowded = began, False
+        index: Index | None = self._together()
         while True:
             now = self._target.again()
             others, found = now.note() != self._note, now.index()
@@ -192,7 +194,12 @@ class _Push:
             elif found == index:
                 break
             else:
-                self._put(INDEX_FILE, index_bytes(index))
+                content = None if index is None else index_file(index)
+                if content is None:
+                    self._objects.remove([INDEX_FILE])
+                    index = None
+                else:
+                    self._put(INDEX_FILE, content)
                 there = index
                 if crowded:
                     time.sleep(SETTLED)

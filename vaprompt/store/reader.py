@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float16, Float32, Float64, Int32
 
-from vaprompt import __version__
 from vaprompt.errors import StoreError
 from vaprompt.store.content import ARRAYS, EMBEDDING, content_faults
 from vaprompt.store.features import AudioFeatures, ImageFeatures, StoredLabels
@@ -28,6 +27,7 @@ from vaprompt.store.layout import (
     joined,
     place,
     read_attributes,
+    require_format,
 )
 from vaprompt.store.reading import read_array, read_form, read_pieces
 from vaprompt.store.storage import Storage, open_storage
@@ -87,13 +87,7 @@ class StoreReader:
                 fault = f"lacks the {GROUP_FILE} that makes it a feature store, as where a copy was cut short"
                 raise StoreError(str(storage.location), fault=fault, remedy="copy it again, with all its files")
             raise StoreError(str(storage.location), fault="holds no feature store", remedy=_HOW_TO_GET_ONE)
-        if root.get("format") != FORMAT:
-            raise StoreError(
-                str(storage.location),
-                fault=f"has format {root.get('format', 'of another program')}, vaprompt {__version__} reads "
-                f"format {FORMAT}",
-                remedy=_other_format(root),
-            )
+        require_format(storage.location, root)
         if stream is not None:
             require_stream(storage.location, root, stream)
         return cls(storage, root, stream, copy_of=copy_of)
@@ -410,9 +404,3 @@ class StoreReader:
     def _group(self, stream: str) -> str:
         """Return the key of a stream's group, as seen under the name that the store was opened with."""
         return folder_of(stream, self._stream, self._root)
-
-
-def _other_format(root: Mapping[str, Any]) -> str:
-    made_by = root.get("made_by")
-    version = made_by.get("vaprompt") if isinstance(made_by, dict) else None
-    return f"use vaprompt {version}, which wrote it, or later" if version else "use the vaprompt that made it"

@@ -14,7 +14,7 @@ from typing import Any
 from vaprompt.errors import StoreError
 from vaprompt.store.groups import read_group
 from vaprompt.store.index import INDEX_FILE, MOST_INDEX, Index, parse_index, summary
-from vaprompt.store.layout import GROUP_FILE, joined, parse_group
+from vaprompt.store.layout import GROUP_FILE, joined, parse_group, require_format
 from vaprompt.store.network import Objects, connect
 from vaprompt.store.storage import MOST_METADATA, key_parts, require_small
 from vaprompt.store.urls import shown
@@ -120,6 +120,19 @@ class Remote:
             content = self._read_once(INDEX_FILE, MOST_INDEX)
             self._index = None if content is None else parse_index(content)
         return self._index
+
+    def require_format(self) -> None:
+        """Check that the store's root, if it is there and can be read, is of the format that is read here.
+
+        Raises:
+            StoreError: it is of another one.
+        """
+        try:
+            attributes = json.loads(self._read_once(GROUP_FILE, MOST_METADATA) or b"")["attributes"]
+        except (ValueError, RecursionError, KeyError, TypeError):
+            return
+        if isinstance(attributes, dict):
+            require_format(self._url, attributes)
 
     def untouched(self) -> bool:
         """Say whether there is neither a store nor the beginning of one; a beginning alone holds nothing to read."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from vaprompt.errors import StoreError
+from vaprompt.errors import StoreError, TooLargeError
 from vaprompt.store.urls import local_path
 
 MOST_METADATA = 2**26
@@ -278,10 +278,10 @@ def require_small(path: Path | str, size: int, most: int) -> None:
     """Check that a file has not more bytes than it may.
 
     Raises:
-        StoreError: it has.
+        TooLargeError: it has.
     """
     if size > most:
-        raise StoreError(path, fault=f"has {size} bytes, more than {most}", remedy="do not trust this store")
+        raise TooLargeError(path, fault=f"has {size} bytes, more than {most}", remedy="do not trust this store")
 
 
 def _no_file(path: str) -> StoreError:

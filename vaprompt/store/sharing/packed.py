@@ -10,7 +10,7 @@ from pathlib import Path
 from vaprompt.files import published
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
-from vaprompt.store.index import INDEX_FILE, build_index, index_bytes
+from vaprompt.store.index import INDEX_FILE, build_index, index_file
 from vaprompt.store.layout import GROUP_FILE, joined
 from vaprompt.store.sharing.archive import is_there, require_whole
 from vaprompt.store.sharing.contents import open_contents, root_of
@@ -45,7 +45,9 @@ def pack(location: Path | str, target: Path, *, progress: Progress = SILENT) -> 
         for group in sorted(groups, key=lambda group: (-group.key.count("/"), group.key)):
             archive.writestr(_entry(joined(group.key, GROUP_FILE)), group.group().metadata)
         archive.writestr(_entry(GROUP_FILE), root.metadata)
-        archive.writestr(_entry(INDEX_FILE), _index(store))
+        index = _index(store)
+        if index is not None:
+            archive.writestr(_entry(INDEX_FILE), index)
 
 
 def unpack(archive: Path, target: Path, *, progress: Progress = SILENT) -> None:
@@ -68,7 +70,10 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _index(store: FeatureStore) -> bytes:
-    """Return the index without the times of this copy's folders, which nobody can compare in an archive."""
+def _index(store: FeatureStore) -> bytes | None:
+    """Return the index without the times of this copy's folders, which nobody can compare in an archive.
+
+    None where it would be too large to be read.
+    """
     index = build_index(store.storage)
-    return index_bytes(dataclasses.replace(index, stamps=dict.fromkeys(index.stamps)))
+    return index_file(dataclasses.replace(index, stamps=dict.fromkeys(index.stamps)))
