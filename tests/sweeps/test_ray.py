@@ -6,9 +6,11 @@ import pytest
 
 from tests.nodes import kill
 from tests.sweeps.conftest import GRID, described
+from tests.sweeps.test_search import TELLING
 from tests.sweeps.test_sweep import contents
 from vaprompt.cluster import Cluster
 from vaprompt.errors import ClusterError
+from vaprompt.sweeps import ray_pool
 from vaprompt.sweeps.board import Board, Nobody
 from vaprompt.sweeps.ray_pool import Worker
 from vaprompt.sweeps.sweep import run_sweep
@@ -54,6 +56,27 @@ def test_a_node_that_is_killed_costs_no_variant(store, swept, tmp_path, monkeypa
     assert len([line for line in said if "its worker is gone" in line]) == 1
     for ours, theirs in zip(result.found, swept.found, strict=True):
         assert contents(ours.variant.run) == contents(theirs.variant.run)
+
+
+@pytest.mark.slow
+def test_a_search_goes_the_same_way_on_a_cluster(store, tmp_path, monkeypatch):
+    from ray.cluster_utils import Cluster as Nodes
+
+    alone = run_sweep(store, described(tmp_path / "a", TELLING), tmp_path / "a" / "runs", device="cpu")
+    nodes = Nodes(initialize_head=True, head_node_args={**NODE, "num_cpus": 2, "include_dashboard": False})
+    monkeypatch.setattr(ray_pool, "SURVEY", 0.0)  # nodes are looked up whenever they are counted
+    try:
+        cluster = Cluster(nodes.address, cpus=1)
+        result = run_sweep(store, described(tmp_path, TELLING), tmp_path / "runs", device="cpu", cluster=cluster)
+    finally:
+        nodes.shutdown()
+    assert result.workers == 2
+    ours, theirs = ({one.variant.label: one for one in found} for found in (result.found, alone.found))
+    assert {label: one.state for label, one in ours.items()} == {label: one.state for label, one in theirs.items()}
+    assert [one.reason for one in result.found] == [None] * 5
+    for label, one in ours.items():
+        if one.state == "done":
+            assert contents(one.variant.run) == contents(theirs[label].variant.run)
 
 
 def test_a_node_that_cannot_see_the_runs_or_has_another_version_says_so(store, tmp_path, monkeypatch):

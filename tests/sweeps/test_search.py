@@ -2,14 +2,24 @@
 
 import importlib.util
 import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
 from tests.sweeps.conftest import SHARED, described
 from vaprompt.errors import RecipeError, RunError
+from vaprompt.store import leases
 from vaprompt.sweeps import search, work
+from vaprompt.sweeps.board import Nobody
 from vaprompt.sweeps.sweep import run_sweep
 from vaprompt.training.run import train
+
+ROOT = Path(__file__).parents[2]
 
 SEARCH = (
     SHARED.replace("epochs = 3", "epochs = 2")
@@ -25,6 +35,16 @@ model.head.hidden = { low = 8, high = 64, step = 8 }
 "model.fusion.kind" = { choices = ["attention", "gated"] }
 """
 )
+
+
+class Listening(Nobody):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +122,177 @@ def test_a_damaged_journal_and_a_missing_package_are_one_line(store, tmp_path, m
         RecipeError, match=r"needs the package optuna; install it with: pip install 'vaprompt\[sweep\]'"
     ):
         run_sweep(store, sweep, tmp_path / "runs", device="cpu")
+
+
+def test_a_trial_whose_values_do_not_fit_together_fails_and_the_search_goes_on(store, tmp_path):
+    # Both ends can be divided among four heads, and what lies between them cannot.
+    text = SHARED.replace("epochs = 3", "epochs = 1") + (
+        "[search]\ntrials = TRIALS\nsampler = 'random'\nspace.model.width = { low = 16, high = 20 }\n"
+    )
+    sweep = described(tmp_path, text.replace("TRIALS", "6"))
+    result = run_sweep(store, sweep, tmp_path / "runs", device="cpu", score=False)
+    states = {one.variant.label: one.state for one in result.found}
+    assert len(states) == 6
+    assert set(states.values()) == {"done", "failed"}
+    for one in result.found:
+        if one.state == "failed":
+            assert f"sweep.toml, {one.variant.label} ({{'model.width': 1" in one.reason
+            assert not one.variant.run.exists()
+        else:
+            assert one.variant.recipe.model.width in (16, 20)
+    again = run_sweep(store, sweep, tmp_path / "runs", device="cpu", score=False)
+    assert again.trained == 0
+    assert [(one.state, one.reason) for one in again.found] == [(one.state, one.reason) for one in result.found]
+    more = described(tmp_path, text.replace("TRIALS", "7"))
+    assert run_sweep(store, more, tmp_path / "runs", device="cpu", score=False).trained == 1
+
+
+def test_a_search_of_which_no_trial_can_be_trained_ends(store, tmp_path):
+    # Each can be alone, and never both.
+    text = SHARED + (
+        "[search]\ntrials = 3\n[search.space]\nmodel.head.output.choices = ['sequence']\nwindow.frames.choices = [1]\n"
+    )
+    result = run_sweep(store, described(tmp_path, text), tmp_path / "runs", device="cpu")
+    assert [one.state for one in result.failed] == ["failed"] * 3
+    assert all("needs window.frames of 2 or more" in one.reason for one in result.failed)
+
+
+def test_a_range_is_of_whole_numbers_where_the_field_is_though_the_base_leaves_it_out(store, tmp_path):
+    text = SHARED.replace("epochs = 3", "epochs = 1") + (
+        "[search]\ntrials = 2\nspace.compute.at_once = { low = 4, high = 12 }\n"
+    )
+    result = run_sweep(store, described(tmp_path, text), tmp_path / "runs", device="cpu", score=False)
+    assert [one.state for one in result.found] == ["done"] * 2
+    assert all(one.variant.recipe.compute.at_once in range(4, 13) for one in result.found)
+
+
+@pytest.fixture
+def stopped(store, tmp_path, monkeypatch):
+    """Return a search of two trials whose second was stopped, and what its process had in the folder's leases."""
+    left = tmp_path / "left"
+
+    def killed(store, recipe, run, *, watch, **rest):
+        if run.name == "trial-0001":
+            shutil.copytree(run.parent / ".leases", left)
+            raise KeyboardInterrupt
+        return train(store, recipe, run, watch=watch, **rest)
+
+    sweep = described(tmp_path, SEARCH.replace("TRIALS", "2"))
+    with monkeypatch.context() as patched:
+        patched.setattr(work, "train", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(store, sweep, tmp_path / "runs", device="cpu", score=False)
+    return sweep, left
+
+
+@pytest.mark.parametrize(
+    ("about", "patience"),
+    [
+        ({"space": "another machine"}, 1.5),  # which gives no sign of life any more
+        ({"started": 1}, 3600.0),  # the number of its process is that of another one now
+        ({"pid": 2**22 + 1}, 3600.0),
+    ],
+)
+def test_a_trial_is_gone_on_with_wherever_its_process_died(store, stopped, tmp_path, monkeypatch, about, patience):
+    sweep, left = stopped
+    shutil.copytree(left, tmp_path / "runs" / ".leases")
+    (writer,) = (tmp_path / "runs" / ".leases").glob("*.writer")
+    writer.write_text(json.dumps(json.loads(writer.read_text()) | about))
+    monkeypatch.setattr(leases, "PATIENCE", patience)
+    watcher = Listening()
+    result = run_sweep(store, sweep, tmp_path / "runs", device="cpu", score=False, watcher=watcher)
+    assert result.trained == 1
+    assert {one.state for one in result.found} <= {"done", "pruned"}
+    assert watcher.said[-1] == "trial-0001: was stopped, and goes on"
+    assert not (tmp_path / "runs" / ".leases").exists()
+
+
+def test_a_trial_that_another_trains_is_waited_for_and_not_trained_twice(store, stopped, tmp_path):
+    sweep, _ = stopped
+    waits = threading.Event()
+
+    class Waiting(Listening):
+        def say(self, text):
+            super().say(text)
+            waits.set()
+
+    def train_elsewhere():
+        study = search.open_study(tmp_path / "runs", sweep.search)
+        with leases.present(tmp_path / "runs") as theirs:
+            assert theirs.acquire("trial 1")
+            held.set()
+            assert waits.wait(60)
+            study.tell(1, 0.5)
+
+    held, watcher = threading.Event(), Waiting()
+    other = threading.Thread(target=train_elsewhere)
+    other.start()
+    assert held.wait(60)
+    result = run_sweep(store, sweep, tmp_path / "runs", device="cpu", score=False, watcher=watcher)
+    other.join()
+    assert watcher.said == ["waiting for 1 trials that others train"]
+    assert result.trained == 0
+    assert [one.state for one in result.found] == ["done"] * 2
+
+
+# By their numbers alone the first two trials learn, and those behind them do not.
+TELLING = (
+    SHARED
+    + """
+[search]
+trials = 5
+sampler = "random"
+startup = 1
+warmup = 0
+seed = 151
+[search.space]
+"optimiser.learning_rate" = { choices = [2e-3, 1e-7] }
+"""
+)
+
+
+@pytest.mark.slow
+def test_workers_side_by_side_end_each_others_trials_and_leave_what_training_alone_would(store, tmp_path):
+    result = run_sweep(store, described(tmp_path, TELLING), tmp_path / "runs", device="cpu", workers=2, score=False)
+    assert result.workers == 2
+    assert {one.variant.label: one.state for one in result.found} == {
+        "trial-0000": "done",
+        "trial-0001": "done",
+        "trial-0002": "pruned",
+        "trial-0003": "pruned",
+        "trial-0004": "pruned",
+    }
+    for one in result.found:
+        train(store, one.variant.recipe, tmp_path / one.variant.label, device="cpu")
+        alone, ours = ((run / "metrics.jsonl").read_text() for run in (tmp_path / one.variant.label, one.variant.run))
+        assert ours == alone if one.state == "done" else alone.startswith(ours)
+        assert (len(ours.splitlines()) == 3) == (one.state == "done")
+
+
+def command(store, sweep, runs):
+    words = [sys.executable, "-m", "vaprompt", "sweep", store, sweep.source, "--runs", runs, "--no-score", "--json"]
+    return subprocess.Popen(
+        [*words, "--device", "cpu", "--workers", "1"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.slow
+def test_two_commands_share_a_search_and_one_does_what_the_other_leaves(store, tmp_path):
+    runs = tmp_path / "runs"
+    sweep = described(tmp_path, SEARCH.replace("TRIALS", "6"))
+    told = [json.loads(one.communicate(timeout=300)[0]) for one in [command(store, sweep, runs) for _ in range(2)]]
+    assert sum(one["trained"] for one in told) == 6
+    for one in told:
+        assert len(one["variants"]) == 6
+        assert {variant["state"] for variant in one["variants"]} <= {"done", "pruned"}
+    sweep = described(tmp_path, SEARCH.replace("TRIALS", "12"))
+    doomed, other = (command(store, sweep, runs) for _ in range(2))
+    deadline = time.monotonic() + 120
+    while len(list(runs.glob("trial-*"))) < 8 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    doomed.kill()
+    doomed.communicate()
+    last = json.loads(other.communicate(timeout=300)[0])
+    assert other.returncode == 0
+    assert len(last["variants"]) == 12
+    assert {variant["state"] for variant in last["variants"]} <= {"done", "pruned"}

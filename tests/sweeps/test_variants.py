@@ -92,6 +92,11 @@ def test_what_a_variant_sets_comes_before_what_all_share_and_that_before_the_bas
         ("[search]\ntrials = 3\nspace.loss.kl = 3", "must be a range"),
         ("[search]\ntrials = 3\nspace.loss.kl = { low = 0.0, high = 1e3 }", "less than or equal to 100"),
         ("[search]\ntrials = 3\nspace.loss.k = { low = 0.0, high = 1.0 }", "the nearest valid one is 'loss.kl'"),
+        (
+            "[search]\ntrials = 3\nspace.batch = { low = 4, high = 8, step = 0.5 }",
+            "batch: step = 0.5 is not whole",
+        ),
+        ("[search]\ntrials = 3\nspace.compute.at_once = { low = 2.5, high = 8 }", "valid integer"),
         ("seeds = [0]\n[search]\ntrials = 3\nspace.loss.kl = { low = 0.0, high = 1.0 }", "no variants, grid or seeds"),
         ("table = 2\n[[variant]]\nname = 'LSTM'", "is no row of the paper's table 2; its rows are: TCN, attention; "),
     ],

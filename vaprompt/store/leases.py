@@ -5,6 +5,8 @@ lease is a file, too, created exclusively, that names its writer. It runs out wh
 process can be looked for, else when its heartbeat has not changed for a while **on the observer's own clock**; clocks
 of two machines are never compared. Nothing is locked, as locks do not hold on every network's file system.
 
+A store's parts are not all that is shared so: the trials of a search are, in a folder of runs.
+
 A lease is about work, not about what is right: whatever happens to leases, groups are published whole or not at all.
 """
 
@@ -156,7 +158,7 @@ class Leases:
         if self._lost.is_set() or not there:
             raise TakenOverError(
                 self._store,
-                fault=f"this extraction gave no sign of life for {PATIENCE:g} s, and another took it for dead",
+                fault=f"this command gave no sign of life for {PATIENCE:g} s, and another took it for dead",
                 remedy="run the same command again: it goes on with what is left",
             )
 

@@ -21,6 +21,11 @@ LOSSES = 2
 class Source(Protocol):
     """Where jobs come from."""
 
+    @property
+    def left(self) -> int:
+        """How many jobs are still to come, at most."""
+        ...
+
     def next(self) -> Job | None:
         """Return a job; None: there is none, or none before another is over."""
         ...
@@ -36,6 +41,11 @@ class Listed:
     def __init__(self, jobs: Sequence[Job]) -> None:
         """Hand them out in their order."""
         self._jobs = deque(jobs)
+
+    @property
+    def left(self) -> int:
+        """How many jobs are still to come; see `Source`."""
+        return len(self._jobs)
 
     def next(self) -> Job | None:
         """Return the next; see `Source`."""
@@ -54,6 +64,13 @@ def dispatch(source: Source, pool: Pool, board: Board, watcher: Watcher) -> list
     again: deque[Job] = deque()
     losses: Counter[str] = Counter()
     under_way = 0
+
+    def over(found: Sequence[Outcome]) -> None:
+        for outcome in found:
+            board.end(outcome.variant, outcome.state, None if outcome.error is None else str(outcome.error))
+        source.over(found)
+        outcomes.extend(found)
+
     while True:
         while pool.idle:
             job = again.popleft() if again else source.next()
@@ -61,6 +78,9 @@ def dispatch(source: Source, pool: Pool, board: Board, watcher: Watcher) -> list
                 break
             for variant in job.variants:
                 board.begin(variant)
+            if job.error is not None:
+                over([Outcome(variant, "failed", error=job.error) for variant in job.variants])
+                continue
             pool.give(job)
             under_way += 1
         if not under_way:
@@ -76,10 +96,7 @@ def dispatch(source: Source, pool: Pool, board: Board, watcher: Watcher) -> list
                     again.append(ended.job)
                     continue
                 found = [_lost(ended.job, index) for index in range(len(ended.job.variants))]
-            for outcome in found:
-                board.end(outcome.variant, outcome.state, None if outcome.error is None else str(outcome.error))
-            source.over(found)
-            outcomes += found
+            over(found)
 
 
 def _lost(job: Job, index: int) -> Outcome:

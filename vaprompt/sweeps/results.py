@@ -17,6 +17,16 @@ from vaprompt.training.runs import read_facts
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How a variant stood before this call, or stands by what others did."""
+
+    variant: Variant
+    state: State
+    reason: str | None = None
+    """Why it failed."""
+
+
+@dataclass(frozen=True)
 class Found:
     """One variant, and what became of it."""
 
@@ -53,15 +63,15 @@ class Found:
         }
 
 
-def found_in(variant: Variant, outcome: Outcome | None, base: Mapping[str, Any], before: State) -> Found:
+def found_in(standing: Standing, outcome: Outcome | None, base: Mapping[str, Any]) -> Found:
     """Return what is known of a variant.
 
     Args:
-        variant: its folder is looked into.
-        outcome: what its worker said; None where it was there before this call.
+        standing: the variant, whose folder is looked into, and how it stands without this call.
+        outcome: what its worker said in this call; None where it had nothing to do with it.
         base: the fields of the training recipe that the sweep starts from.
-        before: the state that it was in then.
     """
+    variant = standing.variant
     own = without_none(variant.recipe.model_dump(mode="json"))
     best, epochs = None, None
     try:
@@ -72,8 +82,8 @@ def found_in(variant: Variant, outcome: Outcome | None, base: Mapping[str, Any],
         pass
     return Found(
         variant,
-        before if outcome is None else outcome.state,
-        None if outcome is None or outcome.error is None else str(outcome.error),
+        standing.state if outcome is None else outcome.state,
+        standing.reason if outcome is None or outcome.error is None else str(outcome.error),
         best,
         epochs,
         read_scores(variant.run),

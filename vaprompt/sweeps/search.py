@@ -1,26 +1,27 @@
 """A search for the best values of some fields, with Optuna: its trials are variants, its memory is a journal.
 
 The journal lies beside the runs and holds all trials, so that a search that was stopped goes on, and several processes
-on one machine, or on several that see the folder, can take part in one.
+on one machine, or on several that see the folder, can take part in one. A trial under way is held by a lease, which
+runs out with the process that holds it: whoever finds it then goes on with the trial.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaprompt.errors import RecipeError, RunError
-from vaprompt.progress import Progress
 from vaprompt.recipes import validated
-from vaprompt.sweeps.board import State
-from vaprompt.sweeps.recipe import SearchRecipe, Space, flattened, with_fields
-from vaprompt.sweeps.variants import Sweep, Variant, as_given
+from vaprompt.store.leases import POLL, Leases, present
+from vaprompt.sweeps.board import State, Watcher
+from vaprompt.sweeps.recipe import SearchRecipe, Space, with_fields
+from vaprompt.sweeps.results import Standing
+from vaprompt.sweeps.variants import Sweep, Variant, as_given, base_of, is_whole
 from vaprompt.sweeps.work import Job, Outcome, PrunedError
 from vaprompt.training.ongoing import Watch
 from vaprompt.training.recipe import TrainRecipe
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'vaprompt[sweep]'"
 JOURNAL = "search.journal"
 STUDY = "search"
-ABOUT, OWNER = "made of", "owner"
-"""What a study, and a trial of it, are marked with."""
+ABOUT, REASON = "made of", "reason"
+"""What a study is marked with, and a trial of it that failed."""
+BEGINNING = "beginning of trials"
+"""Key of the lease under which trials are begun and taken over, by one process at a time."""
 
 
 def require_optuna() -> None:
@@ -80,42 +83,63 @@ def open_study(runs: Path, search: SearchRecipe) -> optuna.Study:
         ) from None
 
 
+@contextmanager
+def searching(sweep: Sweep, runs: Path, watcher: Watcher) -> Iterator[Search]:
+    """Take part in a search while the block runs: begin it, or go on with it.
+
+    Raises:
+        RecipeError: Optuna is not installed.
+        RunError: the folder holds another search, or a damaged one.
+        TargetError: it cannot be written.
+    """
+    study = open_study(runs, _of(sweep))
+    with present(runs) as leases:
+        yield Search(sweep, runs, study, leases, watcher)
+
+
 class Search:
-    """The trials of a search as jobs; see `vaprompt.sweeps.dispatch.Source`."""
+    """The trials of a search as jobs; see `vaprompt.sweeps.dispatch.Source`. `searching` makes it."""
 
-    def __init__(self, sweep: Sweep, runs: Path, progress: Progress) -> None:
-        """Begin a search, or go on with it.
-
-        Raises:
-            RecipeError: Optuna is not installed.
-            RunError: the folder holds another search, or a damaged one.
-        """
-        assert sweep.search is not None
-        self._sweep, self._search, self._runs = sweep, sweep.search, runs
-        self._study = open_study(runs, sweep.search)
-        self._distributions = {
-            key: distribution(space, dict(flattened(sweep.base)).get(key))
-            for key, space in sweep.search.spaces().items()
-        }
+    def __init__(self, sweep: Sweep, runs: Path, study: optuna.Study, leases: Leases, watcher: Watcher) -> None:
+        """Use `searching` instead."""
+        self._sweep, self._search, self._runs = sweep, _of(sweep), runs
+        self._study, self._leases, self._watcher = study, leases, watcher
+        self._distributions = {key: distribution(key, space) for key, space in self._search.spaces().items()}
+        self._mine: set[int] = set()
+        self._waits = False
         self._require_same()
-        self._again = [trial.number for trial in self._study.get_trials(deepcopy=False) if _is_left_behind(trial)]
-        if self._again:
-            progress.say(f"going on with {len(self._again)} trials that were stopped")
 
     @property
     def left(self) -> int:
-        """How many trials are still to be trained."""
-        return len(self._again) + max(0, self._search.trials - len(self._study.get_trials(deepcopy=False)))
+        """How many trials are not over, those that others train included."""
+        trials = self._trials()
+        return sum(not trial.state.is_finished() for trial in trials) + max(0, self._search.trials - len(trials))
 
     def next(self) -> Job | None:
-        """Return the next trial: one that was stopped, or a new one."""
-        if self._again:
-            number = self._again.pop(0)
-        elif len(self._study.get_trials(deepcopy=False)) < self._search.trials:
-            number = self._ask()
-        else:
-            return None
-        return Job((self._variant(number),))
+        """Return the next trial: one that was stopped, or a new one.
+
+        Where there is none, and nothing is under way here, it waits for those that others train, and goes on with one
+        whose process is gone.
+
+        Raises:
+            StoreError: others took this process for dead.
+        """
+        while True:
+            with self._leases.holding(BEGINNING):
+                number = self._left_behind()
+                if number is None and len(self._trials()) < self._search.trials:
+                    number = self._ask()
+            if number is not None:
+                self._mine.add(number)
+                variant, error = self._variant(number)
+                return Job((variant,), error)
+            elsewhere = self._running()
+            if self._mine or not any(trial < self._search.trials for trial in elsewhere):
+                return None
+            if not self._waits:
+                self._waits = True
+                self._watcher.say(f"waiting for {len(elsewhere)} trials that others train")
+            time.sleep(POLL)
 
     def over(self, outcomes: Sequence[Outcome]) -> None:
         """Tell the study what became of trials."""
@@ -125,43 +149,79 @@ class Search:
             number = _number(outcome.variant)
             mean = read_complete(outcome.variant.run)["best"]["mean"] if outcome.state == "done" else None
             if mean is not None:
-                self._study.tell(number, mean)
+                self._study.tell(number, mean, skip_if_finished=True)
+            elif outcome.state == "pruned":
+                self._study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
             else:
-                state = TrialState.PRUNED if outcome.state == "pruned" else TrialState.FAIL
-                self._study.tell(number, state=state)
+                reason = "its validation CCC is undefined" if outcome.error is None else str(outcome.error)
+                if not self._trials()[number].state.is_finished():
+                    _trial(self._study, number).set_user_attr(REASON, reason)
+                self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+            self._leases.release(_key(number))
+            self._mine.discard(number)
 
-    def standing(self) -> list[tuple[Variant, State]]:
-        """Return the trials so far and the state of each, the best first, those without a score last."""
-        trials = self._study.get_trials(deepcopy=False)
-        ranked = sorted(trials, key=lambda trial: (_badness(trial), trial.number))
+    def standing(self) -> list[Standing]:
+        """Return how the trials so far stand, the best first, those without a score last."""
+        ranked = sorted(self._trials(), key=lambda trial: (_badness(trial), trial.number))
         states: Mapping[str, State] = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed"}
-        return [(self._variant(trial.number), states.get(trial.state.name, "training")) for trial in ranked]
+        return [
+            Standing(
+                self._variant(trial.number)[0],
+                states.get(trial.state.name, "training"),
+                trial.user_attrs.get(REASON),
+            )
+            for trial in ranked
+        ]
+
+    def _trials(self) -> list[optuna.trial.FrozenTrial]:
+        return self._study.get_trials(deepcopy=False)
+
+    def _running(self) -> list[int]:
+        """Return the trials that are under way, but not here."""
+        return [
+            trial.number for trial in self._trials() if trial.state.name == "RUNNING" and trial.number not in self._mine
+        ]
+
+    def _left_behind(self) -> int | None:
+        """Return a trial, which is then held, that was under way in a process that is no more."""
+        for number in self._running():
+            if not self._leases.acquire(_key(number)):
+                continue
+            # Its process may have told its end and given it back since it was looked up.
+            if self._trials()[number].state.name == "RUNNING":
+                self._watcher.say(f"{_name(number)}: was stopped, and goes on")
+                return number
+            self._leases.release(_key(number))
+        return None
 
     def _ask(self) -> int:
         import optuna
 
         # A sampler for each trial, so that a search that was stopped goes on with the very values.
-        seed = self._search.seed + len(self._study.get_trials(deepcopy=False))
+        seed = self._search.seed + len(self._trials())
         self._study.sampler = (
             optuna.samplers.TPESampler(seed=seed)
             if self._search.sampler == "tpe"
             else optuna.samplers.RandomSampler(seed=seed)
         )
-        trial = self._study.ask(self._distributions)
-        trial.set_user_attr(OWNER, [platform.node(), os.getpid()])
-        return trial.number
+        number = self._study.ask(self._distributions).number
+        self._leases.acquire(_key(number))
+        return number
 
-    def _variant(self, number: int) -> Variant:
-        found = self._study.get_trials(deepcopy=False)[number].params
-        fields = {key: as_given(self._sweep.base, key, value) for key, value in found.items()}
-        name = f"trial-{number:04d}"
-        recipe = validated(
-            TrainRecipe,
-            with_fields(self._sweep.base, fields),
-            where=f"{self._sweep.source}, {name} ({fields})",
-            folder=self._sweep.source.parent,
-        )
-        return Variant(name, recipe, self._runs / name)
+    def _variant(self, number: int) -> tuple[Variant, RecipeError | None]:
+        """Return a trial as a variant, and why it cannot be trained: its recipe is then the base's."""
+        fields = {key: as_given(key, value) for key, value in self._trials()[number].params.items()}
+        name, error = _name(number), None
+        try:
+            recipe = validated(
+                TrainRecipe,
+                with_fields(self._sweep.base, fields),
+                where=f"{self._sweep.source}, {name} ({fields})",
+                folder=self._sweep.source.parent,
+            )
+        except RecipeError as invalid:
+            recipe, error = base_of(self._sweep, self._runs).recipe, invalid
+        return Variant(name, recipe, self._runs / name), error
 
     def _require_same(self) -> None:
         about = json.dumps([self._sweep.base, self._search.model_dump(mode="json", exclude={"trials"})], sort_keys=True)
@@ -182,19 +242,20 @@ def pruning(variant: Variant, search: SearchRecipe) -> Watch:
     Raises:
         RunError: the study's journal is damaged.
     """
-    import optuna
-
     study = open_study(variant.run.parent, search)
-    known = study.get_trials(deepcopy=False)[_number(variant)]
-    # Optuna's own workers know a trial by this number too; there is no other way to meet it in another process.
-    trial = optuna.trial.Trial(study, known._trial_id)
-    told = set(known.intermediate_values)
+    number = _number(variant)
+    trial, told = _trial(study, number), set(study.get_trials(deepcopy=False)[number].intermediate_values)
 
     def watch(run: Path, history: Sequence[Mapping[str, Any]]) -> None:
         for line in history:
             epoch, mean = line["epoch"], line["validation"]["mean"]
             if mean is not None and epoch not in told:
-                trial.report(mean, epoch)
+                try:
+                    trial.report(mean, epoch)
+                except RuntimeError:  # as Optuna says of a trial that is over
+                    fault = "another process took this one for dead, and has ended the trial"
+                    remedy = "run the same command again: it goes on with what is left"
+                    raise RunError(run, fault=fault, remedy=remedy) from None
                 told.add(epoch)
         if len(history) < variant.recipe.epochs and told and trial.should_prune():
             raise PrunedError(run, fault="is behind the other trials", remedy="nothing is to be done")
@@ -202,18 +263,38 @@ def pruning(variant: Variant, search: SearchRecipe) -> Watch:
     return watch
 
 
-def distribution(space: Space, there: Any) -> BaseDistribution:
-    """Return a space in Optuna's terms; the base's value, `there`, says whether only whole numbers count."""
+def distribution(key: str, space: Space) -> BaseDistribution:
+    """Return a field's space in Optuna's terms."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if space.choices is not None:
         return CategoricalDistribution(space.choices)
     assert space.low is not None
     assert space.high is not None
-    whole = isinstance(there, int) and not isinstance(there, bool)
-    if whole and space.low.is_integer() and space.high.is_integer():
+    if is_whole(key):
         return IntDistribution(int(space.low), int(space.high), log=space.log, step=int(space.step or 1))
     return FloatDistribution(space.low, space.high, log=space.log, step=space.step)
+
+
+def _of(sweep: Sweep) -> SearchRecipe:
+    assert sweep.search is not None
+    return sweep.search
+
+
+def _trial(study: optuna.Study, number: int) -> optuna.Trial:
+    """Return a trial that was begun before, or in another process."""
+    import optuna
+
+    # Optuna's own workers know a trial by this number too; there is no other way to meet it in another process.
+    return optuna.trial.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
+
+
+def _name(number: int) -> str:
+    return f"trial-{number:04d}"
+
+
+def _key(number: int) -> str:
+    return f"trial {number}"
 
 
 def _number(variant: Variant) -> int:
@@ -222,19 +303,3 @@ def _number(variant: Variant) -> int:
 
 def _badness(trial: optuna.trial.FrozenTrial) -> float:
     return -trial.value if trial.state.name == "COMPLETE" and trial.value is not None else float("inf")
-
-
-def _is_left_behind(trial: optuna.trial.FrozenTrial) -> bool:
-    """Say whether a trial was begun by a process of this machine that is no more."""
-    if trial.state.name != "RUNNING":
-        return False
-    host, process = trial.user_attrs.get(OWNER, (platform.node(), -1))
-    if host != platform.node():
-        return False
-    if process == os.getpid():
-        return True
-    with suppress(ProcessLookupError, OverflowError):
-        if process > 0:
-            os.kill(process, 0)
-            return False
-    return True

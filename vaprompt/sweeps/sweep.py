@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +17,10 @@ from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
 from vaprompt.sweeps.board import Board, Nobody, Watcher
-from vaprompt.sweeps.dispatch import Listed, dispatch
+from vaprompt.sweeps.dispatch import Listed, Source, dispatch
 from vaprompt.sweeps.pool import Alone, Pool, Processes
-from vaprompt.sweeps.results import Found, found_in
-from vaprompt.sweeps.search import Search
+from vaprompt.sweeps.results import Found, Standing, found_in
+from vaprompt.sweeps.search import Search, searching
 from vaprompt.sweeps.tables import paper_rows, table_json, table_rows
 from vaprompt.sweeps.variants import Sweep, Variant, base_of
 from vaprompt.sweeps.work import Job, Outcome, Work, is_scored, is_trained
@@ -97,7 +98,7 @@ def run_sweep(
 
     Raises:
         RecipeError: the sweep names a table of the paper's, and a variant is called like none of its rows.
-        StoreError: the store lacks what a variant needs; nothing was trained then.
+        StoreError: the store lacks what a variant needs; nothing was trained then. Or others took this search for dead.
         RunError: a variant's folder holds a run of something else; or all variants failed for one reason.
         VapromptError: all variants failed for one reason.
     """
@@ -112,45 +113,44 @@ def run_sweep(
     planned = sweep.variants or (base_of(sweep, runs),)
     opened = _checked(store, planned, device, progress)
     work = Work(str(store), device, memory, score, None, log, sweep.search)
-    pool: Pool | None = None
-    if cluster is not None:
-        from vaprompt.sweeps.ray_pool import OnCluster
+    with ExitStack() as ending:
+        # Trials are given back once nobody trains them any more: what is entered first ends last.
+        source: Source | None = None
+        if sweep.search is not None:
+            source = ending.enter_context(searching(sweep, runs, watcher))
+        pool: Pool | None = None
+        if cluster is not None:
+            from vaprompt.sweeps.ray_pool import OnCluster
 
-        pool = OnCluster(work, cluster, watcher)
-        device = "cuda" if pool.size.gpus else "cpu"
-    try:
+            pool = on_cluster = ending.enter_context(closing(OnCluster(work, cluster, watcher)))
+            device = "cuda" if on_cluster.size.gpus else "cpu"
         board = Board(sweep.variants)
-        source, most = _source(sweep, runs, board, stack, device, score, progress)
+        if source is None:
+            source = _listed(sweep, board, stack, device, score)
+        most = source.left
         if pool is None:
             ahead = _seconds(opened) * most * max(variant.recipe.epochs for variant in planned)
-            pool = _local(work, min(workers or default_workers(device, ahead), max(1, most)))
+            count = min(workers or default_workers(device, ahead), max(1, most))
+            pool = ending.enter_context(closing(_local(work, count)))
         with watcher.watching(board):
             outcomes = dispatch(source, pool, board, watcher)
-    finally:
-        if pool is not None:
-            pool.close()
-    stood = source.standing() if isinstance(source, Search) else [(one, "done") for one in sweep.variants]
-    _require_one_that_worked([variant for variant, _ in stood], outcomes)
+        count = pool.count  # that of a cluster is not to be had once it is left
+    stood = source.standing() if isinstance(source, Search) else [Standing(one, "done") for one in sweep.variants]
+    _require_one_that_worked([one.variant for one in stood], outcomes)
     by_label = {outcome.variant.label: outcome for outcome in outcomes}
-    found = [found_in(variant, by_label.get(variant.label), sweep.base, state) for variant, state in stood]
-    result = SweepResult(sweep, found, len(outcomes), pool.count, time.perf_counter() - started)
+    found = [found_in(one, by_label.get(one.variant.label), sweep.base) for one in stood]
+    result = SweepResult(sweep, found, len(outcomes), count, time.perf_counter() - started)
     write_json(runs / RESULT, summary(result))
     return result
 
 
-def _source(
-    sweep: Sweep, runs: Path, board: Board, stack: Stacking, device: str, score: bool, progress: Progress
-) -> tuple[Listed | Search, int]:
-    """Return where jobs come from, and how many there are at most."""
-    if sweep.search is not None:
-        search = Search(sweep, runs, progress)
-        return search, search.left
+def _listed(sweep: Sweep, board: Board, stack: Stacking, device: str, score: bool) -> Listed:
+    """Return the jobs that are missing."""
     missing = [one for one in sweep.variants if not is_trained(one) or (score and not is_scored(one))]
     for variant in sweep.variants:
         if variant not in missing:
             board.end(variant, "done")
-    jobs = jobs_of(missing, stack, device)
-    return Listed(jobs), len(jobs)
+    return Listed(jobs_of(missing, stack, device))
 
 
 def _local(work: Work, count: int) -> Pool:

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from pydantic import BaseModel
 
 from vaprompt.errors import RecipeError
 from vaprompt.recipes import changed, known_keys, read_recipe, read_toml, shipped, validated, without_none
-from vaprompt.sweeps.recipe import SearchRecipe, SweepRecipe, VariantRecipe, flattened, with_fields
+from vaprompt.sweeps.recipe import SearchRecipe, SweepRecipe, VariantRecipe, with_fields
 from vaprompt.training.recipe import TrainRecipe
 
 MOST = 10_000
@@ -122,22 +124,44 @@ def _require_distinct(source: Path, variants: Sequence[Variant]) -> None:
 
 
 def _check_search(source: Path, search: SearchRecipe, base: Mapping[str, Any]) -> None:
-    """Check that each end of each range, and each choice, is one that the training recipe takes."""
+    """Check that each end of each range, and each choice, is one that the training recipe takes.
+
+    What does not fit together is found where it comes up: a trial of such values fails.
+
+    Raises:
+        RecipeError: one is not.
+    """
     for key, space in search.spaces().items():
+        if space.step is not None and not space.step.is_integer() and is_whole(key):
+            raise RecipeError(
+                f"{source}, search.space.{key}",
+                fault=f"step = {space.step:g} is not whole, and the field takes whole numbers alone",
+                remedy="give a whole number as step, or leave it out for 1",
+            )
         for value in space.choices if space.choices is not None else (space.low, space.high):
             validated(
                 TrainRecipe,
-                with_fields(base, {key: as_given(base, key, value)}),
+                with_fields(base, {key: as_given(key, value)}),
                 where=f"{source}, search.space.{key}",
                 folder=source.parent,
             )
 
 
-def as_given(base: Mapping[str, Any], key: str, value: Any) -> Any:
+def as_given(key: str, value: Any) -> Any:
     """Return a value of a range as an integer where the field holds one."""
-    there = dict(flattened(base)).get(key)
-    whole = isinstance(there, int) and not isinstance(there, bool)
-    return round(value) if whole and isinstance(value, float) and value.is_integer() else value
+    return round(value) if isinstance(value, float) and value.is_integer() and is_whole(key) else value
+
+
+def is_whole(key: str) -> bool:
+    """Say whether a field of the training recipe, by its dotted key, takes whole numbers alone."""
+    kinds: tuple[Any, ...] = (TrainRecipe,)
+    for part in key.split("."):
+        below = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if below is None or part not in below.model_fields:
+            return False
+        annotation = below.model_fields[part].annotation
+        kinds = (annotation, *get_args(annotation))
+    return int in kinds and float not in kinds
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:

@@ -51,6 +51,8 @@ class Job:
     """Variants that a worker trains together: one, or several stacked."""
 
     variants: tuple[Variant, ...]
+    error: VapromptError | None = None
+    """Why they cannot be trained, where that is known beforehand: no worker is given them then."""
 
 
 @dataclass(frozen=True)
