@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.planted import plant_store
 from tests.sweeps.conftest import GRID, SHARED, described
@@ -191,6 +193,71 @@ def test_a_variant_that_fails_is_told_and_the_others_go_on(store, tmp_path):
     result = run_sweep(store, sweep, tmp_path / "runs", device="cpu", score=False)
     assert [one.state for one in result.found] == ["done", "failed", "done", "done"]
     assert "is not empty and holds no run" in result.failed[0].reason
+
+
+class Big:
+    """What a training holds while it computes."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (MemoryError, ""),
+        (torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 2 GiB"),
+        (RuntimeError, "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+@pytest.mark.parametrize("place", ["Resident", "train", "evaluate"])
+def test_memory_that_ends_with_one_variant_ends_no_other_and_is_free_again(
+    store, swept, tmp_path, monkeypatch, kind, said, place
+):
+    sweep = described(tmp_path, GRID)
+    shutil.copytree(swept.sweep.variants[0].run.parent, tmp_path / "runs")
+    doomed = sweep.variants[1].run
+    if place == "evaluate":
+        (doomed / "evaluation.json").unlink()
+    else:
+        shutil.rmtree(doomed)
+    held = []
+
+    def overflow(*args, **rest):
+        big = Big()
+        held.append(weakref.ref(big))
+        raise kind(said)
+
+    monkeypatch.setattr(work, place, overflow)
+    result = run_sweep(store, sweep, tmp_path / "runs", device="cpu")
+    assert [one.state for one in result.found] == ["done", "failed", "done", "done"]
+    assert "does not suffice" in result.failed[0].reason
+    assert "lower compute.at_once, batch, model.width" in result.failed[0].reason
+    assert [big() for big in held] == [None]
+
+
+def test_memory_that_ends_with_a_stack_leaves_its_variants_to_be_trained_singly(store, tmp_path, monkeypatch):
+    def overflow(*args, **rest):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(work, "train_stacked", overflow)
+    sweep = described(tmp_path, "seeds = [0, 1]\n" + SHARED.replace("epochs = 3", "epochs = 1"))
+    result = run_sweep(store, sweep, tmp_path / "runs", device="cpu", stack="always", score=False)
+    assert [one.state for one in result.found] == ["done"] * 2
+
+
+def test_workers_are_counted_before_they_are_left(store, swept, tmp_path, monkeypatch):
+    class Left(pool.Alone):
+        gone = False
+
+        @property
+        def count(self):
+            assert not self.gone, "a cluster that is left cannot be asked"
+            return 1
+
+        def close(self):
+            self.gone = True
+
+    monkeypatch.setattr(sweeping, "_local", lambda work, count: Left(work))
+    shutil.copytree(swept.sweep.variants[0].run.parent, tmp_path / "runs")
+    assert run_sweep(store, described(tmp_path, GRID), tmp_path / "runs", device="cpu").workers == 1
 
 
 def test_what_is_wrong_for_all_is_said_once_before_or_instead_of_any_training(store, swept, tmp_path):

@@ -22,7 +22,7 @@ from vaprompt.sweeps.variants import Variant
 from vaprompt.training.data import Resident
 from vaprompt.training.ongoing import Watch
 from vaprompt.training.recipe import TrainRecipe
-from vaprompt.training.run import train
+from vaprompt.training.run import enough_memory, train
 from vaprompt.training.runs import FACTS, read_facts
 from vaprompt.training.stacked import train_stacked
 from vaprompt.training.tensorboard import TensorBoardLog, logged
@@ -95,16 +95,17 @@ class Trainer:
         """Train variants of one architecture as one stack; one after the other where memory does not suffice for it."""
         started = time.perf_counter()
         try:
-            store, resident = self._features(variants[0].recipe)
-            ended = train_stacked(
-                store,
-                [variant.recipe for variant in variants],
-                [variant.run for variant in variants],
-                device=self._work.device,
-                memory=self._work.memory,
-                resident=resident,
-                watch=log,
-            )
+            with enough_memory(variants[0].run, self._work.device):
+                store, resident = self._features(variants[0].recipe)
+                ended = train_stacked(
+                    store,
+                    [variant.recipe for variant in variants],
+                    [variant.run for variant in variants],
+                    device=self._work.device,
+                    memory=self._work.memory,
+                    resident=resident,
+                    watch=log,
+                )
         except VapromptError:
             return [self._one(variant, log) for variant in variants]
         share = (time.perf_counter() - started) / len(variants)
@@ -120,14 +121,16 @@ class Trainer:
     def _one(self, variant: Variant, log: TensorBoardLog | None) -> Outcome:
         started = time.perf_counter()
         try:
-            if not is_trained(variant):
-                self._train(variant, log)
-            if self._work.score and not is_scored(variant):
-                evaluate(variant.run, store=self._work.store, device=self._work.device)
+            # Wherever memory ends, in reading or in scoring too, it is this variant that fails and no other.
+            with enough_memory(variant.run, self._work.device):
+                if not is_trained(variant):
+                    self._train(variant, log)
+                if self._work.score and not is_scored(variant):
+                    evaluate(variant.run, store=self._work.store, device=self._work.device)
         except PrunedError:
             return Outcome(variant, "pruned", time.perf_counter() - started)
         except VapromptError as error:
-            return Outcome(variant, "failed", time.perf_counter() - started, error)
+            return Outcome(variant, "failed", time.perf_counter() - started, _bare(error))
         return Outcome(variant, "done", time.perf_counter() - started)
 
     def _train(self, variant: Variant, log: TensorBoardLog | None) -> None:
@@ -171,6 +174,12 @@ class Trainer:
         if isinstance(found, VapromptError):
             raise found
         return store, found
+
+
+def _bare(error: VapromptError) -> VapromptError:
+    """Return an error without what led to it, which would keep in memory all that was being computed."""
+    error.__cause__ = error.__context__ = error.__traceback__ = None
+    return error
 
 
 def is_trained(variant: Variant) -> bool:
