@@ -54,8 +54,13 @@ def test_a_fine_tuning_and_what_it_starts_from_differ_in_encoders_and_rates(runs
     fields = runs_apart(runs / "base", runs / "whole-seed0").fields
     assert fields["finetune.image.tune"] == fields["finetune.audio.tune"] == ["none", "all"]
     assert fields["finetune.optimiser.encoder_learning_rate"] == ["nothing", 1e-4]
+    assert {field for field in fields if field.startswith("finetune.")} == {
+        "finetune.image.tune",
+        "finetune.audio.tune",
+        "finetune.precision",
+        "finetune.optimiser.encoder_learning_rate",
+    }, "no augmentation there and none here"
     assert fields["optimiser.learning_rate"] == [2e-3, 1e-4]
-    assert "finetune.optimiser.learning_rate" not in fields, "it is told once"
     assert fields["parent"][0] is None
     assert fields["parent"][1].startswith("base (")
     assert not [field for field in fields if field.startswith("features")]
@@ -70,6 +75,15 @@ def test_fields_of_the_recipe_choose_and_order(runs):
     assert set(names(where=["finetune.optimiser.encoder_learning_rate=1e-4"])) == {"whole", "norms"}
     assert names(where=["finetune.checkpointing=true", "finetune.seed=1"]) == ["whole-seed1"]
     assert names(sort="finetune.image.tune") == ["whole", "base", "norms"]
+
+
+def test_what_changes_memory_alone_makes_no_other_variant(runs, tmp_path):
+    for name in ("whole-seed0", "whole-seed1"):
+        shutil.copytree(runs / name, tmp_path / name)
+    facts = json.loads((tmp_path / "whole-seed1" / "run.json").read_text())
+    facts["finetune"] |= {"at_once": 2, "checkpointing": False}
+    (tmp_path / "whole-seed1" / "run.json").write_text(json.dumps(facts))
+    assert [line.seeds for line in leaderboard([tmp_path], compare=False).lines] == [[0, 1]]
 
 
 def test_another_start_is_another_variant(runs, tmp_path):

@@ -17,6 +17,7 @@ from vaprompt.evaluation.kept import Evaluation, read_evaluation
 from vaprompt.evaluation.protocols import Judged, official_series
 from vaprompt.evaluation.smoothing import NONE, Smoothing, smoothed
 from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.finetuning.recipe import AugmentationRecipe
 from vaprompt.recipes import read_recipe, shipped, without_none
 from vaprompt.store.fingerprint import differing
 from vaprompt.training.recipe import TrainRecipe
@@ -26,6 +27,9 @@ VIEWING = Smoothing("gaussian", 3.0)
 """What traces are smoothed with where `evaluate` chose no filter; for the eye alone, no score is made of it."""
 SPEED_ALONE = ("image.batch", "image.compile", "audio.batch", "audio.compile")
 """Fields of extraction that change no feature."""
+MEMORY_ALONE = ("at_once", "checkpointing")
+"""Fields of fine-tuning that change its result by rounding, or as another seed would."""
+STREAMS = ("image", "audio")
 
 
 @dataclass(frozen=True)
@@ -159,13 +163,15 @@ def differing_fields(several: Sequence[Evidence]) -> dict[str, list[Any]]:
 def tuning(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a fine-tuning did beside what its training recipe says of it, such as its seed and epochs.
 
-    Encoders of a run on cached features stay as they are.
+    What changes memory and time alone is left out. Encoders of a run on cached features stay as they are.
     """
     recipe = facts.get("finetune")
     if recipe is None:
-        return {stream: {"tune": "none"} for stream in ("image", "audio")}
+        return {**{stream: {"tune": "none"} for stream in STREAMS}, "augmentation": AugmentationRecipe().model_dump()}
     found = _beside(recipe, facts["recipe"])
-    for stream in ("image", "audio"):
+    for key in MEMORY_ALONE:
+        found.pop(key, None)
+    for stream in STREAMS:
         part = found.get(stream)
         if isinstance(part, dict) and part.get("tune") != "last":
             part.pop("blocks", None)  # of no meaning
