@@ -14,6 +14,7 @@ from vaprompt.devices import pick_device
 from vaprompt.errors import VapromptError
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.evaluation.kept import PREDICTIONS, RESULT
+from vaprompt.memory import enough_memory
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
 from vaprompt.sweeps.board import State
@@ -22,7 +23,7 @@ from vaprompt.sweeps.variants import Variant
 from vaprompt.training.data import Resident
 from vaprompt.training.ongoing import Watch
 from vaprompt.training.recipe import TrainRecipe
-from vaprompt.training.run import enough_memory, train
+from vaprompt.training.run import SMALLER, train
 from vaprompt.training.runs import FACTS, read_facts
 from vaprompt.training.stacked import train_stacked
 from vaprompt.training.tensorboard import TensorBoardLog, logged
@@ -95,7 +96,7 @@ class Trainer:
         """Train variants of one architecture as one stack; one after the other where memory does not suffice for it."""
         started = time.perf_counter()
         try:
-            with enough_memory(variants[0].run, self._work.device):
+            with enough_memory(variants[0].run, remedy=SMALLER):
                 store, resident = self._features(variants[0].recipe)
                 ended = train_stacked(
                     store,
@@ -122,7 +123,7 @@ class Trainer:
         started = time.perf_counter()
         try:
             # Wherever memory ends, in reading or in scoring too, it is this variant that fails and no other.
-            with enough_memory(variant.run, self._work.device):
+            with enough_memory(variant.run, remedy=SMALLER):
                 if not is_trained(variant):
                     self._train(variant, log)
                 if self._work.score and not is_scored(variant):
