@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.store.stores import DATASET, filled
+from tests.store.stores import DATASET, filled, several
 from vaprompt.errors import StoreError
 from vaprompt.store import FeatureStore
 from vaprompt.store.reading import parse_form
+from vaprompt.store.sharing.combining import merge, subset
+from vaprompt.store.sharing.hdf5 import export
+from vaprompt.store.sharing.packed import pack
 from vaprompt.store.storage import Folder, Zip
-from vaprompt.store.verification import verify
+from vaprompt.store.verification import repair, verify
 
 
 def metadata(**changes) -> bytes:
@@ -92,6 +95,35 @@ def test_no_symbolic_link_is_followed(tmp_path, place):
     read = FeatureStore.open(store.path)
     with pytest.raises(StoreError, match=r"symbolic link|has no"):
         read.image("video1"), read.labels("video1")
+
+
+@pytest.mark.parametrize("place", ["image", "image/a", "text"])
+@pytest.mark.parametrize("dangling", [False, True])
+def test_what_was_moved_and_linked_back_is_missed_by_nobody(tmp_path, place, dangling):
+    """Else a stream on another disk would be left out of whatever is made of the store, without a word."""
+    store = several(tmp_path / "s.zarr")
+    moved = tmp_path / "elsewhere"
+    (store.path / place).rename(moved)
+    (store.path / place).symlink_to(moved)
+    if dangling:  # as while the disk is not there
+        moved.rename(tmp_path / "away")
+    for use in (
+        lambda: FeatureStore.open(store.path).info(),
+        lambda: pack(store.path, tmp_path / "s.zarr.zip"),
+        lambda: export(store.path, tmp_path / "s.h5"),
+        lambda: subset(store.path, tmp_path / "part.zarr", videos=["b"]),
+        lambda: merge([store.path, filled(tmp_path / "other.zarr", {"z": "train"}).path], tmp_path / "both.zarr"),
+    ):
+        with pytest.raises(StoreError, match=rf"s\.zarr/{place}: is a symbolic link; put what it leads to"):
+            use()
+    assert not [path for path in tmp_path.iterdir() if path.name in ("s.zarr.zip", "s.h5", "part.zarr", "both.zarr")]
+    stream, _, video = place.partition("/")
+    found = verify(store.path)
+    (fault,) = [fault for fault in found.faults if "symbolic link" in fault.fault]
+    assert (fault.stream, fault.video) == (stream, video)
+    left = repair(store.path, found).left
+    assert (fault in left) == (place == "image")
+    assert (tmp_path / "away" if dangling else moved).is_dir()
 
 
 def test_a_store_may_itself_be_behind_a_link(tmp_path):

@@ -20,6 +20,8 @@ from vaprompt.store.urls import local_path
 MOST_METADATA = 2**26
 """Bytes of the largest metadata file that is read; a marker of a day of video has less than a tenth of it."""
 
+LINK = "is a symbolic link"
+
 
 @runtime_checkable
 class Storage(Protocol):
@@ -48,7 +50,11 @@ class Storage(Protocol):
         ...
 
     def folders(self, key: str) -> list[str]:
-        """Return the names of the folders in a folder, sorted, hidden ones left out; none where there is none."""
+        """Return the names of the folders in a folder, sorted, hidden ones left out; none where there is none.
+
+        Raises:
+            StoreError: it cannot be read, or has a symbolic link in it.
+        """
         ...
 
     def files(self, key: str) -> dict[str, int]:
@@ -120,18 +126,30 @@ class Folder:
 
     def folders(self, key: str) -> list[str]:
         """Return the folders in a folder; see `Storage`."""
+        found, links = self.folders_and_links(key)
+        if links:  # left out, what it leads to would be missing without a word
+            raise _link(f"{self._below(key)}{os.sep}{links[0]}")
+        return found
+
+    def folders_and_links(self, key: str) -> tuple[list[str], list[str]]:
+        """Return the names of the folders in a folder, and of the symbolic links in it, as `folders` does."""
         place = self._below(key)
+        found: list[str] = []
+        links: list[str] = []
         try:
             with os.scandir(place) as entries:
-                return sorted(
-                    entry.name
-                    for entry in entries
-                    if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
-                )
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_symlink():
+                        links.append(entry.name)
+                    elif entry.is_dir(follow_symlinks=False):
+                        found.append(entry.name)
         except (FileNotFoundError, NotADirectoryError):
-            return []
+            return [], []
         except OSError as error:
             raise _unreadable(place, error) from None
+        return sorted(found), sorted(links)
 
     def files(self, key: str) -> dict[str, int]:
         """Return all files below a folder; see `Storage`."""
@@ -156,7 +174,7 @@ class Folder:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             if stat.S_ISLNK(mode):
-                raise StoreError(path, fault="is a symbolic link", remedy="copy the store's files themselves")
+                raise _link(path)
             if stat.S_ISDIR(mode):
                 self._folders.add(path)
         return path
@@ -282,6 +300,11 @@ def require_small(path: Path | str, size: int, most: int) -> None:
     """
     if size > most:
         raise TooLargeError(path, fault=f"has {size} bytes, more than {most}", remedy="do not trust this store")
+
+
+def _link(path: str) -> StoreError:
+    remedy = "put what it leads to in its place; only the store as a whole may lie behind a link"
+    return StoreError(path, fault=LINK, remedy=remedy)
 
 
 def _no_file(path: str) -> StoreError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,7 @@ from vaprompt.store.layout import (
 )
 from vaprompt.store.leases import PROMPTS, video_key
 from vaprompt.store.reading import CHECKSUM_BYTES, MOST_CHUNK, ArrayForm, arrays_of, read_array, read_form
-from vaprompt.store.storage import Storage, open_storage
+from vaprompt.store.storage import LINK, Folder, Storage, open_storage
 from vaprompt.store.streams import kind_of
 
 THREADS = max(2, min(8, os.cpu_count() or 2))
@@ -94,16 +94,17 @@ def verify(location: Path | str, *, deep: bool = False, progress: Progress = SIL
         StoreError: there is no store, or one of another format.
     """
     storage = open_storage(location)
-    if storage is None or (storage.size(GROUP_FILE) is None and not storage.folders("")):
+    tree, links = ({}, []) if storage is None else _tree(storage)
+    if storage is None or (storage.size(GROUP_FILE) is None and not tree):
         FeatureStore.open(location)  # says what is there instead
     assert storage is not None
     faults = list(_group_faults(storage, ""))
     if not faults:
         FeatureStore.open(location)  # refuses other formats
     groups: list[tuple[str, str]] = []
-    for stream in storage.folders(""):
+    for stream, videos in tree.items():
         faults += _group_faults(storage, stream)
-        groups += [(stream, "")] if kind_of(stream) == TEXT else [(stream, video) for video in storage.folders(stream)]
+        groups += [(stream, "")] if kind_of(stream) == TEXT else [(stream, video) for video in sorted(videos)]
     fingerprints = {stream: _fingerprint(storage, stream) for stream, _ in groups}
     looked = _Looked()
     with (
@@ -118,9 +119,9 @@ def verify(location: Path | str, *, deep: bool = False, progress: Progress = SIL
             looked.add(found)
             task.advance(1, f"{stream} {video}".strip())
     widths = usual_widths(looked.widths)
-    faults += [*looked.faults, *_across(storage, looked, widths), *_index_faults(storage)]
-    videos = {video for stream, video in groups if kind_of(stream) not in (TEXT, FAILED)}
-    return Verification(len(videos), sum(_listed(marker) for marker in looked.markers.values()), faults, widths)
+    faults += [*links, *looked.faults, *_across(tree, looked, widths), *_index_faults(storage)]
+    seen = {video for stream, video in groups if kind_of(stream) not in (TEXT, FAILED)}
+    return Verification(len(seen), sum(_listed(marker) for marker in looked.markers.values()), faults, widths)
 
 
 def repair(location: Path | str, found: Verification) -> Repaired:
@@ -158,12 +159,29 @@ def repair(location: Path | str, found: Verification) -> Repaired:
 
 def _still_broken(storage: Storage, video: str, suspects: set[str], widths: Mapping[str, tuple[int, ...]]) -> set[str]:
     """Return those of the suspected streams whose group of the video (of `text`: itself) is not as it should be."""
-    others = {stream for stream in storage.folders("") if kind_of(stream) not in (TEXT, FAILED)} if video else set()
+    tree, _ = _tree(storage)
+    others = {stream for stream in tree if kind_of(stream) not in (TEXT, FAILED)} if video else set()
     looked = _Looked()
     for stream in sorted(suspects | others):
         looked.add(_video(storage, stream, video, _fingerprint(storage, stream), deep=stream in suspects))
-    faults = [*looked.faults, *_across(storage, looked, widths)]
+    faults = [*looked.faults, *_across(tree, looked, widths)]
     return suspects & {fault.stream for fault in faults}
+
+
+def _tree(storage: Storage) -> tuple[dict[str, set[str]], list[Fault]]:
+    """Return the videos with a folder in each top-level one (`text`: its arrays), and links in place of folders."""
+    tree: dict[str, set[str]] = {}
+    streams, links = _folders(storage, "")
+    faults = [Fault(stream, "", "", LINK) for stream in links]
+    for stream in streams:
+        videos, links = _folders(storage, stream)
+        tree[stream] = set(videos)
+        faults += [Fault(stream, video, "", LINK) for video in links]
+    return tree, faults
+
+
+def _folders(storage: Storage, key: str) -> tuple[list[str], list[str]]:
+    return storage.folders_and_links(key) if isinstance(storage, Folder) else (storage.folders(key), [])
 
 
 def _group_faults(storage: Storage, stream: str) -> Iterator[Fault]:
@@ -324,7 +342,9 @@ def _arrays(
     return forms
 
 
-def _across(storage: Storage, looked: _Looked, widths: Mapping[str, tuple[int, ...]]) -> Iterator[Fault]:
+def _across(
+    tree: Mapping[str, Collection[str]], looked: _Looked, widths: Mapping[str, tuple[int, ...]]
+) -> Iterator[Fault]:
     """Yield videos that are not in all streams, are unlike the others, or whose streams do not fit each other."""
     markers = looked.markers
     for (stream, video), width in looked.widths.items():
@@ -332,13 +352,12 @@ def _across(storage: Storage, looked: _Looked, widths: Mapping[str, tuple[int, .
             most = " x ".join(map(str, widths[stream]))
             fault = f"has embeddings of {' x '.join(map(str, width))} numbers, and most other videos of {most}"
             yield Fault(stream, video, EMBEDDING, fault)
-    streams = [stream for stream in storage.folders("") if kind_of(stream) not in (TEXT, FAILED)]
-    failed = {video for folder in storage.folders("") if kind_of(folder) == FAILED for video in storage.folders(folder)}
-    folders = {stream: set(storage.folders(stream)) for stream in streams}
+    streams = [stream for stream in tree if kind_of(stream) not in (TEXT, FAILED)]
+    failed = {video for stream, videos in tree.items() if kind_of(stream) == FAILED for video in videos}
     for video in sorted({video for _, video in markers}):
         own = {stream: markers[stream, video] for stream in streams if (stream, video) in markers}
         for stream in streams:
-            if video not in folders[stream] and video not in failed:
+            if video not in tree[stream] and video not in failed:
                 yield Fault(stream, video, GROUP_FILE, f"is missing, though {next(iter(own))} of the video is there")
         splits = {stream: marker.get("split") for stream, marker in own.items()}
         if len(set(splits.values())) > 1:
