@@ -12,11 +12,12 @@ import pytest
 from tests.extraction.conftest import files_below, touch_later
 from tests.extraction.forge import FakeImages, FakeSounds, tiny_dataset, write_tiny
 from tests.extraction.test_streams import recipe
+from tests.rights import open_folder, without_rights
 from vaprompt.datasets.base import Dataset
 from vaprompt.errors import RecipeError
 from vaprompt.extraction import local
 from vaprompt.extraction.pipeline import extract
-from vaprompt.extraction.plan import Shard
+from vaprompt.extraction.plan import Examiner, Shard, plan
 from vaprompt.store import FeatureStore
 
 
@@ -192,3 +193,46 @@ def test_a_source_that_cannot_even_be_looked_at_costs_its_video_only(data, tmp_p
     report = extract(data, recipe(), tmp_path / "new.zarr")
     assert report.done == ["v2", "v3", "v4"]
     assert report.failed == {"v1": f"{first.media}: cannot be read (File name too long); check the path and rights"}
+
+
+def unreadable(file: Path) -> str:
+    """Let a file be one that cannot even be looked at, as on a disk that fails; return what is said of it."""
+    file.unlink()
+    file.symlink_to("x" * 300)
+    return f"{file}: cannot be read (File name too long); check the path and rights"
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+def test_a_source_that_cannot_be_compared_costs_its_video_only(data, store, refresh):
+    said = unreadable(data.root / "v1.mp4")
+    swapped(data.root / "v2.txt")
+    before = files_below(store)
+    report = extract(data, recipe(), store, refresh=refresh)
+    assert report.failed == {"v1": said}
+    assert report.skipped == ["v3", "v4"]
+    assert (report.done, list(report.changed)) == ((["v2"], []) if refresh else ([], ["v2"]))
+    kept = {name: content for name, content in files_below(store).items() if "/v1/" in name and "failed" not in name}
+    assert kept == {name: content for name, content in before.items() if "/v1/" in name}
+    assert FeatureStore.open(store).failed().keys() == ({"v1"} if refresh else set())
+
+
+def test_a_video_in_part_whose_source_cannot_be_compared_is_recorded_as_failed(data, store):
+    shutil.rmtree(store / "labels/v1")
+    shutil.rmtree(store / "labels/v3")
+    said = unreadable(data.root / "v1.mp4")
+    report = extract(data, recipe(), store)
+    assert (report.done, report.failed) == (["v3"], {"v1": said})
+    assert FeatureStore.open(store).failed() == {"v1": said}
+
+
+def test_a_file_without_rights_costs_its_video_only(made):
+    with open_folder() as folder:
+        data = four_videos(shutil.copytree(made / "data", folder / "data"))
+        touch_later(data.root / "v1.mp4")
+        (data.root / "v1.mp4").chmod(0)
+        store = FeatureStore.open(shutil.copytree(made / "s.zarr", folder / "s.zarr"))
+        with without_rights():
+            found = plan(Examiner(data, store))
+    assert list(found.unreadable) == ["v1"]
+    assert "v1.mp4: cannot be read (Permission denied)" in found.unreadable["v1"]
+    assert found.done == ("v2", "v3", "v4")

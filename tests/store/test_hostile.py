@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.rights import open_folder, without_rights
 from tests.store.stores import DATASET, filled, several
+from vaprompt.cli.main import run
 from vaprompt.errors import StoreError
 from vaprompt.store import FeatureStore
 from vaprompt.store.reading import parse_form
@@ -124,6 +126,39 @@ def test_what_was_moved_and_linked_back_is_missed_by_nobody(tmp_path, place, dan
     left = repair(store.path, found).left
     assert (fault in left) == (place == "image")
     assert (tmp_path / "away" if dangling else moved).is_dir()
+
+
+def test_a_store_without_rights_is_one_line_and_no_fault_of_ours():
+    with open_folder() as folder:
+        store = filled(folder / "s.zarr").path
+        pack(store, folder / "s.zip")
+        uses = {
+            "read": lambda: FeatureStore.open(store).image("video1"),
+            "info": lambda: FeatureStore.open(store).info(),
+            "verify": lambda: verify(store, deep=True),
+            "extract": lambda: FeatureStore.create(store, dataset=DATASET),
+            "subset": lambda: subset(store, folder / "part.zarr"),
+        }
+        for closed in (store, store / "image", store / "image/video1"):
+            closed.chmod(0)
+            for name, use in uses.items():
+                with without_rights():
+                    if name == "verify" and closed == store / "image/video1":
+                        assert "Permission denied" in use().faults[0].fault
+                    elif name != "extract" or closed == store:
+                        with pytest.raises(StoreError, match=r"cannot be read \(Permission denied\)"):
+                            use()
+            closed.chmod(0o755)
+        (folder / "s.zip").chmod(0)
+        with without_rights(), pytest.raises(StoreError, match="Permission denied"):
+            FeatureStore.open(folder / "s.zip")
+
+
+@pytest.mark.parametrize("action", [["info"], ["verify"], ["pack", "out.zip"]])
+def test_a_place_that_cannot_even_be_looked_at_is_the_users_to_mend(tmp_path, capsys, action):
+    """As a server that is away (ESTALE), or a disk that fails (EIO)."""
+    assert run(["store", action[0], str(tmp_path / ("x" * 300)), *(str(tmp_path / name) for name in action[1:])]) == 2
+    assert "cannot be read (File name too long); check its rights" in capsys.readouterr().err
 
 
 def test_a_store_may_itself_be_behind_a_link(tmp_path):

@@ -35,7 +35,8 @@ class ExtractionReport:
     elsewhere: list[str] = field(default_factory=list)
     """Extracted meanwhile by another writer of the store."""
     failed: dict[str, str] = field(default_factory=dict)
-    """The reason for each video that could not be extracted; the next run tries again."""
+    """The reason for each video that could not be extracted, or whose files could not be looked at, though it is whole
+    in the store; the next run tries again."""
     changed: dict[str, str] = field(default_factory=dict)
     """How the sources of videos have changed that are in the store as they were before; `refresh` makes them again."""
     notes: dict[str, list[str]] = field(default_factory=dict)
@@ -133,7 +134,9 @@ class _Extraction:
 
     def run(self, limit: int | None, shard: Shard | None) -> ExtractionReport:
         todo = plan(self._examiner, limit=limit, shard=shard)
-        report = ExtractionReport(skipped=list(todo.done), changed=dict(todo.changed))
+        report = ExtractionReport(skipped=list(todo.done), failed=dict(todo.unreadable), changed=dict(todo.changed))
+        for video, reason in todo.unreadable.items():
+            self._progress.say(f"{video} failed: {reason}")
         # A failure that is recorded still was overcome by a run that was killed before it could say so.
         overcome = self._store.failed().keys() & set(todo.done)
         if todo.jobs or overcome or self._missing_prompts():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vaprompt.datasets.base import Dataset, Video
-from vaprompt.errors import RecipeError
+from vaprompt.errors import DatasetError, RecipeError
 from vaprompt.extraction.sources import change
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.layout import STREAMS, Stream
@@ -23,6 +23,13 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """A whole video of which cannot be seen whether its sources have changed."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that is to be done, and all that is not."""
 
@@ -31,6 +38,8 @@ class Plan:
     """Videos that are whole already."""
     changed: Mapping[str, str]
     """Whole videos whose sources are no longer what they were made of, with what has changed; they are left."""
+    unreadable: Mapping[str, str]
+    """Whole videos whose sources cannot be read, with the reason; they are left, too."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class Examiner:
     refresh: bool = False
     """Make what was made of other sources again; else it is only reported."""
 
-    def examine(self, video: Video) -> Job | str | None:
+    def examine(self, video: Video) -> Job | Unreadable | str | None:
         """Return what is to be done for a video, or how its sources have changed, or None where all is well.
 
         A video of which something is missing is made of one state of its sources: what was made of another is made
@@ -80,12 +89,16 @@ class Examiner:
 
         Raises:
             StoreError: a marker is damaged, or the video's name cannot be a folder's.
-            DatasetError: a source cannot be read.
         """
         missing = [stream for stream in STREAMS if not self.store.has(stream, video.name)]
         changed: dict[Stream, str] = {}
         for stream in STREAMS:
-            reason = None if stream in missing else self._change(stream, video)
+            try:
+                reason = None if stream in missing else self._change(stream, video)
+            except DatasetError as error:
+                if not missing and not self.refresh:
+                    return Unreadable(str(error))
+                reason = str(error)  # which reading it will meet with, too, and so let the video fail
             if reason is not None:
                 changed[stream] = reason
         if changed and not missing and not self.refresh:
@@ -112,21 +125,23 @@ def plan(examiner: Examiner, *, limit: int | None = None, shard: Shard | None = 
 
     Raises:
         StoreError: a marker is damaged, or a video's name cannot be a folder's.
-        DatasetError: a source cannot be read.
     """
     jobs: list[Job] = []
     done: list[str] = []
     changed: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     videos = examiner.dataset.videos[:limit]
     for video in videos if shard is None else shard.of(videos):
         found = examiner.examine(video)
         if isinstance(found, Job):
             jobs.append(found)
+        elif isinstance(found, Unreadable):
+            unreadable[video.name] = found.reason
         elif found is not None:
             changed[video.name] = found
         else:
             done.append(video.name)
-    return Plan(tuple(jobs), tuple(done), changed)
+    return Plan(tuple(jobs), tuple(done), changed, unreadable)
 
 
 def sources(dataset: Dataset, stream: str, video: Video) -> dict[str, Path]:

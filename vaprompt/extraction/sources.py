@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 from vaprompt.errors import DatasetError
@@ -29,9 +30,7 @@ def facts(path: Path) -> dict[str, Any]:
         listing = "".join(f"{file.name} {size}\n" for file, size in zip(files, sizes, strict=True))
         content = "".join(f"{file.name} {_sha256(file)}\n" for file in files if file.is_file())
     except OSError as error:
-        raise DatasetError(
-            path, fault=f"cannot be read ({error.strerror})", remedy="check the path and rights"
-        ) from None
+        raise _unreadable(path, error) from None
     return found | {
         "bytes": sum(sizes),
         "sha256": hashlib.sha256(listing.encode()).hexdigest(),
@@ -50,10 +49,15 @@ def change(kept: Mapping[str, Any], path: Path | None, *, deep: bool = False) ->
     Raises:
         DatasetError: it cannot be read.
     """
-    if path is None or not path.exists():
+    if path is None:
         return None
-    state = path.stat()
-    if not path.is_dir() and state.st_size != kept.get("bytes"):
+    try:
+        state = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if not S_ISDIR(state.st_mode) and state.st_size != kept.get("bytes"):
         return f"{path.name} has {state.st_size} bytes, and had {kept.get('bytes')}"
     if not deep and state.st_mtime_ns == kept.get("mtime_ns"):
         return None
@@ -63,6 +67,11 @@ def change(kept: Mapping[str, Any], path: Path | None, *, deep: bool = False) ->
     if any(digest in kept and now.get(digest) != kept[digest] for digest in ("sha256", "content")):
         return f"{path.name} has another content of the same size"
     return None
+
+
+def _unreadable(path: Path, error: OSError) -> DatasetError:
+    fault = f"cannot be read ({error.strerror or error})"
+    return DatasetError(path, fault=fault, remedy="check the path and rights")
 
 
 @lru_cache(maxsize=16)

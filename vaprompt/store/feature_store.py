@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,7 +73,7 @@ class FeatureStore(StoreReader):
         path = Path(path)
         if stream is not None:
             checked_stream_name(stream)
-        if (path / GROUP_FILE).exists():
+        if os.path.exists(path / GROUP_FILE):  # noqa: PTH110 - what cannot be looked at is told of by `begin`
             cls.open(path)  # of this format
         begin(path, dataset=dataset, recipe=recipe, stream=stream, fingerprints=fingerprints or {})
         return cls.open(path, stream)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaprompt.errors import StoreError, TakenOverError
+from vaprompt.errors import StoreError, TakenOverError, TargetError
 from vaprompt.store.aside import clear_away
 from vaprompt.store.attributes import shown
 from vaprompt.store.layout import ASIDE, LEASES, writable
@@ -164,7 +164,7 @@ class Leases:
 
     def sweep(self) -> None:
         """Clear away what dead writers left: their half-written groups, their leases, and themselves."""
-        with self._lock:
+        with self._lock, writable(self._store):
             for file in self._folder.glob(f"*{WRITER}"):
                 if file != self._file and self._dead("", file.name.removesuffix(WRITER)):
                     self._bury(file.name.removesuffix(WRITER))
@@ -205,7 +205,7 @@ class Leases:
         self._ended.set()
         for key in list(self._held):
             self.release(key)
-        with suppress(StoreError, OSError):
+        with suppress(StoreError, TargetError, OSError):
             self.sweep()
         clear_away(self._store, self.writer)
         with suppress(OSError):
@@ -275,7 +275,9 @@ def present(store: Path) -> Iterator[Leases]:
         StoreError: what lies aside in it is elsewhere, by a symbolic link.
     """
     for folder in (store / LEASES, store / ASIDE):
-        if folder.is_symlink():  # what is cleared away must not lie elsewhere
+        with writable(store):
+            link = folder.is_symlink()
+        if link:  # what is cleared away must not lie elsewhere
             raise StoreError(folder, fault="is a symbolic link", remedy="delete it; vaprompt never makes one there")
     leases = Leases(store)
     try:

@@ -45,7 +45,7 @@ class Storage(Protocol):
         """Return a file's bytes; None where there is none.
 
         Raises:
-            StoreError: it is no plain file.
+            StoreError: it is no plain file, or cannot be looked at.
         """
         ...
 
@@ -74,18 +74,20 @@ def open_storage(location: Path | str) -> Storage | None:
     """Return the storage at a location, a path or a URL; None where nothing is there.
 
     Raises:
-        StoreError: what is there is neither a folder nor a zip file, or the URL cannot be read.
+        StoreError: what is there is neither a folder nor a zip file, or cannot be read.
     """
     path = local_path(location)
     if path is None:
         from vaprompt.store.remote import open_remote  # it needs the index, which needs this module
 
         return open_remote(str(location))
-    if path.is_dir():
-        return Folder(path)
-    if path.is_file():
-        return Zip(path)
-    return None
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:  # no rights, a disk that fails, a server that is away: more than not there
+        raise _unreadable(str(path), error) from None
+    return Folder(path) if stat.S_ISDIR(mode) else Zip(path) if stat.S_ISREG(mode) else None
 
 
 class Folder:
@@ -119,10 +121,13 @@ class Folder:
 
     def size(self, key: str) -> int | None:
         """Return a file's bytes; see `Storage`."""
+        path = self._below(key)
         try:
-            return _plain_size(self._below(key))
+            return _plain_size(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise _unreadable(path, error) from None
 
     def folders(self, key: str) -> list[str]:
         """Return the folders in a folder; see `Storage`."""
@@ -173,6 +178,8 @@ class Folder:
                 mode = os.lstat(path).st_mode
             except (FileNotFoundError, NotADirectoryError):
                 continue
+            except OSError as error:
+                raise _unreadable(path, error) from None
             if stat.S_ISLNK(mode):
                 raise _link(path)
             if stat.S_ISDIR(mode):
@@ -287,7 +294,11 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(entry.path, f"{prefix}{entry.name}/")
         elif entry.is_file(follow_symlinks=False):
-            yield prefix + entry.name, entry.stat(follow_symlinks=False).st_size
+            try:
+                size = entry.stat(follow_symlinks=False).st_size
+            except OSError as error:
+                raise _unreadable(entry.path, error) from None
+            yield prefix + entry.name, size
         else:
             raise _no_file(entry.path)
 
