@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.extraction.conftest import files_below, touch_later
 from tests.extraction.forge import FakeImages, FakeSounds, tiny_dataset, write_tiny
@@ -15,7 +17,7 @@ from tests.extraction.test_streams import recipe
 from tests.rights import open_folder, without_rights
 from vaprompt.datasets.base import Dataset
 from vaprompt.errors import RecipeError
-from vaprompt.extraction import local
+from vaprompt.extraction import local, sources
 from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.plan import Examiner, Shard, plan
 from vaprompt.store import FeatureStore
@@ -85,22 +87,29 @@ def test_another_content_of_the_same_size_and_time_is_found_by_digest_alone(data
     assert extract(data, recipe(), store, deep=True).changed == {}
 
 
-def test_a_crop_that_is_overwritten_in_place_is_found_by_digest(data, tmp_path):
-    from PIL import Image
-
+def cropped(data: Dataset, root: Path, frames: int) -> Dataset:
+    """Return the videos with face crops, whose sizes are all the same."""
     videos = []
     for video in data.videos:
-        crops = tmp_path / "crops" / video.name
+        crops = root / "crops" / video.name
         crops.mkdir(parents=True)
-        for frame in range(1, 5):
-            Image.new("RGB", (16, 16), (frame * 20, 9, 9)).save(crops / f"{frame:05}.png", compress_level=0)
+        for frame in range(1, frames + 1):
+            draw_crop(crops / f"{frame:05}.png", frame)
         videos.append(replace(video, crops=crops))
-    faces = replace(data, faces="crops", videos=tuple(videos))
-    path = tmp_path / "crops.zarr"
+    return replace(data, faces="crops", videos=tuple(videos))
+
+
+def draw_crop(path: Path, shade: int) -> None:
+    Image.new("RGB", (16, 16), (shade * 20, 9, 9)).save(path, compress_level=0)
+
+
+def test_a_crop_that_is_overwritten_in_place_is_found_by_digest(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "SAMPLE", 2)  # of four
+    faces, path = cropped(data, tmp_path, 4), tmp_path / "crops.zarr"
     extract(faces, recipe(), path)
     crop = tmp_path / "crops/v1/00002.png"
     size, folder = crop.stat().st_size, crop.parent.stat()
-    Image.new("RGB", (16, 16), (200, 9, 9)).save(crop, compress_level=0)
+    draw_crop(crop, 10)
     assert crop.stat().st_size == size
     assert crop.parent.stat().st_mtime_ns == folder.st_mtime_ns
     assert extract(faces, recipe(), path).changed == {}
@@ -110,6 +119,42 @@ def test_a_crop_that_is_overwritten_in_place_is_found_by_digest(data, tmp_path):
     assert report.done == ["v1"]
     differing = np.flatnonzero((FeatureStore.open(path).image("v1").embedding_ND != before).any(axis=1))
     assert differing.tolist() == [1]
+
+
+def test_crops_that_are_all_written_anew_in_place_are_told_at_once(data, tmp_path):
+    faces, path = cropped(data, tmp_path, 8), tmp_path / "crops.zarr"
+    extract(faces, recipe(), path)
+    folder = (tmp_path / "crops/v1").stat()
+    for video in ("v1", "v2", "v3"):
+        for crop in sorted((tmp_path / "crops" / video).iterdir()):
+            if video == "v1":  # of other sizes
+                Image.new("RGB", (18, 18), (7, 9, 9)).save(crop, compress_level=0)
+            elif video == "v2":
+                draw_crop(crop, 11)
+            touch_later(crop)
+    assert (tmp_path / "crops/v1").stat().st_mtime_ns == folder.st_mtime_ns
+    report = extract(faces, recipe(), path)
+    assert report.changed.keys() == {"v1", "v2"}  # the third's were only touched
+    assert re.fullmatch(r"crops v1 holds \d+ bytes, and held \d+", report.changed["v1"])
+    assert report.changed["v2"] == "crops v2 has another content of the same size"
+    assert extract(faces, recipe(), path, refresh=True).done == ["v1", "v2"]
+    assert extract(faces, recipe(), path).changed == {}
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 15, 16, 17, 2000])
+def test_files_are_sampled_evenly_with_the_first_and_the_last(length):
+    files = [Path(str(number)) for number in range(length)]
+    found = [int(file.name) for file in sources._evenly(files)]
+    assert (found[0], found[-1], len(set(found))) == (0, length - 1, min(length, sources.SAMPLE))
+    gaps = np.diff(found)
+    assert not gaps.size or gaps.max() - gaps.min() <= 1
+
+
+@pytest.mark.parametrize("sample", ["x", [3], ["../secret"], ["\0"], ["gone.jpg"], {"a": 1}])
+def test_a_sample_from_a_hostile_store_is_not_believed(tmp_path, sample):
+    (tmp_path / "00001.jpg").write_bytes(b"x")
+    kept = {**sources.facts(tmp_path), "sample": sample, "content": "another"}
+    assert sources.change(kept, tmp_path) == f"{tmp_path.name} has another content of the same size"
 
 
 def test_only_what_is_made_of_the_changed_file_is_made_again(data, store, monkeypatch):
