@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_command_line import ALL
+from tests.extraction.conftest import TINY
+from vaprompt.extraction import fingerprints
+from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.recipes import read_recipe
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -41,3 +45,25 @@ def test_commands_and_options_on_a_page_exist(page: Path):
         known = {flag for parameter in ALL[name].params for flag in parameter.opts} | {"--help"}
         used = {word.partition("=")[0].rstrip(".,)]") for word in words if word.startswith(("[--", "--"))}
         assert {flag.lstrip("[") for flag in used} <= known, f"{page.name}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("faces", "changes"),
+    [
+        ("crops", ()),
+        ("detect", ()),
+        ("frames", ("image.activation=model",)),
+        ("frames", ("audio.spectrogram=decibel",)),
+    ],
+)
+def test_the_format_names_every_field_of_a_fingerprint(faces, changes, monkeypatch):
+    found = {"detector": "a name", "detector_weights": "a digest"}  # as where the detector is installed
+    monkeypatch.setattr(fingerprints, "detector_fingerprint", lambda: found)
+    recipe = read_recipe(ExtractRecipe, overrides=(*TINY, *changes))
+    text = (ROOT / "docs/store-format.md").read_text()
+    for stream, fingerprint in fingerprints.stream_fingerprints(recipe, faces).items():
+        (row,) = re.findall(rf"^\| `{stream}` \| (`schema`.*) \|$", text, flags=re.MULTILINE)
+        for field in (*fingerprint, *fingerprint.get("log_mel", ())):
+            assert f"`{field}`" in row, f"{field} of {stream}"
+    (row,) = re.findall(r"^\| `dataset` \| (.*) \|$", text, flags=re.MULTILINE)
+    assert f"`{faces}`" in row
