@@ -106,12 +106,13 @@ def test_a_terminal_gets_bars_that_show_names_as_they_are():
                 inner.advance(10)
             outer.advance(note="[bold]v1[/bold]")
             watcher.say("kept [as it is]")
+            watcher.say("a name with \x1b[31m red in it")
             outer.advance()
         with watcher.task("again", total=1) as task:
             task.advance()
 
     shown = screen(watch, 80)
-    for text in ("extracting", "2/2 videos", "kept [as it is]", "again"):
+    for text in ("extracting", "2/2 videos", "kept [as it is]", r"name with \x1b[31m red", "again"):
         assert text in shown
 
 

@@ -99,9 +99,10 @@ def test_names_cannot_steer_the_terminal_nor_end_the_command(runs, tmp_path):
     shown = call("runs", tmp_path)
     assert shown.code == 0, shown.err
     shown.out.encode()
-    assert "\x1b" not in shown.out
+    assert "\x1b" not in shown.out + shown.err
     for name in (r"red\x1b[31m", r"two\nlines", r"no text \udcff"):
         assert name in shown.out
+    assert r"red\x1b[31m: is not a run" in call("runs", "diff", runs / "red\x1b[31m", runs / "strong").fault
     listed = call("runs", tmp_path, "--json")
     listed.out.encode()
     assert {line["name"] for line in listed.json["runs"]} == {path.name for path in tmp_path.iterdir()}

@@ -21,6 +21,7 @@ from rich.progress import Task as Row
 from rich.table import Column
 from rich.text import Text
 
+from vaprompt.cli.output import printable
 from vaprompt.cli.progress import duration
 from vaprompt.progress import Task
 
@@ -94,7 +95,7 @@ class RichProgress:
         bars = self._bars = self._bars or self._new_bars()
         if outermost:
             bars.start()
-        task = bars.add_task(name, total=total, unit=unit, note="")
+        task = bars.add_task(printable(name), total=total, unit=unit, note="")
         try:
             yield _RichTask(bars, task)
         finally:
@@ -106,7 +107,7 @@ class RichProgress:
 
     def say(self, text: str) -> None:
         """Print one line above the bars."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, soft_wrap=True)
 
     def _new_bars(self) -> Bars:
         roomy = self._console.width >= ROOMY
@@ -136,4 +137,4 @@ class _RichTask:
         self._bars, self._task = bars, task
 
     def advance(self, amount: int | float = 1, note: str = "") -> None:
-        self._bars.update(self._task, advance=amount, note=note)
+        self._bars.update(self._task, advance=amount, note=printable(note))

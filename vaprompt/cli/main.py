@@ -36,6 +36,7 @@ from vaprompt.cli import (
     transfer,
     weights,
 )
+from vaprompt.cli.output import printable
 from vaprompt.errors import VapromptError
 
 BUG, INTERRUPTED = 1, 130
@@ -107,7 +108,7 @@ def main() -> None:
 
 
 def _fail(line: str, code: int) -> int:
-    print(f"vaprompt: {line}", file=sys.stderr, flush=True)
+    print(f"vaprompt: {printable(line)}", file=sys.stderr, flush=True)
     return code
 
 

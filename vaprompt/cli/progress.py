@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Protocol, cast, runtime_checkable
 
+from vaprompt.cli.output import printable
 from vaprompt.progress import Progress, Task
 
 
@@ -74,7 +75,7 @@ class PlainProgress:
 
     def say(self, text: str) -> None:
         """Print one line."""
-        print(text, file=self._stream, flush=True)
+        print(printable(text), file=self._stream, flush=True)
 
 
 class _PlainTask:

@@ -55,7 +55,7 @@ def list_runs(
 
     Example: vaprompt runs list runs --where model.temporal.kind=gru --sort arousal
     """
-    from vaprompt.cli.output import print_json, printable
+    from vaprompt.cli.output import print_json
     from vaprompt.cli.progress import progress
     from vaprompt.cli.tell_runs import leaderboard_json, print_leaderboard, print_leaderboard_csv
     from vaprompt.report.leaderboard import leaderboard
@@ -69,7 +69,7 @@ def list_runs(
     elif as_csv:
         print_leaderboard_csv(found)
         for note in found.notes:  # a table has no place for them
-            watched.say(printable(f"note: {note}"))
+            watched.say(f"note: {note}")
     else:
         print_leaderboard(found)
     if found.lacking:
