@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from optuna.storages.journal import JournalFileBackend
 
 from tests.sweeps.conftest import SHARED, described
 from vaprompt.errors import RecipeError, RunError
@@ -109,6 +110,29 @@ def test_stopped_anywhere_it_goes_on_with_the_very_trials(store, searched, tmp_p
     other = described(tmp_path, SEARCH.replace("TRIALS", "5").replace("1e-6", "1e-5"))
     with pytest.raises(RunError, match="holds a search that differs"):
         run_sweep(store, other, tmp_path / "runs", device="cpu", score=False)
+
+
+def test_stopped_before_any_line_of_its_journal_it_ends_the_same(store, tmp_path, monkeypatch):
+    text = SEARCH.replace("TRIALS", "2").replace("epochs = 2", "epochs = 1")
+    whole = described(tmp_path / "whole", text)
+    undisturbed = tried(run_sweep(store, whole, tmp_path / "whole" / "runs", device="cpu", score=False))
+    lines = len((tmp_path / "whole" / "runs" / "search.journal").read_text().splitlines())
+    assert lines > 5
+    append = JournalFileBackend.append_logs
+
+    def interrupted(journal, logs):
+        if next(before, None) is None:
+            raise KeyboardInterrupt
+        append(journal, logs)
+
+    for line in range(lines):
+        sweep, runs = described(tmp_path / f"{line}", text), tmp_path / f"{line}" / "runs"
+        before = iter(range(line))
+        with monkeypatch.context() as patched:
+            patched.setattr(JournalFileBackend, "append_logs", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                run_sweep(store, sweep, runs, device="cpu", score=False)
+        assert tried(run_sweep(store, sweep, runs, device="cpu", score=False)) == undisturbed
 
 
 def test_a_damaged_journal_and_a_missing_package_are_one_line(store, tmp_path, monkeypatch):

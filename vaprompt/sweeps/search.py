@@ -197,16 +197,25 @@ class Search:
     def _ask(self) -> int:
         import optuna
 
+        trials = self._trials()
         # A sampler for each trial, so that a search that was stopped goes on with the very values.
-        seed = self._search.seed + len(self._trials())
-        self._study.sampler = (
+        seed = self._search.seed + len(trials)
+        sampler = (
             optuna.samplers.TPESampler(seed=seed)
             if self._search.sampler == "tpe"
             else optuna.samplers.RandomSampler(seed=seed)
         )
-        number = self._study.ask(self._distributions).number
-        self._leases.acquire(_key(number))
-        return number
+        # Asked apart, and told the journal in one line: it is never stopped at a trial without some of its values.
+        apart = optuna.create_study(direction="maximize", sampler=sampler)
+        apart.add_trials(trials)
+        asked = apart.ask(self._distributions)
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                state=optuna.trial.TrialState.RUNNING, params=asked.params, distributions=asked.distributions
+            )
+        )
+        self._leases.acquire(_key(len(trials)))
+        return len(trials)
 
     def _variant(self, number: int) -> tuple[Variant, RecipeError | None]:
         """Return a trial as a variant, and why it cannot be trained: its recipe is then the base's."""
