@@ -15,6 +15,7 @@ from vaprompt.errors import FingerprintError, RunError, StoreError
 from vaprompt.evaluation.baseline import RidgeBaseline
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.evaluation.protocols import judge, official, paper_subset
+from vaprompt.training.inputs import read_inputs
 from vaprompt.training.run import train
 from vaprompt.training.runs import batches_of
 
@@ -148,8 +149,7 @@ def test_ridge_is_ridge_regression_on_window_means(trained):
     ends = np.arange(4.0, 30.0)
     inputs, _ = rows("video6", ends, False)
     expected = ((inputs - mean) / spread @ weights + y.mean(0)).clip(-1, 1)
-    labels = source.labels("video6")
-    found = baseline.predict_at(ends, source.image("video6"), source.audio("video6"), labels.time_F)
+    found = baseline.predict_at(ends, read_inputs(source, "video6", ("image", "audio")))
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
 

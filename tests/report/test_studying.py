@@ -82,13 +82,13 @@ def test_attention_over_fewer_steps_is_the_sum_over_neighbours():
 def test_a_face_is_where_an_embedding_is(made: Path, tmp_path: Path):
     store = FeatureStore.open(made.parent / "store.zarr")
     image, labels = store.image("video6"), store.labels("video6")
-    seen = seen_frames(store, image, labels.time_F)
+    seen = seen_frames(store, "video6", labels.time_F)
     assert seen is not None
     assert (np.flatnonzero(seen) + 1).tolist() == image.frame_N.tolist()
     copy = tmp_path / "store.zarr"
     shutil.copytree(made.parent / "store.zarr", copy)
     refingerprint(copy, "image", frames=5.0)
-    rated = seen_frames(FeatureStore.open(copy), image, labels.time_F)
+    rated = seen_frames(FeatureStore.open(copy), "video6", labels.time_F)
     near = [np.abs(image.time_N - time).min() <= 0.2 + 1e-6 for time in labels.time_F]
     assert rated is not None
     assert rated.tolist() == near
@@ -98,7 +98,7 @@ def test_whole_frames_say_nothing_of_faces(tmp_path: Path):
     path = plant_store(tmp_path / "s.zarr", train=1, validation=1)
     store = FeatureStore.open(path)
     store._root["dataset"]["faces"] = "frames"
-    assert seen_frames(store, store.image("video0"), store.labels("video0").time_F) is None
+    assert seen_frames(store, "video0", store.labels("video0").time_F) is None
 
 
 def judged(name: str, frames: int, random: np.random.Generator) -> Judged:

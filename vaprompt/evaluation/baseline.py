@@ -12,10 +12,10 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vaprompt.store import AudioFeatures, FeatureStore, ImageFeatures
-from vaprompt.training.data import labelled_windows
+from vaprompt.store import FeatureStore
+from vaprompt.training.inputs import Inputs, read_inputs
 from vaprompt.training.recipe import TrainRecipe
-from vaprompt.windows import Windows, cut_windows
+from vaprompt.windows import Windows
 
 ALPHAS = tuple(10.0**power for power in range(-1, 6))
 FOLDS = 4
@@ -37,11 +37,11 @@ class RidgeBaseline:
         """
         inputs, values, groups = [], [], []
         for index, video in enumerate(store.videos("train")):
-            image, audio, labels = store.image(video), store.audio(video), store.labels(video)
-            windows = labelled_windows(labels.time_F, image.time_N, audio.end_W, labels.valid_F, recipe.window)
+            known = read_inputs(store, video, recipe.model.modalities)
+            windows = known.labelled(recipe.window)
             if len(windows.end_W):
-                inputs.append(window_means(windows, image, audio, recipe))
-                values.append(labels.value_F2[windows.target_W])
+                inputs.append(window_means(windows, known))
+                values.append(known.labels.value_F2[windows.target_W])
                 groups.append(np.full(len(windows.end_W), index))
         model = make_pipeline(StandardScaler(), Ridge(alpha=1.0))
         if len(groups) > 1:
@@ -52,35 +52,20 @@ class RidgeBaseline:
             model.fit(np.concatenate(inputs), np.concatenate(values))
         return cls(recipe, model)
 
-    def predict_at(
-        self,
-        end_W: Float64[np.ndarray, "W"],
-        image: ImageFeatures,
-        audio: AudioFeatures,
-        time_F: Float64[np.ndarray, "F"],
-    ) -> Float32[np.ndarray, "W 2"]:
+    def predict_at(self, end_W: Float64[np.ndarray, "W"], known: Inputs) -> Float32[np.ndarray, "W 2"]:
         """Return valence and arousal in [-1, 1] at the ends of windows, in seconds."""
-        windows = cut_windows(
-            end_W,
-            time_F=time_F,
-            image_time_N=image.time_N,
-            audio_end_A=audio.end_W,
-            seconds=self.recipe.window.seconds,
-            frames=self.recipe.window.frames,
-        )
-        prediction_W2: np.ndarray = self.model.predict(window_means(windows, image, audio, self.recipe))
+        windows = known.windows(end_W, self.recipe.window)
+        prediction_W2: np.ndarray = self.model.predict(window_means(windows, known))
         return prediction_W2.clip(-1, 1).astype(np.float32)
 
 
-def window_means(
-    windows: Windows, image: ImageFeatures, audio: AudioFeatures, recipe: TrainRecipe
-) -> Float32[np.ndarray, "W X"]:
-    """Return each window's mean image embedding beside its mean audio embedding, of the recipe's modalities."""
+def window_means(windows: Windows, known: Inputs) -> Float32[np.ndarray, "W X"]:
+    """Return each window's mean image embedding beside its mean audio embedding, as far as they were read."""
     parts = []
-    if "image" in recipe.model.modalities:
-        parts.append(_gathered_means(image.embedding_ND, windows.image_WT))
-    if "audio" in recipe.model.modalities:
-        audio_AC = audio.embedding_WSD.mean(axis=1, dtype=np.float32)
+    if known.image_NI is not None:
+        parts.append(_gathered_means(known.image_NI, windows.image_WT))
+    if known.audio_ASC is not None:
+        audio_AC = known.audio_ASC.mean(axis=1, dtype=np.float32)
         parts.append(audio_AC[windows.audio_W])
     return np.concatenate(parts, axis=1)
 

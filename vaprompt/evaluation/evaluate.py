@@ -35,6 +35,7 @@ from vaprompt.metrics import Scores, scores
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
 from vaprompt.store.layout import digest_of
+from vaprompt.training.inputs import read_inputs
 from vaprompt.windows import describe_ends
 
 LABELLED = ("train", "validation")
@@ -218,8 +219,8 @@ def _ridge_scores(
     about = {
         "what": "scores of ridge regression",
         "vaprompt": vaprompt.__version__,
-        "fitted_on": _digests(member.store, fitted_on),
-        "scored_on": _digests(member.store, names),
+        "fitted_on": _digests(member.store, fitted_on, recipe.model.modalities),
+        "scored_on": _digests(member.store, names, recipe.model.modalities),
         "window": recipe.window.model_dump(mode="json"),
         "modalities": list(recipe.model.modalities),
         "every": every,
@@ -240,19 +241,19 @@ def _ridge_scores(
     return found
 
 
-def _digests(store: FeatureStore, names: Sequence[str]) -> list[list[str]]:
-    kinds = ("image", "audio", "labels")
+def _digests(store: FeatureStore, names: Sequence[str], modalities: Sequence[str]) -> list[list[str]]:
+    kinds = (*modalities, "labels")
     return [[name, *(digest_of(store.marker(kind, name)) for kind in kinds)] for name in names]
 
 
 def _judged(member: Member, name: str, every: int | None, ridge: RidgeBaseline | None = None) -> Judged:
     """Return one video's predictions by a run, or by the ridge baseline if that is given."""
-    store, run = member.store, member.run
-    image, audio, labels = store.image(name), store.audio(name), store.labels(name)
-    arrays = (image.embedding_ND, image.time_N, audio.embedding_WSD, audio.end_W, labels.time_F)
+    run = member.run
+    known = read_inputs(member.store, name, run.recipe.model.modalities)
+    labels = known.labels
 
     def predict_at(end_W: np.ndarray) -> np.ndarray:
-        return run.predict_at(end_W, *arrays) if ridge is None else ridge.predict_at(end_W, image, audio, labels.time_F)
+        return run.predict_at(end_W, *known.arrays) if ridge is None else ridge.predict_at(end_W, known)
 
     return judge(
         name,

@@ -24,6 +24,7 @@ from vaprompt.evaluation.smoothing import NONE, Smoothing, smooth
 from vaprompt.evaluation.template import FIRST_ROW, SubmissionError, Template, check_submission, read_template
 from vaprompt.files import published
 from vaprompt.progress import SILENT, Progress
+from vaprompt.training.inputs import read_inputs
 from vaprompt.windows import describe_ends, interpolate
 
 LINE_END = "\r\n"
@@ -103,7 +104,8 @@ def submit(
         for name, (rows_R, trace_F2) in zip(asked.videos, pool.map(predict, range(len(asked.videos))), strict=True):
             frame_R, frames = asked.frame_L[rows_R], len(trace_F2)
             value_L2[rows_R] = trace_F2[np.minimum(frame_R, frames) - 1]
-            filled += int((~np.isin(frame_R, members[0].store.image_times(name)[0])).sum())
+            if "image" in members[0].run.recipe.model.modalities:
+                filled += int((~np.isin(frame_R, members[0].store.image_times(name)[0])).sum())
             beyond += int((frame_R > frames).sum())
             task.advance(1, name)
     _write(asked, value_L2, out, progress)
@@ -129,12 +131,12 @@ def predict_stored(
     member: Member, name: str, *, fill: Fill, every: int | None, smoothing: Smoothing = NONE
 ) -> Float32[np.ndarray, "F 2"]:
     """Return a run's prediction for every frame of a stored video, those without a picture filled from the others."""
-    image, audio, time_F = member.store.image(name), member.store.audio(name), member.store.labels(name).time_F
-    window = member.run.recipe.window
-    end_W = picture_ends(image.time_N, float(time_F[-1]), seconds=window.seconds, stride=window.stride, every=every)
-    value_W2 = member.run.predict_at(end_W, image.embedding_ND, image.time_N, audio.embedding_WSD, audio.end_W, time_F)
-    value_N2 = interpolate(end_W, value_W2, image.time_N)
-    return smooth(time_F, fill_frames(image.time_N, value_N2, time_F, fill), smoothing)
+    recipe = member.run.recipe
+    known = read_inputs(member.store, name, recipe.model.modalities)
+    time_N, time_F, window = known.image_time_N, known.labels.time_F, recipe.window
+    end_W = picture_ends(time_N, float(time_F[-1]), seconds=window.seconds, stride=window.stride, every=every)
+    value_N2 = interpolate(end_W, member.run.predict_at(end_W, *known.arrays), time_N)
+    return smooth(time_F, fill_frames(time_N, value_N2, time_F, fill), smoothing)
 
 
 def _write(template: Template, value_L2: np.ndarray, out: Path, progress: Progress) -> None:

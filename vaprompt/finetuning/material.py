@@ -23,6 +23,7 @@ from vaprompt.finetuning.requests import Load, Person, Prepare, Setup
 from vaprompt.finetuning.scratch import picture_side, sound_samples
 from vaprompt.store import FeatureStore
 from vaprompt.store.fingerprint import require_equal
+from vaprompt.training.inputs import Timing
 from vaprompt.windows import Windows
 
 
@@ -42,27 +43,22 @@ class VideoWindows:
     """When the cached window of sound ends, in seconds, that each window hears."""
 
 
-def video_windows(store: FeatureStore, video: Video, windows: Windows, last: float) -> VideoWindows:
+def video_windows(timing: Timing, video: Video, windows: Windows) -> VideoWindows:
     """Return a video's windows in terms of raw media.
 
     Args:
-        store: knows of which frames and seconds its embeddings are.
+        timing: of which frames and seconds its embeddings are.
         video: where the raw media are.
         windows: rows of the video's embeddings.
-        last: time of the video's last frame, in seconds.
-
-    Raises:
-        StoreError: the video is not in the store.
     """
-    frame_N, time_N = store.image_times(video.name)
     index_M, row = np.unique(windows.image_WT, return_inverse=True)
     return VideoWindows(
         video=video,
-        frame_M=frame_N[index_M].astype(np.int64),
-        time_M=time_N[index_M],
-        last=last,
+        frame_M=timing.image_frame_N[index_M],
+        time_M=timing.image_time_N[index_M],
+        last=float(timing.labels.time_F[-1]),
         row_WT=row.reshape(windows.image_WT.shape).astype(np.int64),
-        sound_end_W=store.audio_ends(video.name)[windows.audio_W],
+        sound_end_W=timing.audio_end_A[windows.audio_W],
     )
 
 

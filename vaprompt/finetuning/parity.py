@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vaprompt.store import FeatureStore
-from vaprompt.training.data import labelled_windows
+from vaprompt.training.inputs import read_inputs
 from vaprompt.training.runs import Run
 
 BOUND = 0.001
@@ -32,11 +32,10 @@ def cached_predictions(run: Run, store: FeatureStore, videos: Sequence[str]) -> 
     """
     values = []
     for video in videos:
-        image, audio, known = store.image(video), store.audio(video), store.labels(video)
-        windows = labelled_windows(known.time_F, image.time_N, audio.end_W, known.valid_F, run.recipe.window)
+        known = read_inputs(store, video, run.recipe.model.modalities)
+        windows = known.labelled(run.recipe.window)
         if len(windows.end_W):
-            arrays = (image.embedding_ND, image.time_N, audio.embedding_WSD, audio.end_W, known.time_F)
-            values.append(run.predict_at(windows.end_W, *arrays))
+            values.append(run.predict_at(windows.end_W, *known.arrays))
     return np.concatenate(values)
 
 

@@ -15,7 +15,8 @@ from vaprompt.datasets.base import Video
 from vaprompt.errors import StoreError
 from vaprompt.finetuning.material import VideoWindows, video_windows
 from vaprompt.store import FeatureStore
-from vaprompt.training.data import LabelledWindows, labelled_windows
+from vaprompt.training.data import LabelledWindows
+from vaprompt.training.inputs import read_timing
 from vaprompt.training.recipe import TrainRecipe
 
 
@@ -45,12 +46,12 @@ def raw_split(
     """
     parts, labels = [], []
     for index, video in enumerate(videos):
-        frame_N, time_N = store.image_times(video.name)
-        known = store.labels(video.name)
-        windows = labelled_windows(known.time_F, time_N, store.audio_ends(video.name), known.valid_F, recipe.window)
-        parts.append(video_windows(store, video, windows, float(known.time_F[-1])))
+        timing = read_timing(store, video.name, recipe.model.modalities)
+        known = timing.labels
+        windows = timing.labelled(recipe.window)
+        parts.append(video_windows(timing, video, windows))
         value_W2 = known.value_F2[windows.target_W]
-        step_WT = frame_N[windows.image_WT].astype(np.int64) - 1
+        step_WT = timing.image_frame_N[windows.image_WT] - 1
         soft_WK = recipe.targets(value_W2)
         video_W = np.full(len(value_W2), index, np.int64)
         arrays = (

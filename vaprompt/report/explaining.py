@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from vaprompt.regions import soft_labels
-from vaprompt.store import FeatureStore, ImageFeatures
+from vaprompt.store import FeatureStore
+from vaprompt.training.inputs import read_inputs
 from vaprompt.training.runs import Run
-from vaprompt.windows import cut_windows, grid_ends
+from vaprompt.windows import grid_ends
 
 BATCH = 64
 MOST_STEPS = 50
@@ -52,22 +53,18 @@ def explain(run: Run, store: FeatureStore, video: str) -> Explained:
         StoreError: the video is not in the store, or damaged.
     """
     recipe = run.recipe
-    image, audio, labels = store.image(video), store.audio(video), store.labels(video)
+    known = read_inputs(store, video, recipe.model.modalities)
+    labels = known.labels
     end_W = grid_ends(float(labels.time_F[-1]), seconds=recipe.window.seconds, stride=recipe.window.stride, padded=True)
-    windows = cut_windows(
-        end_W,
-        time_F=labels.time_F,
-        image_time_N=image.time_N,
-        audio_end_A=audio.end_W,
-        seconds=recipe.window.seconds,
-        frames=recipe.window.frames,
-    )
+    windows = known.windows(end_W, recipe.window)
     regions, gates, attentions = [], [], []
     with torch.inference_mode():
         for first in range(0, len(end_W), BATCH):
             rows = slice(first, first + BATCH)
-            image_BTI = torch.from_numpy(image.embedding_ND[windows.image_WT[rows]]).to(run.device).float()
-            audio_BSA = torch.from_numpy(audio.embedding_WSD[windows.audio_W[rows]]).to(run.device).float()
+            image_BTI, audio_BSA = (
+                None if given is None else torch.from_numpy(given[row]).to(run.device).float()
+                for given, row in ((known.image_NI, windows.image_WT[rows]), (known.audio_ASC, windows.audio_W[rows]))
+            )
             estimate = run.estimator(image_BTI, audio_BSA)
             regions.append(estimate.region_BK.softmax(dim=1).cpu().numpy())
             if estimate.gate_BTD is not None:
@@ -83,30 +80,29 @@ def explain(run: Run, store: FeatureStore, video: str) -> Explained:
         soft_WK,
         np.concatenate(gates) if gates else None,
         np.concatenate(attentions) if attentions else None,
-        image.time_N[windows.image_WT],
-        audio.end_W[windows.audio_W],
-        seen_frames(store, image, labels.time_F),
+        known.image_time_N[windows.image_WT],
+        known.audio_end_A[windows.audio_W],
+        seen_frames(store, video, labels.time_F),
     )
 
 
-def seen_frames(
-    store: FeatureStore, image: ImageFeatures, time_F: Float64[np.ndarray, "F"]
-) -> Bool[np.ndarray, "F"] | None:
+def seen_frames(store: FeatureStore, video: str, time_F: Float64[np.ndarray, "F"]) -> Bool[np.ndarray, "F"] | None:
     """Return in which frames there is a face: those that have an embedding.
 
     Where only so many frames a second were encoded, a frame is taken to have one if the next encoded one is not further
-    away than that rate's step. None where pictures are whole frames, which says nothing of faces.
+    away than that rate's step. None where pictures are whole frames, or none, which says nothing of faces.
     """
-    if store.dataset.get("faces") == "frames":
+    if store.dataset.get("faces") == "frames" or "image" not in store.streams:
         return None
+    frame_N, time_N = store.image_times(video)
     rate = store.fingerprint("image").get("frames", "all")
     if isinstance(rate, str):
         seen_F = np.zeros(len(time_F), bool)
-        seen_F[image.frame_N[image.frame_N <= len(time_F)].astype(np.int64) - 1] = True
+        seen_F[frame_N[frame_N <= len(time_F)].astype(np.int64) - 1] = True
         return seen_F
-    after_F = np.searchsorted(image.time_N, time_F)
-    before = image.time_N[np.maximum(after_F - 1, 0)]
-    after = image.time_N[np.minimum(after_F, len(image.time_N) - 1)]
+    after_F = np.searchsorted(time_N, time_F)
+    before = time_N[np.maximum(after_F - 1, 0)]
+    after = time_N[np.minimum(after_F, len(time_N) - 1)]
     seen: Bool[np.ndarray, "F"] = np.minimum(np.abs(time_F - before), np.abs(after - time_F)) <= 1 / float(rate) + 1e-6
     return seen
 

@@ -14,7 +14,9 @@ from vaprompt.report.conditions import ConditionError, condition_error
 from vaprompt.report.evidence import Evidence
 from vaprompt.report.explaining import Explained, explain
 from vaprompt.report.listening import Heard, listen
+from vaprompt.store import FeatureStore
 
+CLIP_SECONDS = 10.0
 NO_DATA = "the sound is in no store: --data DATA, with the data set, shows how loud it is and where somebody speaks"
 
 
@@ -26,7 +28,7 @@ class Study:
     """By video; empty where the store is not at hand."""
     heard: Heard = field(default_factory=Heard)
     conditions: list[ConditionError] = field(default_factory=list)
-    audio_window: float = 10.0
+    audio_window: float = CLIP_SECONDS
     """Seconds of sound that a window of the store holds."""
     notes: list[str] = field(default_factory=list)
     """What could not be found out, and why."""
@@ -84,10 +86,17 @@ def study(
         explained,
         heard,
         conditions(evidence, explained, heard),
-        float(member.store.fingerprint("audio").get("window", 10.0)),
+        _clip_seconds(member.store),
         notes,
         lacking=bool(unknown or heard.missing),
     )
+
+
+def _clip_seconds(store: FeatureStore) -> float:
+    """Return how long a clip of sound is; as usual where none was encoded, and so none is shown."""
+    if "audio" not in store.streams:
+        return CLIP_SECONDS
+    return float(store.fingerprint("audio").get("window", CLIP_SECONDS))
 
 
 def conditions(evidence: Evidence, explained: dict[str, Explained], heard: Heard) -> list[ConditionError]:
