@@ -12,7 +12,10 @@ from vaprompt.cli.options import DeviceOption, JsonOption
 
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run that `vaprompt train` made.")],
-    media: Annotated[list[Path], typer.Argument(metavar="MEDIA", help="Video files, with or without sound.")],
+    media: Annotated[
+        list[Path],
+        typer.Argument(metavar="MEDIA", help="Videos, with or without sound; or sound, for a run that only listens."),
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one CSV and one plot a video.")],
     faces: Annotated[
         Literal["auto", "detect", "frames"],

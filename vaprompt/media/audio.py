@@ -1,8 +1,8 @@
 """Sound on the picture's clock: mono, resampled, cut into windows that end at given times.
 
 Zero time is the first video frame, so a stream that starts late, early or stops before the picture does lies where
-it is heard; wherever there is no sound there is silence. Sound is decoded once, front to back, and only as much is
-held as one window needs.
+it is heard; wherever there is no sound there is silence. Of a file without pictures it is the start of its sound.
+Sound is decoded once, front to back, and only as much is held as one window needs.
 
 Axes: W windows, L samples, C channels; K windows together, M samples of them.
 """
@@ -249,9 +249,19 @@ def _resampled(resampler: av.AudioResampler, decoded: av.AudioFrame | None) -> I
         yield resampled.to_ndarray()
 
 
+def _zero(path: Path, pulse: Pulse) -> float:
+    """Return the container's own time of what counts as zero, in seconds."""
+    with opened(path) as container:
+        pictures, sound = container.streams.best("video"), container.streams.best("audio")
+        if pictures is None and sound is not None:
+            start, base = sound.start_time, sound.time_base
+            return 0.0 if start is None or base is None else float(start * base)
+    return first_frame_seconds(path, pulse)
+
+
 def _decode(path: Path, pulse: Pulse) -> Iterator[tuple[float, av.AudioFrame]]:
-    """Yield each decoded piece of sound with the time of its start, in seconds from the first video frame."""
-    zero = first_frame_seconds(path, pulse)
+    """Yield each decoded piece of sound with the time of its start, in seconds from zero time."""
+    zero = _zero(path, pulse)
     with opened(path) as container:
         stream = audio_stream(container, path)
         if stream is None:

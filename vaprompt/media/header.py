@@ -22,14 +22,17 @@ FEW_FRAMES, FEW_SHARE = 10, 0.01
 USUAL_RATE = 20.0
 """Frames a second, to make frames of seconds, where the header states more or none: high rates are mostly nominal."""
 HEAD_BYTES = 2**20
+UNKNOWN_LENGTH = 2**32 - 1
+"""What a wav says that was written into a pipe."""
 MATROSKA_DURATION = re.compile(rb"\x15\x49\xa9\x66.{1,4096}?\x44\x89(\x84.{4}|\x88.{8})", re.DOTALL)
 """Element Duration inside element Info (RFC 9559, sections 5.1.2 and 5.1.2.10), a float of 4 or 8 bytes."""
 
 
 def is_cut_off(path: Path, size: int) -> bool:
-    """Compare an mp4's size with the lengths that its own boxes state, before anything is decoded.
+    """Compare the size of an mp4 or wav with the lengths that it states itself, before anything is decoded.
 
-    Only boxes that matter count (ISO/IEC 14496-12, section 4.2): some recorders leave rubbish behind the last one.
+    Of an mp4 only boxes that matter count (ISO/IEC 14496-12, section 4.2): some recorders leave rubbish behind the
+    last one.
 
     Raises:
         OSError: the file cannot be read.
@@ -39,6 +42,9 @@ def is_cut_off(path: Path, size: int) -> bool:
         while position + 8 <= size:
             file.seek(position)
             length, kind = struct.unpack(">I4s", file.read(8))
+            if position == 0 and length == int.from_bytes(b"RIFF", "big"):
+                stated = int.from_bytes(kind, "little")
+                return file.read(4) == b"WAVE" and stated != UNKNOWN_LENGTH and stated + 8 > size + 1
             if position == 0 and kind not in LEADING_BOXES:
                 return False
             if length == 1:  # the length did not fit and follows in 64 bits

@@ -25,6 +25,7 @@ from vaprompt.faces.detector import INSTALL, CenterFace, Detector, missing
 from vaprompt.faces.search import find_faces
 from vaprompt.faces.tracking import Person
 from vaprompt.files import make_folder, published
+from vaprompt.media.clock import has_picture, row_times
 from vaprompt.media.video import frame_times, probe
 from vaprompt.prediction.subjects import gaps_note, predict_subjects
 from vaprompt.progress import SILENT, Progress, Task
@@ -35,6 +36,8 @@ from vaprompt.training.runs import Run, WindowEstimates, load_run
 from vaprompt.windows import describe_ends
 
 WHOLE_FRAMES = "the run was trained on face crops; whole frames were used, so give videos that the face fills"
+ROWS_A_SECOND = 30.0
+"""Of a prediction from sound alone, where the run's data set had frames: Aff-Wild2's usual rate."""
 NO_FACE = "no face was found: whole frames were used, and every row is marked with face 0"
 
 FaceChoice = Literal["auto", "detect", "frames"]
@@ -94,6 +97,9 @@ def predict(
 ) -> PredictionReport:
     """Write `frame,time,valence,arousal` of every decoded frame of each media file to a CSV in `out`.
 
+    A run that leaves pictures out predicts files of sound alone as well: so many rows a second as its data set's
+    description says, or 30.
+
     Valence and arousal are on the scale of the data set's labels, [-1, 1] unless its description says otherwise.
     Where faces are looked for, a column `face` follows: 1 where the person's face is there, 0 where the values are
     interpolated in time. A file that cannot be decoded is recorded in the report, and the others go on. Memory
@@ -101,7 +107,7 @@ def predict(
 
     Args:
         run: folder of a complete run.
-        media: video files.
+        media: video files; or of sound, for a run that only listens.
         out: folder to write `<name>.csv` into, or `<name>.person<k>.csv` for all people; created.
         faces: `detect` looks for faces, `frames` takes whole frames; `auto` looks where the run was trained on faces
             and the detector is installed, and takes whole frames where there is no face at all.
@@ -163,12 +169,13 @@ def load_predictor(
     device = pick_device(device)
     loaded = load_run(run, device)
     recipe = validated(ExtractRecipe, loaded.facts["extraction"], where=str(run))
-    detector = _detector(loaded, faces)
-    with progress.task("loading the encoders", total=2, unit="encoders") as task:
-        seeing = image_encoder(recipe.image, device=device)
-        task.advance(1, "image")
-        hearing = audio_encoder(recipe.audio, device=device)
-        task.advance(1, "audio")
+    used = loaded.recipe.model.modalities
+    detector = _detector(loaded, faces) if "image" in used else None
+    with progress.task("loading the encoders", total=len(used), unit="encoders") as task:
+        seeing = image_encoder(recipe.image, device=device) if "image" in used else None
+        task.advance(seeing is not None, "image")
+        hearing = audio_encoder(recipe.audio, device=device) if "audio" in used else None
+        task.advance(hearing is not None, "audio")
     _require_same_encoders(loaded, seeing, hearing)
     return Predictor(loaded, recipe, seeing, hearing, detector, faces, person, every)
 
@@ -185,8 +192,10 @@ class Predictor:
 
     run: Run
     recipe: ExtractRecipe
-    seeing: ImageEncoder
-    hearing: AudioEncoder
+    seeing: ImageEncoder | None
+    """None where the run leaves pictures out."""
+    hearing: AudioEncoder | None
+    """None where it leaves sound out."""
     detector: Detector | None
     faces: FaceChoice
     person: PersonChoice
@@ -199,7 +208,7 @@ class Predictor:
             MediaError: the video cannot be decoded, or shows no face where faces are to be detected.
             TargetError: the CSV cannot be written.
         """
-        seconds = probe(file).duration
+        seconds = probe(file).duration if self.seeing is not None else None
         people: list[Person | None] = [None]
         notes: list[str] = []
         if self.detector is not None:
@@ -209,12 +218,13 @@ class Predictor:
             notes += self._choose(found.people, people, file)
         else:
             with progress.task(f"looking through {file.name}", total=seconds, unit="s") as task:
-                time_F = frame_times(file, _Reached(task))
+                time_F = self._row_times(file, _Reached(task), notes)
         with progress.task(f"predicting {file.name}", total=float(time_F[-1]), unit="s") as task:
             subjects = predict_subjects(
                 self.run, self.recipe, file, time_F, people, self.seeing, self.hearing, self.every, _Reached(task)
             )
-        notes += [*sound_notes(file), *self.notes(whole=people == [None])]
+        notes += sound_notes(file) if self.hearing is not None else []
+        notes += self.notes(whole=people == [None])
         results = []
         for number, (person, said) in enumerate(zip(people, subjects, strict=True), start=1):
             alone = self.person == "largest" or person is None
@@ -243,6 +253,14 @@ class Predictor:
             )
         return results
 
+    def _row_times(self, file: Path, reached: _Reached, notes: list[str]) -> Float64[np.ndarray, "F"]:
+        """Return the times of a file's rows; put into `notes` what is to be remarked about them."""
+        if self.seeing is not None or has_picture(file):
+            return frame_times(file, reached)
+        rate = float(self.run.facts["store"]["dataset"].get("rate") or ROWS_A_SECOND)
+        notes.append(f"the file holds sound alone: {rate:g} rows a second")
+        return row_times(file, rate, reached)
+
     def _choose(self, found: list[Person], people: list[Person | None], file: Path) -> list[str]:
         """Put those who are to be predicted into `people`; return what is to be remarked."""
         if not found:
@@ -258,12 +276,13 @@ class Predictor:
         """Return what is to be said of everything that this run predicts, from whole frames or from faces."""
         trained = self.run.facts["store"]["dataset"].get("faces")
         notes = []
+        whole = whole and self.seeing is not None
         if whole and trained in FACES:
             notes.append(WHOLE_FRAMES)
             reason = missing()
             if reason is not None:
                 notes.append(f"{reason}: {INSTALL}")
-        if not whole and trained == "frames":
+        if not whole and self.seeing is not None and trained == "frames":
             notes.append("the run was trained on whole frames, and faces were cut out")
         scale = label_scale(self.run)
         if scale != (-1.0, 1.0):
@@ -334,11 +353,13 @@ def _targets(media: Sequence[Path], out: Path) -> dict[Path, Path]:
     return targets
 
 
-def _require_same_encoders(run: Run, seeing: ImageEncoder, hearing: AudioEncoder) -> None:
+def _require_same_encoders(run: Run, seeing: ImageEncoder | None, hearing: AudioEncoder | None) -> None:
     """Refuse encoders that are not those of the run's store, for example other weights under the same name."""
-    encoders: dict[str, ImageEncoder | AudioEncoder] = {"image": seeing, "audio": hearing}
+    encoders: dict[str, ImageEncoder | AudioEncoder | None] = {"image": seeing, "audio": hearing}
     for stream, trained in run.facts["store"]["fingerprints"].items():
         encoder = encoders[stream]
+        if encoder is None:
+            continue
         shared = {name: trained[name] for name in encoder.fingerprint if name in trained}
         require_equal(
             shared,

@@ -60,8 +60,8 @@ def stream_estimates(
     run: Run,
     image_WT: Int64[np.ndarray, "W T"],
     audio_W: Int64[np.ndarray, "W"],
-    image: Iterator[Float[np.ndarray, "_ I"]],
-    audio: Iterator[Float[np.ndarray, "_ S C"]],
+    image: Iterator[Float[np.ndarray, "_ I"]] | None,
+    audio: Iterator[Float[np.ndarray, "_ S C"]] | None,
     done: Callable[[int], None] = lambda windows: None,
 ) -> WindowEstimates:
     """Return what a run says of each window.
@@ -70,24 +70,29 @@ def stream_estimates(
         run: what predicts.
         image_WT: rows of the image embeddings; windows that come later may not need much earlier rows.
         audio_W: row of the audio embeddings.
-        image: image embeddings in batches, row by row.
-        audio: audio embeddings in batches, row by row.
+        image: image embeddings in batches, row by row; None where the run leaves pictures out.
+        audio: audio embeddings in batches, row by row; None where it leaves sound out.
         done: told how many windows are predicted so far.
 
     Raises:
         RunError: the embeddings' channels are not those that the run was trained on.
         MediaError, WeightsError: what the iterators raise.
     """
-    seeing, hearing = Arriving(image), Arriving(audio)
+    seeing, hearing = None if image is None else Arriving(image), None if audio is None else Arriving(audio)
     # From each window on, the first row that is still needed.
     image_from_W = np.minimum.accumulate(image_WT.min(axis=1)[::-1])[::-1]
     audio_from_W = np.minimum.accumulate(audio_W[::-1])[::-1]
     parts: list[WindowEstimates] = []
     for first in range(0, len(audio_W), BATCH):
         rows = slice(first, first + BATCH)
-        seeing.let_go(int(image_from_W[first]))
-        hearing.let_go(int(audio_from_W[first]))
-        parts.append(run.estimate_windows(seeing.take(image_WT[rows]), hearing.take(audio_W[rows])))
+        image_BTI = audio_BSC = None
+        if seeing is not None:
+            seeing.let_go(int(image_from_W[first]))
+            image_BTI = seeing.take(image_WT[rows])
+        if hearing is not None:
+            hearing.let_go(int(audio_from_W[first]))
+            audio_BSC = hearing.take(audio_W[rows])
+        parts.append(run.estimate_windows(image_BTI, audio_BSC))
         done(min(first + BATCH, len(audio_W)))
     return joined(parts)
 

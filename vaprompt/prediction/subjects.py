@@ -52,8 +52,8 @@ def predict_subjects(
     media: Path,
     time_F: Float64[np.ndarray, "F"],
     people: Sequence[Person | None],
-    seeing: ImageEncoder,
-    hearing: AudioEncoder,
+    seeing: ImageEncoder | None,
+    hearing: AudioEncoder | None,
     every: int | None = None,
     reached: Callable[[float], None] = lambda seconds: None,
 ) -> list[SubjectPrediction]:
@@ -65,11 +65,11 @@ def predict_subjects(
     Args:
         run: what predicts.
         recipe: how the run's store was made.
-        media: the video.
+        media: the video, or its sound.
         time_F: its frames' times, in seconds from the first.
         people: the subjects; None stands for whole frames.
-        seeing: encodes pictures.
-        hearing: encodes sound.
+        seeing: encodes pictures; None where the run leaves them out.
+        hearing: encodes sound; None where the run leaves it out.
         every: windows end at every so many frames; by default at every stride of the run's recipe.
         reached: told the time up to which the video is predicted, in seconds.
 
@@ -85,13 +85,13 @@ def predict_subjects(
     order_W = np.argsort(end_W, kind="stable")
     used_M, image_WT = used_rows(key_WT[order_W])
     index_M, person_M = np.divmod(used_M, len(people))
-    pictures = chosen_pictures(media, index_M, person_M, people, recipe.face)
-    image: Iterator[Float16[np.ndarray, "_ D"]] = (
-        batch.embedding_ND for batch in encode_pictures(pictures, recipe, seeing)
-    )
-    audio: Iterator[Float16[np.ndarray, "_ S D"]] = (
-        batch.embedding_WSD for batch in audio_batches(media, recipe.audio, hearing, last=last)
-    )
+    image: Iterator[Float16[np.ndarray, "_ D"]] | None = None
+    audio: Iterator[Float16[np.ndarray, "_ S D"]] | None = None
+    if seeing is not None:
+        pictures = chosen_pictures(media, index_M, person_M, people, recipe.face)
+        image = (batch.embedding_ND for batch in encode_pictures(pictures, recipe, seeing))
+    if hearing is not None:
+        audio = (batch.embedding_WSD for batch in audio_batches(media, recipe.audio, hearing, last=last))
     estimates = stream_estimates(
         run, image_WT, audio_W[order_W], image, audio, lambda done: reached(float(end_W[order_W[done - 1]]))
     )

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float16, Float32, Int16, UInt8
 
+from vaprompt.encoders.base import AudioEncoder
 from vaprompt.extraction.grid import audio_ends
 from vaprompt.extraction.handover import stored
 from vaprompt.media.microphone import Microphone
@@ -28,6 +29,8 @@ PICTURES_A_SECOND = 10.0
 """That are taken at most: five times as many as a window of the paper's uses."""
 MOST_PICTURES = 4096
 """Embeddings that are held at most, whatever times they claim."""
+NOTHING = np.zeros(0, np.float16)
+"""The embedding of a picture that nobody looks at."""
 SILENT = 1e-10
 """The power that stands for digital silence: -100 dB of full scale."""
 SOUND_LAG = 0.5
@@ -66,23 +69,27 @@ class LiveWindow:
         self._run, self._seeing, self._hearing = predictor.run, predictor.seeing, predictor.hearing
         self._audio, self._window = predictor.recipe.audio, predictor.run.recipe.window
         held = self._audio.window + self._audio.hop + 2 * SOUND_LAG
-        self._microphone = None if sound is None else Microphone(sound, self._hearing.rate, held)
+        self._microphone: Microphone | None = None
+        if sound is not None and self._hearing is not None:
+            self._microphone = Microphone(sound, self._hearing.rate, held)
         self._changing = threading.Lock()
         self._time_N: list[float] = []
         self._embedding_ND: list[Float16[np.ndarray, "D"]] = []
         # What is known at the first picture: silence.
         first = float(audio_ends(0.0, window=self._audio.window, hop=self._audio.hop)[-1])
-        silence_L = np.zeros(round(self._audio.window * self._hearing.rate), np.float32)
-        self._heard = (first, self._encoded(silence_L))
+        self._heard: tuple[float, Float16[np.ndarray, "S D"] | None] = (first, None)
+        if self._hearing is not None:
+            silence_L = np.zeros(round(self._audio.window * self._hearing.rate), np.float32)
+            self._heard = (first, _encoded(self._hearing, silence_L))
         self._now = 0.0
 
     def see(self, time: float, rgb_HWC: UInt8[np.ndarray, "H W 3"]) -> None:
-        """Encode a picture; times in seconds ascend from 0."""
-        embedding_1D = stored(self._seeing.encode(rgb_HWC[None]), "image")
+        """Encode a picture; times in seconds ascend from 0. A run that only listens takes its time alone."""
+        embedding_1D = None if self._seeing is None else stored(self._seeing.encode(rgb_HWC[None]), "image")
         with self._changing:
             self._now = time
             self._time_N.append(time)
-            self._embedding_ND.append(embedding_1D[0])
+            self._embedding_ND.append(NOTHING if embedding_1D is None else embedding_1D[0])
             # One from before the window stays: it is repeated where the window holds none.
             before = sum(taken <= time - self._window.seconds for taken in self._time_N)
             old = max(0, before - 1, len(self._time_N) - MOST_PICTURES)
@@ -103,7 +110,7 @@ class LiveWindow:
     def listen(self) -> bool:
         """Encode the latest window of sound that is due; return whether there was one."""
         with self._changing:
-            if self._microphone is None:
+            if self._microphone is None or self._hearing is None:
                 return False
             reached = max(self._microphone.reached, self._now - SOUND_LAG)
             end = float(audio_ends(max(reached, 0.0), window=self._audio.window, hop=self._audio.hop)[-1])
@@ -111,7 +118,7 @@ class LiveWindow:
                 return False
             wave_L = self._microphone.window(end, self._audio.window)
         # Apart from the lock: pictures go on meanwhile.
-        heard = (end, self._encoded(wave_L))
+        heard = (end, _encoded(self._hearing, wave_L))
         with self._changing:
             self._heard = heard
         return True
@@ -132,15 +139,17 @@ class LiveWindow:
         )
         with torch.inference_mode():
             device = self._run.device
-            image_1TD = torch.from_numpy(embedding_ND[windows.image_WT]).to(device).float()
-            estimate = self._run.estimator(image_1TD, torch.from_numpy(embedding_SD[None]).to(device).float())
+            image_1TD = None if self._seeing is None else torch.from_numpy(embedding_ND[windows.image_WT]).to(device)
+            audio_1SD = None if embedding_SD is None else torch.from_numpy(embedding_SD[None]).to(device)
+            estimate = self._run.estimator(*(None if one is None else one.float() for one in (image_1TD, audio_1SD)))
             value_2 = end_values(estimate)[0].float().cpu().numpy()
             region_K = estimate.region_BK[0].softmax(dim=0).float().cpu().numpy()
             gate = None if estimate.gate_BTD is None else float(estimate.gate_BTD.mean())
         filled = min(now, self._window.seconds)
         return Moment(now, float(value_2[0]), float(value_2[1]), region_K, gate, filled)
 
-    def _encoded(self, wave_L: Float32[np.ndarray, "L"]) -> Float16[np.ndarray, "S D"]:
-        embedding_1SD = stored(self._hearing.encode(torch.from_numpy(wave_L[None])), "audio")
-        embedding_SD: Float16[np.ndarray, "S D"] = embedding_1SD[0]
-        return embedding_SD
+
+def _encoded(hearing: AudioEncoder, wave_L: Float32[np.ndarray, "L"]) -> Float16[np.ndarray, "S D"]:
+    embedding_1SD = stored(hearing.encode(torch.from_numpy(wave_L[None])), "audio")
+    embedding_SD: Float16[np.ndarray, "S D"] = embedding_1SD[0]
+    return embedding_SD
