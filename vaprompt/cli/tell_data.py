@@ -14,7 +14,9 @@ MOST = 20
 def print_check(found: Check) -> None:
     """Print counts beside the edition's, then the problems by kind, then what will be left out."""
     edition = "" if found.edition is None else f", edition {found.edition}"
-    print_lines([f"{found.name}: layout {found.layout}{edition}, faces from {found.faces}"])
+    seen = f"faces from {found.faces}" if "image" in found.modalities else "no pictures"
+    heard = "" if "audio" in found.modalities else ", no sound"
+    print_lines([f"{found.name}: layout {found.layout}{edition}, {seen}{heard}"])
     rows: list[tuple[object, ...]] = []
     for split, counts in found.splits.items():
         rows.append((split, "here", counts.videos, counts.sides, counts.frames, counts.invalid))

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from vaprompt.datasets.annotation import HEADER, align, alignment_note, read_annotation
-from vaprompt.datasets.base import Dataset, Problem, Split, Video
+from vaprompt.datasets.base import MODALITIES, NO_RATES, Dataset, Modality, Problem, Rates, Split, Video
 from vaprompt.datasets.survey import Survey, subfolders, survey
 from vaprompt.errors import DatasetError
 
@@ -37,7 +38,12 @@ def recognises(root: Path) -> bool:
 
 
 def read_affwild2(
-    root: Path, *, faces: Literal["crops", "frames", "auto"] = "auto", name: str | None = None
+    root: Path,
+    *,
+    faces: Literal["crops", "frames", "auto"] = "auto",
+    name: str | None = None,
+    modalities: tuple[Modality, ...] = MODALITIES,
+    rates: Rates = NO_RATES,
 ) -> Dataset:
     """Return the videos under `root`, each with its split, media file, crops and annotation.
 
@@ -48,6 +54,8 @@ def read_affwild2(
         root: the folder that everything was unpacked into.
         faces: read face crops, whole video frames, or (auto) crops where there are any.
         name: the data set's name; the folder's by default.
+        modalities: what is taken of it. For sound alone, files of sound do where there is no video of that name.
+        rates: rows a second where no video tells its frames' times.
 
     Raises:
         DatasetError: there are no annotations or two editions of them, two files for the same video, a name that is
@@ -56,21 +64,25 @@ def read_affwild2(
     found = survey(root)
     annotation = _annotations(found, root)
     media, doubled_media = _by_stem(found.media)
+    if "image" not in modalities:
+        sounds, doubled_sounds = _by_stem(found.sounds)
+        media, doubled_media = sounds | media, doubled_sounds | doubled_media
     crops, doubled_crops = _crops_by_name(found.aligned)
-    read = _faces(faces, any_crops=bool(crops), any_media=bool(media), root=root)
+    read = _faces(faces, modalities, any_crops=bool(crops), any_media=bool(media), root=root)
+    dataset = Dataset(name or root.resolve().name, "affwild2", root, read, (), modalities=modalities, rates=rates)
     tests = _test_names(found)
     videos, problems = [], []
     for split, video, path in [*annotation, *(("test", test, None) for test in tests)]:
         entry = Video(video, split, _media_of(video, media), crops.get(video), path)
         videos.append(entry)
-        problems += _lacking(entry, read)
+        problems += _lacking(entry, dataset)
         problems += [Problem("doubled", video, doubled_crops[video], crops[video])] if video in doubled_crops else []
         stem = entry.media.stem if entry.media else ""
         problems += [Problem("doubled", video, doubled_media[stem], entry.media)] if stem in doubled_media else []
     _refuse_repeated(videos, root)
     order: dict[Split, int] = {"train": 0, "validation": 1, "test": 2}
     videos.sort(key=lambda video: (order[video.split], video.name))
-    return Dataset(name or root.resolve().name, "affwild2", root, read, tuple(videos), tuple(problems))
+    return replace(dataset, videos=tuple(videos), problems=tuple(problems))
 
 
 def submission_template(root: Path) -> Path | None:
@@ -198,7 +210,19 @@ def _media_of(video: str, media: dict[str, Path]) -> Path | None:
     return media.get(video) or media.get(PERSON.sub("", video))
 
 
-def _faces(faces: Literal["crops", "frames", "auto"], *, any_crops: bool, any_media: bool, root: Path) -> Faces:
+def _faces(
+    faces: Literal["crops", "frames", "auto"],
+    modalities: tuple[Modality, ...],
+    *,
+    any_crops: bool,
+    any_media: bool,
+    root: Path,
+) -> Faces:
+    if "image" not in modalities:
+        if not any_media:
+            remedy = "unpack the videos (mp4, avi) or their sound (wav) into it"
+            raise DatasetError(root, fault="holds no file with sound", remedy=remedy)
+        return "frames"
     if faces != "crops" and any_media and not (faces == "auto" and any_crops):
         return "frames"
     if faces == "frames" or (faces == "auto" and not any_crops):
@@ -212,12 +236,13 @@ def _faces(faces: Literal["crops", "frames", "auto"], *, any_crops: bool, any_me
     return "crops"
 
 
-def _lacking(video: Video, faces: Faces) -> list[Problem]:
+def _lacking(video: Video, dataset: Dataset) -> list[Problem]:
     problems = []
-    if video.media is None:
+    if video.media is None and dataset.needs_media(video.name):
         name = PERSON.sub("", video.name)
-        problems.append(Problem("no media", video.name, f"no file {name}.mp4 or .avi: times and sound are unknown"))
-    if faces == "crops" and video.crops is None:
+        kinds = ".mp4 or .avi" if "image" in dataset.modalities else ".mp4, .avi or .wav"
+        problems.append(Problem("no media", video.name, f"no file {name}{kinds}: times and sound are unknown"))
+    if dataset.needs_crops and video.crops is None:
         problems.append(Problem("no crops", video.name, f"no folder {video.name} among the aligned crops"))
     return problems
 

@@ -5,6 +5,9 @@ Axes: F frames of a video, counted from 1 where a variable is called `frame`.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -14,6 +17,8 @@ from jaxtyping import Bool, Float32, Float64
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+Modality = Literal["image", "audio"]
+MODALITIES: tuple[Modality, ...] = ("image", "audio")
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Video:
     """The annotation's name without suffix, such as `10-60-1280x720_right`; unique in the data set."""
     split: Split
     media: Path | None
-    """The file with picture and sound; shared by `X_left` and `X_right`. None where only crops exist."""
+    """The file with picture, sound or both; shared by `X_left` and `X_right`. None where only crops exist."""
     crops: Path | None
     """Folder of this person's face crops, `00001.jpg` is frame 1. None where there are none."""
     annotation: Path | None
@@ -100,6 +105,32 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Rates:
+    """Rows a second where no video tells the times of its frames: of sound alone, and of face crops alone."""
+
+    usual: float | None = None
+    """Of the videos that have none of their own; None: unknown."""
+    own: Mapping[str, float] = field(default_factory=dict)
+    """By the video's name."""
+
+    def of(self, video: str) -> float | None:
+        """Return a video's rate; None where it is not known."""
+        return self.own.get(video, self.usual)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a store says of them, single videos' in short; nothing where none is known."""
+        found: dict[str, Any] = {} if self.usual is None else {"rate": self.usual}
+        if self.own:
+            text = json.dumps(self.own, sort_keys=True)
+            found["rates"] = f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        return found
+
+
+NO_RATES = Rates()
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A data set: its videos and how its faces are to be read."""
 
@@ -116,3 +147,21 @@ class Dataset:
     """The scale of the labels in the files, mapped to [-1, 1]; None: it is [-1, 1]."""
     excluded: tuple[str, ...] = ()
     """Names that its description leaves out."""
+    modalities: tuple[Modality, ...] = MODALITIES
+    """What is taken of it: pictures, sound, or both."""
+    rates: Rates = NO_RATES
+    """How many rows a second there are where no video tells it."""
+
+    @property
+    def streams(self) -> tuple[Literal["image", "audio", "labels"], ...]:
+        """What a store of it holds, in everybody's order."""
+        return (*(modality for modality in MODALITIES if modality in self.modalities), "labels")
+
+    @property
+    def needs_crops(self) -> bool:
+        """Whether pictures are read from face crops."""
+        return "image" in self.modalities and self.faces == "crops"
+
+    def needs_media(self, video: str) -> bool:
+        """Whether a video must have a media file; face crops at a known rate can do without."""
+        return not (self.needs_crops and "audio" not in self.modalities and self.rates.of(video) is not None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vaprompt.datasets.affwild2 import PERSON, submission_template, unused
-from vaprompt.datasets.base import SPLITS, Dataset, Problem, Split, Video
+from vaprompt.datasets.base import SPLITS, Dataset, Modality, Problem, Split, Video
 from vaprompt.datasets.editions import Edition, Expected, Recognised, recognise
 from vaprompt.datasets.inspection import Inspector, Seen
 from vaprompt.datasets.tabular import media_below, video_name
@@ -74,6 +74,7 @@ class Check:
     name: str
     layout: str
     faces: Literal["crops", "frames", "detect"]
+    modalities: tuple[Modality, ...]
     edition: str | None
     """`ABAW3`, `ABAW5-ABAW10`, `subset`, `unknown`; None for a layout that has no editions."""
     splits: dict[Split, SplitCheck]
@@ -96,6 +97,7 @@ class Check:
             "layout": self.layout,
             "edition": self.edition,
             "faces": self.faces,
+            "modalities": list(self.modalities),
             "deep": self.deep,
             "splits": {split: found.as_json() for split, found in self.splits.items()},
             "ready": self.ready,
@@ -145,7 +147,8 @@ def check(dataset: Dataset, *, deep: bool = False, progress: Progress = SILENT) 
     if not complete:
         # In a whole edition these are the other challenges' videos; here, what is missing may be theirs.
         left_out += sorted({problem.video for problem in others})
-    return Check(dataset.name, dataset.layout, dataset.faces, edition, splits, problems, left_out, ready, deep)
+    about = (dataset.name, dataset.layout, dataset.faces, dataset.modalities)
+    return Check(*about, edition, splits, problems, left_out, ready, deep)
 
 
 def _count(split: SplitCheck, video: Video, seen: Seen) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from vaprompt.datasets.affwild2 import read_affwild2, recognises
-from vaprompt.datasets.base import Dataset
+from vaprompt.datasets.base import MODALITIES, Dataset, Modality, Rates
 from vaprompt.datasets.splits import SplitRecipe
 from vaprompt.datasets.synthetic.recipe import SyntheticRecipe
 from vaprompt.datasets.tables import TableRecipe
@@ -33,6 +34,12 @@ class DatasetRecipe(Recipe):
     """Read face crops or whole video frames, `auto`: crops where there are any; `detect`: find faces in the frames."""
     exclude: list[str] = Field(default_factory=list)
     """Names of videos to leave out."""
+    modalities: list[Modality] = Field(["image", "audio"], min_length=1)
+    """What is taken of it: `["image"]` leaves the sound out, `["audio"]` the pictures: files of sound will then do."""
+    rate: float | None = Field(None, gt=0, le=240)
+    """Rows a second of labels and predictions where no video tells them: of sound alone, and of crops alone."""
+    rates: dict[str, Annotated[float, Field(gt=0, le=240)]] = Field(default_factory=dict)
+    """The same of single videos, by name."""
     crops: str | None = None
     """Layouts csv and csv-per-video: folder of face crops below `root`, with one folder a video in it."""
     labels: TableRecipe | None = None
@@ -46,6 +53,16 @@ class DatasetRecipe(Recipe):
     def files(self) -> Literal["auto", "crops", "frames"]:
         """Which files are needed: faces that are yet to be found lie in whole frames."""
         return "frames" if self.faces == "detect" else self.faces
+
+    @property
+    def taken(self) -> tuple[Modality, ...]:
+        """The modalities, in everybody's order."""
+        return tuple(modality for modality in MODALITIES if modality in self.modalities)
+
+    @property
+    def known_rates(self) -> Rates:
+        """Both keys that say rates."""
+        return Rates(self.rate, self.rates)
 
 
 def open_dataset(source: Path, progress: Progress = SILENT) -> Dataset:
@@ -74,6 +91,9 @@ def open_dataset(source: Path, progress: Progress = SILENT) -> Dataset:
 
 def _described(source: Path, progress: Progress) -> Dataset:
     recipe = read_recipe(DatasetRecipe, source)
+    if recipe.faces != "auto" and "image" not in recipe.modalities:
+        fault = f"faces = '{recipe.faces}' says nothing where modalities leave pictures out"
+        raise RecipeError(source, fault=fault, remedy="remove it, or add 'image' to modalities")
     # An absolute or ~ path replaces the folder of the description; a relative one starts there.
     root = source.parent / Path(recipe.root).expanduser()
     if recipe.synthetic is not None:
@@ -85,7 +105,9 @@ def _described(source: Path, progress: Progress) -> Dataset:
         raise RecipeError(
             source, fault=f"its root {root} is not a folder", remedy="set `root` to where the data set lies"
         )
-    dataset = _without(_read(recipe, root, source), recipe.exclude, source)
+    dataset = _read(recipe, root, source)
+    _require_known(recipe.rates, dataset, source, "gives a rate of")
+    dataset = _without(dataset, recipe.exclude, source)
     return replace(dataset, faces="detect") if recipe.faces == "detect" else dataset
 
 
@@ -95,7 +117,9 @@ def _read(recipe: DatasetRecipe, root: Path, source: Path) -> Dataset:
         if given:
             fault = f"{given[0]} says nothing in the layout affwild2"
             raise RecipeError(source, fault=fault, remedy="remove it, or set layout = 'csv' or 'csv-per-video'")
-        return read_affwild2(root, faces=recipe.files, name=recipe.name)
+        return read_affwild2(
+            root, faces=recipe.files, name=recipe.name, modalities=recipe.taken, rates=recipe.known_rates
+        )
     if recipe.labels is None:
         fault = f"layout {recipe.layout} needs to know where the labels are"
         raise RecipeError(source, fault=fault, remedy="add [labels] with path = 'labels.csv'")
@@ -108,17 +132,23 @@ def _read(recipe: DatasetRecipe, root: Path, source: Path) -> Dataset:
         labels=recipe.labels,
         splits=recipe.splits,
         crops=recipe.crops,
+        modalities=recipe.taken,
+        rates=recipe.known_rates,
     )
 
 
-def _without(dataset: Dataset, exclude: list[str], source: Path) -> Dataset:
+def _require_known(asked: Iterable[str], dataset: Dataset, source: Path, what: str) -> None:
     names = [video.name for video in dataset.videos]
-    for name in exclude:
+    for name in asked:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
             raise DatasetError(
-                source, fault=f"excludes '{name}', which is no video of it", remedy=f"nearest is '{near[0]}'"
+                source, fault=f"{what} '{name}', which is no video of it", remedy=f"nearest is '{near[0]}'"
             )
+
+
+def _without(dataset: Dataset, exclude: list[str], source: Path) -> Dataset:
+    _require_known(exclude, dataset, source, "excludes")
     return replace(
         dataset,
         videos=tuple(video for video in dataset.videos if video.name not in exclude),

@@ -17,8 +17,9 @@ from vaprompt.datasets.annotation import annotation_of
 from vaprompt.datasets.base import Annotation, Dataset, Problem, Video
 from vaprompt.errors import AnnotationError, MediaError
 from vaprompt.media.audio import sound_extent
+from vaprompt.media.clock import has_picture, row_times, rows_of
 from vaprompt.media.crops import CROP_NAME, list_crops, read_images
-from vaprompt.media.video import MediaInfo, frame_times, probe
+from vaprompt.media.video import MediaInfo, frame_times, probe, probe_sound
 
 SOUND_SECONDS = 0.5
 """Sound that differs from the picture's length by more than this is told."""
@@ -67,7 +68,7 @@ class Inspector:
         """Return what is there of a video and what is wrong with it."""
         seen = Seen()
         annotation = self._annotation(video, seen)
-        media = self._media(video, seen)
+        media = self._media(video, annotation, seen)
         counted = None if media is None else media.info.frames
         if annotation is not None and annotation.per_frame:
             seen.frames = annotation.rows
@@ -75,11 +76,14 @@ class Inspector:
                 self._compare_rows(video, annotation.rows, counted, media, seen)
         else:
             seen.frames = self._template.get(video.name, counted)
-        if video.crops is not None:
+        if video.crops is not None and "image" in self._dataset.modalities:
             self._crops(video, video.crops, seen)
         if media is not None:
             seen.problems += self._sound(video, media)
-        lacking = video.media is None or (self._dataset.faces == "crops" and video.crops is None)
+        dataset = self._dataset
+        lacking = (video.media is None and dataset.needs_media(video.name)) or (
+            dataset.needs_crops and video.crops is None
+        )
         seen.left_out = seen.left_out or lacking
         return seen
 
@@ -93,12 +97,12 @@ class Inspector:
             seen.rows, seen.invalid = annotation.rows, annotation.invalid
         return annotation
 
-    def _media(self, video: Video, seen: Seen) -> _Media | None:
+    def _media(self, video: Video, annotation: Annotation | None, seen: Seen) -> _Media | None:
         if video.media is None:
             return None
         if video.media not in self._known:
             try:
-                self._known[video.media] = _decoded(video.media) if self._deep else _by_header(video.media)
+                self._known[video.media] = self._look_at(video, annotation)
             except MediaError as error:
                 self._known[video.media] = error
         known = self._known[video.media]
@@ -107,6 +111,14 @@ class Inspector:
             return None
         seen.media = known.info
         return known
+
+    def _look_at(self, video: Video, annotation: Annotation | None) -> _Media:
+        media = video.media
+        assert media is not None, "only what is there is looked at"
+        if "image" not in self._dataset.modalities and not has_picture(media):
+            rows = annotation.rows if annotation is not None and annotation.per_frame else None
+            return _sound_alone(media, self._dataset.rates.of(video.name), rows, deep=self._deep)
+        return _decoded(media) if self._deep else _by_header(media)
 
     def _compare_rows(self, video: Video, rows: int, frames: int, media: _Media, seen: Seen) -> None:
         if rows == frames:
@@ -132,6 +144,8 @@ class Inspector:
             else:
                 seen.problems.append(Problem("unreadable crops", video.name, str(error), folder))
             return
+        if seen.frames is None and not self._dataset.needs_media(video.name) and len(frame_N):
+            seen.frames = int(frame_N[-1])
         frames = seen.frames
         if frames is None:
             seen.crops = len(frame_N)
@@ -150,6 +164,8 @@ class Inspector:
             seen.problems.append(Problem("crops", video.name, detail, folder))
 
     def _sound(self, video: Video, media: _Media) -> Iterator[Problem]:
+        if "audio" not in self._dataset.modalities:
+            return
         if media.info.audio is None:
             yield Problem("no sound", video.name, "no audio stream: silence", video.media)
         elif media.sound is not None and media.end is not None and abs(media.sound - media.end) > SOUND_SECONDS:
@@ -174,6 +190,17 @@ def _decoded(path: Path) -> _Media:
     extent = sound_extent(path)
     counted = MediaInfo(info.width, info.height, info.rate, info.duration, info.audio, len(time_F))
     return _Media(counted, float(time_F[-1]), None if extent is None else extent[1], exact=True)
+
+
+def _sound_alone(path: Path, rate: float | None, annotated: int | None, *, deep: bool) -> _Media:
+    audio = probe_sound(path)
+    seconds = None if deep or audio is None else audio.duration
+    if seconds is None or rate is None:
+        rows = len(row_times(path, rate, annotated=annotated))
+    else:
+        rows = rows_of(seconds, rate, path, annotated)
+    # Nothing else is there that it could be shorter or longer than.
+    return _Media(MediaInfo(0, 0, rate, seconds, audio, rows), None, seconds, exact=deep)
 
 
 def _too_different(one: int, other: int) -> bool:

@@ -15,6 +15,8 @@ from vaprompt.media.crops import CROP_NAME
 
 DEPTH = 6
 MEDIA_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+SOUND_SUFFIXES = (".wav", ".m4a", ".ogg")
+"""Files of sound alone. They are looked at only for data sets of sound: many people keep them beside their videos."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Survey:
     """Folders of aligned face crops, one folder a person in each."""
     media: list[Path] = field(default_factory=list)
     """Files with moving pictures."""
+    sounds: list[Path] = field(default_factory=list)
+    """Files of sound alone."""
     texts: list[Path] = field(default_factory=list)
     """Text files outside the annotations: lists of test videos, templates of submissions."""
 
@@ -73,6 +77,7 @@ def _walk(folder: Path, found: Survey, depth: int, seen: set[Path]) -> None:
     if any(child.name in ("Train_Set", "Validation_Set") for child in folders):
         found.annotated.append(folder)
     found.media.extend(path for path in files if path.suffix.lower() in MEDIA_SUFFIXES)
+    found.sounds.extend(path for path in files if path.suffix.lower() in SOUND_SUFFIXES)
     found.texts.extend(path for path in files if path.suffix.lower() == ".txt")
     if depth > 1:
         for child in folders:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from vaprompt.datasets.base import Dataset, Problem, Video
+from vaprompt.datasets.base import Dataset, Modality, Problem, Rates, Video
 from vaprompt.datasets.splits import Named, SplitRecipe, assign
-from vaprompt.datasets.survey import MEDIA_SUFFIXES
+from vaprompt.datasets.survey import MEDIA_SUFFIXES, SOUND_SUFFIXES
 from vaprompt.datasets.tables import TableRecipe, VideoRows, read_table
 from vaprompt.datasets.timed import TimedAnnotation
 from vaprompt.errors import AnnotationError, DatasetError, RecipeError
@@ -56,6 +56,8 @@ def read_tabular(
     labels: TableRecipe,
     splits: SplitRecipe | None,
     crops: str | None,
+    modalities: tuple[Modality, ...],
+    rates: Rates,
 ) -> Dataset:
     """Return the videos that the tables name, each with its split, media file, crops and labels.
 
@@ -68,6 +70,8 @@ def read_tabular(
         labels: where the labels are and how they are read.
         splits: the description's splits; None: a column says them.
         crops: folder of face crops below `root`, with one folder a video in it.
+        modalities: what is taken of it. For sound alone, files of sound do where there is no video of that name.
+        rates: rows a second where no video tells its frames' times.
 
     Raises:
         RecipeError: the description contradicts itself.
@@ -86,7 +90,19 @@ def read_tabular(
     splits = None if splits is None else _plain_names(splits)
     _require_splits(rows, splits)
     named = [Named(video, rows[cell].split, rows[cell].group) for video, cell in cells.items()]
-    media = _Media(root)
+    media = _Media(root, MEDIA_SUFFIXES)
+    sounds = _Media(root, SOUND_SUFFIXES if "image" not in modalities else ())
+    dataset = Dataset(
+        name=name,
+        layout=layout,
+        root=root,
+        faces="crops" if crops is not None and faces != "frames" else "frames",
+        videos=(),
+        annotations=TableAnnotations({video: rows[cell] for video, cell in cells.items()}, labels),
+        label_range=None if labels.label_range == (-1.0, 1.0) else labels.label_range,
+        modalities=modalities,
+        rates=rates,
+    )
     crop_folder = None if crops is None else _below(root, crops, source)
     videos, problems = [], []
     for video, split in assign(named, splits, source=source, table=table).items():
@@ -94,52 +110,44 @@ def read_tabular(
         entry = Video(
             video,
             split,
-            media.find(cell, table),
+            media.find(cell, table) or sounds.find(cell, table),
             None if crop_folder is None or not (crop_folder / video).is_dir() else crop_folder / video,
             rows[cell].path if video in cells else None,
         )
         videos.append(entry)
-        if entry.media is None:
-            problems.append(Problem("no media", video, f"no video file of this name below {root}"))
-        if crop_folder is not None and entry.crops is None and faces != "frames":
+        if entry.media is None and dataset.needs_media(video):
+            kind = "video" if "image" in modalities else "video or sound"
+            problems.append(Problem("no media", video, f"no {kind} file of this name below {root}"))
+        if dataset.needs_crops and entry.crops is None:
             problems.append(Problem("no crops", video, f"no folder {video} in {crop_folder}"))
     order = {"train": 0, "validation": 1, "test": 2}
     videos.sort(key=lambda video: (order[video.split], video.name))
-    return Dataset(
-        name=name,
-        layout=layout,
-        root=root,
-        faces="crops" if crops is not None and faces != "frames" else "frames",
-        videos=tuple(videos),
-        problems=tuple(problems),
-        annotations=TableAnnotations({video: rows[cell] for video, cell in cells.items()}, labels),
-        label_range=None if labels.label_range == (-1.0, 1.0) else labels.label_range,
-    )
+    return replace(dataset, videos=tuple(videos), problems=tuple(problems))
 
 
 def video_name(cell: str) -> str:
     """Return the name of a video from how a table or list writes it: without suffix, folders joined by `_`."""
     path = PurePosixPath(cell)
-    bare = path.with_suffix("") if path.suffix.lower() in MEDIA_SUFFIXES else path
+    bare = path.with_suffix("") if path.suffix.lower() in MEDIA_SUFFIXES + SOUND_SUFFIXES else path
     return "_".join(bare.parts)
 
 
-def media_below(root: Path) -> list[Path]:
+def media_below(root: Path, suffixes: tuple[str, ...] = MEDIA_SUFFIXES) -> list[Path]:
     """Return the media files in a folder and the folders below it, by name; hidden ones are left out."""
     found: list[Path] = []
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         visible = (name for name in sorted(files) if not name.startswith("."))
-        found += [Path(folder) / name for name in visible if Path(name).suffix.lower() in MEDIA_SUFFIXES]
+        found += [Path(folder) / name for name in visible if Path(name).suffix.lower() in suffixes]
     return found
 
 
 class _Media:
     """The media files by all the ways in which a table may name them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, suffixes: tuple[str, ...]) -> None:
         self._paths: dict[str, list[Path]] = {}
-        for path in media_below(root):
+        for path in media_below(root, suffixes) if suffixes else ():
             inside = path.relative_to(root)
             ways = (inside.as_posix(), inside.with_suffix("").as_posix(), path.name, path.stem)
             for way in dict.fromkeys(ways):

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from vaprompt.extraction.plan import Examiner, Job, Plan
 from vaprompt.progress import Task
-from vaprompt.store.layout import STREAMS
 from vaprompt.store.leases import POLL, Leases, video_key
 
 
@@ -105,6 +104,6 @@ class Claims:
     def _move(self, job: Job) -> None:
         """Let the markers of what is kept of a video say the same split as those that are made now."""
         store, video = self.examiner.store, job.video
-        for stream in STREAMS:
+        for stream in self.examiner.dataset.streams:
             if stream not in job.streams and store.marker(stream, video.name).get("split") != video.split:
                 store.mark(stream, video.name, split=video.split)

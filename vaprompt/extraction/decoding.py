@@ -21,7 +21,7 @@ from vaprompt.extraction.sources import facts
 from vaprompt.faces.recipe import FaceRecipe
 from vaprompt.faces.tracking import Person
 from vaprompt.media.audio import windows_together
-from vaprompt.media.video import frame_times
+from vaprompt.media.clock import row_times
 
 STRETCH, STRETCH_BYTES = 64, 2**22
 """Pictures that are handed over at once, or so many bytes of them: one by one would cost more than decoding them."""
@@ -125,10 +125,14 @@ class WantedFacts:
 
 @dataclass(frozen=True)
 class WantedTimes:
-    """The `time` (F,) of every frame, in one stretch; see `vaprompt.media.video.frame_times`."""
+    """The `time` (F,) of every frame, in one stretch; see `vaprompt.media.clock.row_times`."""
 
     media: Path
+    rate: float | None = None
+    """Rows a second of sound alone."""
+    annotated: int | None = None
+    """Rows of an annotation that has one for each."""
 
     def stretches(self) -> Generator[Arrays]:
         """Decode; see `Wanted`."""
-        yield {"time": frame_times(self.media)}
+        yield {"time": row_times(self.media, self.rate, annotated=self.annotated)}

@@ -167,7 +167,7 @@ class _Run:
             engine._dataset,
             engine._recipe,
             engine._store,
-            engine._fingerprints["image"],
+            engine._fingerprints.get("image", {}),
             self._encoders,
             engine._decoders.stretches if engine._decoders else lambda wanted: wanted.stretches(),
             self._batcher,
@@ -264,7 +264,7 @@ class _Run:
                     continue
                 # In turn, but for people who share a video, and so its sound.
                 turn = len(self._writer_of) % len(self._publishers)
-                running = Running(job, self._writer_of.setdefault(job.video.media, turn))
+                running = Running(job, self._writer_of.setdefault(job.video.media or job.video.crops, turn))
             try:
                 self._reader.read(running)
             except (MediaError, AnnotationError, DatasetError) as error:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vaprompt.datasets.base import MODALITIES, Dataset
 from vaprompt.encoders.ast_form import audio_fingerprint
 from vaprompt.encoders.clip_form import image_fingerprint, text_part
 from vaprompt.extraction.recipe import ExtractRecipe
@@ -17,12 +18,29 @@ LABELS: Mapping[str, Any] = {
 }
 
 
-def stream_fingerprints(recipe: ExtractRecipe, faces: str) -> dict[str, dict[str, Any]]:
-    """Return the fingerprints of `image`, `audio`, `labels` and `text`.
+def dataset_fingerprints(recipe: ExtractRecipe, dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """Return the fingerprints of what is made of a data set: of the streams that it has, and of `text`.
+
+    Raises:
+        DetectorError, WeightsError, RecipeError: as `stream_fingerprints`.
+    """
+    made = stream_fingerprints(recipe, dataset.faces, modalities=dataset.modalities)
+    if dataset.annotations is not None:
+        made["labels"] |= dataset.annotations.fingerprint
+    for stream in {"image", "labels"} & made.keys():
+        made[stream] |= dataset.rates.described
+    return made
+
+
+def stream_fingerprints(
+    recipe: ExtractRecipe, faces: str, *, modalities: Sequence[str] = MODALITIES
+) -> dict[str, dict[str, Any]]:
+    """Return the fingerprints of `image` and `audio`, as far as they are taken, `labels` and `text`.
 
     Args:
         recipe: how the store is made.
         faces: `crops`, `frames` or `detect`, what the image stream reads.
+        modalities: what is taken of the data set.
 
     Raises:
         DetectorError: faces are to be found, and the detector is not installed.
@@ -30,11 +48,11 @@ def stream_fingerprints(recipe: ExtractRecipe, faces: str) -> dict[str, dict[str
         RecipeError: the recipe asks for what its encoders cannot do.
     """
     image = image_fingerprint(recipe.image)
-    # Only where it matters, so that stores of crops and whole frames do not depend on a detector.
-    found = {**detector_fingerprint(), "face": recipe.face.model_dump(mode="json")} if faces == "detect" else {}
-    return {
-        "image": {**image, "faces": faces, "frames": recipe.image_rate, **found},
-        "audio": audio_fingerprint(recipe.audio),
-        "labels": dict(LABELS),
-        "text": text_part(image),
-    }
+    made = {"labels": dict(LABELS), "text": text_part(image)}
+    if "image" in modalities:
+        # Only where it matters, so that stores of crops and whole frames do not depend on a detector.
+        found = {**detector_fingerprint(), "face": recipe.face.model_dump(mode="json")} if faces == "detect" else {}
+        made["image"] = {**image, "faces": faces, "frames": recipe.image_rate, **found}
+    if "audio" in modalities:
+        made["audio"] = audio_fingerprint(recipe.audio)
+    return made

@@ -13,7 +13,7 @@ from vaprompt.cluster import Cluster, require_ray
 from vaprompt.datasets.base import Dataset
 from vaprompt.errors import TargetError
 from vaprompt.extraction.claims import Claims
-from vaprompt.extraction.fingerprints import stream_fingerprints
+from vaprompt.extraction.fingerprints import dataset_fingerprints
 from vaprompt.extraction.makers import versions
 from vaprompt.extraction.plan import Examiner, Job, Plan, Shard, plan
 from vaprompt.extraction.recipe import ExtractRecipe
@@ -87,10 +87,9 @@ def extract(
     """
     if cluster is not None:
         require_ray()
-    fingerprints = stream_fingerprints(recipe, dataset.faces)
-    if dataset.annotations is not None:
-        fingerprints["labels"] |= dataset.annotations.fingerprint
+    fingerprints = dataset_fingerprints(recipe, dataset)
     described: dict[str, Any] = {"name": dataset.name, "layout": dataset.layout, "faces": dataset.faces}
+    described |= dataset.rates.described
     if dataset.label_range is not None:
         described["label_range"] = list(dataset.label_range)
     target = FeatureStore.create(

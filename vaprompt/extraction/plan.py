@@ -11,7 +11,7 @@ from vaprompt.datasets.base import Dataset, Video
 from vaprompt.errors import DatasetError, RecipeError
 from vaprompt.extraction.sources import change
 from vaprompt.store.feature_store import FeatureStore
-from vaprompt.store.layout import STREAMS, Stream
+from vaprompt.store.layout import Stream
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,10 @@ class Examiner:
         Raises:
             StoreError: a marker is damaged, or the video's name cannot be a folder's.
         """
-        missing = [stream for stream in STREAMS if not self.store.has(stream, video.name)]
+        streams = self.dataset.streams
+        missing = [stream for stream in streams if not self.store.has(stream, video.name)]
         changed: dict[Stream, str] = {}
-        for stream in STREAMS:
+        for stream in streams:
             try:
                 reason = None if stream in missing else self._change(stream, video)
             except DatasetError as error:
@@ -103,7 +104,7 @@ class Examiner:
                 changed[stream] = reason
         if changed and not missing and not self.refresh:
             return next(iter(changed.values()))
-        todo = tuple(stream for stream in STREAMS if stream in missing or stream in changed)
+        todo = tuple(stream for stream in streams if stream in missing or stream in changed)
         return Job(video, todo) if todo else None
 
     def _change(self, stream: Stream, video: Video) -> str | None:
@@ -147,7 +148,8 @@ def plan(examiner: Examiner, *, limit: int | None = None, shard: Shard | None = 
 def sources(dataset: Dataset, stream: str, video: Video) -> dict[str, Path]:
     """Return the files that a stream of a video is made of."""
     found: dict[str, Path | None] = {"media": video.media}
-    if stream == "image" and dataset.faces == "crops":
+    # Without a video it is the crops that tell how many frames there are.
+    if dataset.needs_crops and (stream == "image" or video.media is None):
         found["crops"] = video.crops
     if stream == "labels":
         found["annotation"] = video.annotation

@@ -15,7 +15,7 @@ from typing import Any
 from vaprompt import __version__
 from vaprompt.errors import ClusterError, DatasetError, StoreError
 from vaprompt.extraction.engine import LocalEngine
-from vaprompt.extraction.fingerprints import stream_fingerprints
+from vaprompt.extraction.fingerprints import dataset_fingerprints
 from vaprompt.extraction.local import local_engine
 from vaprompt.extraction.plan import Job
 from vaprompt.extraction.stages import RunLog
@@ -63,7 +63,7 @@ class Worker:
             store = FeatureStore.open(work.store, work.stream)
         except StoreError as error:
             raise StoreError(error.where, fault=f"{error.fault}, on {here}", remedy=shared) from None
-        fingerprints = stream_fingerprints(work.recipe, work.dataset.faces)
+        fingerprints = dataset_fingerprints(work.recipe, work.dataset)
         for stream, fingerprint in fingerprints.items():
             if stream != "labels":  # which depend on the data set alone
                 remedy = "bring the same weights to every node"

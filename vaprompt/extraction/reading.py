@@ -36,6 +36,8 @@ from vaprompt.extraction.whose_face import whose_face
 from vaprompt.faces.detector import CenterFace, Detector
 from vaprompt.faces.search import FoundFaces, find_faces
 from vaprompt.media.audio import has_audio
+from vaprompt.media.clock import steady_times
+from vaprompt.media.crops import last_crop
 from vaprompt.media.resize import fitted
 from vaprompt.store.feature_store import FeatureStore
 
@@ -64,7 +66,7 @@ class Reader:
             dataset: where the videos are from.
             recipe: how they are sampled.
             store: where features of the same sound may be already.
-            image: fingerprint of the image stream.
+            image: fingerprint of the image stream, if there is one.
             encoders: for whom it is.
             decode: decodes, here or elsewhere.
             batcher: takes the stretches.
@@ -99,32 +101,33 @@ class Reader:
         # First what is cheap: labels that cannot be read or do not fit must not cost an hour of encoding.
         labels_source = self._sources("labels", video) if wants_labels else {}
         annotated = annotation_of(self._dataset, video) if wants_labels else None
-        found = self._find(media) if wants_image and self._dataset.faces == "detect" else None
+        found = self._find(_known(media)) if wants_image and self._dataset.faces == "detect" else None
         if found is not None:
             time_F: Float64[np.ndarray, "F"] | None = found.time_F
         else:
             # Where every whole frame is read, the pictures bring the times.
             spared = wants_image and crops is None and self._recipe.image_rate == "all"
-            time_F = None if spared else self._times(media)
+            time_F = None if spared else self._times(video, crops, annotated)
         if time_F is not None:
             _fitted_labels(annotated, time_F)
         if wants_image:
-            time_F = self._bring_pictures(running, media, crops, time_F, found)
+            time_F = self._bring_pictures(running, media or _known(crops), crops, time_F, found)
         assert time_F is not None
         labels = None
         if wants_labels:
             fitting, notes = _fitted_labels(annotated, time_F)
             labels = _label_part(video, fitting, time_F[: len(fitting.valid_F)], notes, labels_source)
         if "audio" in streams:
-            self._bring_sound(running, media, float(time_F[-1]))
+            self._bring_sound(running, _known(media), float(time_F[-1]))
         self._tell(ReadEnd(running, labels))
 
-    def _files(self, video: Video) -> tuple[Path, Path | None]:
-        """Return a video's media file and, where the image stream reads them, its crops."""
-        if video.media is None:
+    def _files(self, video: Video) -> tuple[Path | None, Path | None]:
+        """Return a video's media file, as far as it needs one, and, where the image stream reads them, its crops."""
+        if video.media is None and self._dataset.needs_media(video.name):
             fault = "has no media file, so neither times nor sound"
-            raise DatasetError(video.name, fault=fault, remedy="add the file, or exclude the video")
-        if self._dataset.faces != "crops":
+            without = ", or set modalities = ['image'] and its rate" if self._dataset.needs_crops else ""
+            raise DatasetError(video.name, fault=fault, remedy=f"add the file, or exclude the video{without}")
+        if not self._dataset.needs_crops:
             return video.media, None
         if video.crops is None:
             raise DatasetError(video.name, fault="has no face crops", remedy="unpack them, or exclude the video")
@@ -223,9 +226,16 @@ class Reader:
         with self._meter.stage(ROOM):
             self._batcher.put(stream, stretch, alike=stretch.values.shape[1:], size=size)
 
-    def _times(self, media: Path) -> Float64[np.ndarray, "F"]:
-        (only,) = self._stretches(WantedTimes(media))
-        return only["time"]
+    def _times(self, video: Video, crops: Path | None, annotated: Annotation | None) -> Float64[np.ndarray, "F"]:
+        rate = self._dataset.rates.of(video.name)
+        rows = annotated.rows if annotated is not None and annotated.per_frame else None
+        if video.media is not None:
+            (only,) = self._stretches(WantedTimes(video.media, rate, rows))
+            return only["time"]
+        assert crops is not None, "only crops do without media"
+        assert rate is not None, "and only those at a known rate"
+        # There is a crop only where a face was found, but a row of labels for every frame.
+        return steady_times(last_crop(crops) if rows is None else rows, rate)
 
     def _stretches(self, wanted: Wanted) -> Iterator[Arrays]:
         with closing(self._decode(wanted)) as stretches:
@@ -248,6 +258,11 @@ class Reader:
         (only,) = self._stretches(WantedFacts(path))
         found: dict[str, Any] = json.loads(only["json"].tobytes())
         return found
+
+
+def _known(path: Path | None) -> Path:
+    assert path is not None, "a video without the file was refused"
+    return path
 
 
 def _label_part(

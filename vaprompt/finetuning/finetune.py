@@ -25,7 +25,7 @@ from vaprompt.devices import pick_device
 from vaprompt.encoders.tower import DTYPES
 from vaprompt.encoders.trainable import TrainableAudio, TrainableImage
 from vaprompt.errors import RunError
-from vaprompt.extraction.fingerprints import stream_fingerprints
+from vaprompt.extraction.fingerprints import dataset_fingerprints
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.files import PARTIAL, held, make_folder, published, write_json
 from vaprompt.finetuning.material import Material, files_of
@@ -193,7 +193,7 @@ class _Job:
         names: dict[str, list[str]] = self.parent.facts["videos"]
         asked = [name for split in ("train", self.stopping) for name in names[split]]
         videos = {video.name: video for video in files_of(self.store, self.dataset, asked, self.data)}
-        made_now = stream_fingerprints(self.extraction, self.dataset.faces)
+        made_now = dataset_fingerprints(self.extraction, self.dataset)
         for kind, fingerprint in self.parent.facts["store"]["fingerprints"].items():
             remedy = "bring the weights, and the detector, that the run's store was made with"
             require_equal(fingerprint, made_now[kind], where=f"{self.parent.path} ({kind} encoder)", remedy=remedy)
@@ -296,9 +296,7 @@ class _Job:
         save_weights(self.new / CHECKPOINT, session.estimator.state_dict())
         streams = own_streams(self.parent, session.encoders)
         save_encoders(self.new, session.encoders, streams)
-        made = facts_of_encoders(
-            self.new, facts["extraction"], self.dataset.faces, session.encoders, self.recipe, streams
-        )
+        made = facts_of_encoders(self.new, facts["extraction"], self.dataset, session.encoders, self.recipe, streams)
         start, best = state.start or {}, state.history[state.best_epoch - 1][self.stopping]
         notes = [*facts["notes"], remark(self.stopping, start.get("largest_difference", 0.0))]
         if best["mean"] is not None and start.get("mean") is not None and best["mean"] <= start["mean"]:
@@ -322,9 +320,11 @@ class _Job:
         return facts
 
     def _setup(self, scratch: Path, fingerprints: Mapping[str, Mapping[str, Any]]) -> Setup:
-        used, image, audio = self.heads.model.modalities, fingerprints["image"], fingerprints["audio"]
-        fit = Fit(**{key: image[key] for key in Fit.model_fields}) if "image" in used else None
-        sound = Sound(window=audio["window"], mel=audio["log_mel"]) if "audio" in used else None
+        fit, sound = None, None
+        if "image" in self.heads.model.modalities:
+            fit = Fit(**{key: fingerprints["image"][key] for key in Fit.model_fields})
+        if "audio" in self.heads.model.modalities:
+            sound = Sound(window=fingerprints["audio"]["window"], mel=fingerprints["audio"]["log_mel"])
         return Setup(
             scratch=scratch.absolute(),
             faces=self.dataset.faces,

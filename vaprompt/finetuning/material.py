@@ -200,24 +200,30 @@ def files_of(store: FeatureStore, dataset: Dataset, names: Sequence[str], source
         FingerprintError: it is not the data set that the store was made of.
         DatasetError: it lacks videos, media files or crops, or media files have other sizes than those of the store.
     """
-    known = {key: store.dataset.get(key) for key in ("name", "layout", "faces")}
-    given = {"name": dataset.name, "layout": dataset.layout, "faces": dataset.faces}
+    keys = ("name", "layout", "faces", "rate", "rates")
+    known = {key: store.dataset[key] for key in keys if key in store.dataset}
+    given = {"name": dataset.name, "layout": dataset.layout, "faces": dataset.faces, **dataset.rates.described}
     require_equal(known, given, where=source, remedy="give the data set that the run's store was made of")
     by_name = {video.name: video for video in dataset.videos}
     lacking = [name for name in names if name not in by_name]
     if lacking:
         raise _lacks(source, "the data set lacks", lacking, names)
     videos = [by_name[name] for name in names]
-    silent = [video.name for video in videos if video.media is None or not video.media.is_file()]
+    silent = [
+        video.name
+        for video in videos
+        if (dataset.needs_media(video.name) if video.media is None else not video.media.is_file())
+    ]
     if silent:
         raise _lacks(source, "there is no media file of", silent, names)
-    if dataset.faces == "crops":
+    if dataset.needs_crops:
         bare = [video.name for video in videos if video.crops is None or not video.crops.is_dir()]
         if bare:
             raise _lacks(source, "there are no face crops of", bare, names)
     for video in videos:
-        assert video.media is not None
-        made_of: Mapping[str, Any] = store.summary("audio", video.name).get("source", {}).get("media", {})
+        if video.media is None:
+            continue
+        made_of: Mapping[str, Any] = store.summary("labels", video.name).get("source", {}).get("media", {})
         size = video.media.stat().st_size
         if made_of.get("bytes", size) != size:
             raise FingerprintError(

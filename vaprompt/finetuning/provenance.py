@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 import vaprompt
+from vaprompt.datasets.base import Dataset
 from vaprompt.encoders.recipes import remarks
 from vaprompt.errors import RunError
-from vaprompt.extraction.fingerprints import stream_fingerprints
+from vaprompt.extraction.fingerprints import dataset_fingerprints
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.files import make_folder
 from vaprompt.finetuning.recipe import FinetuneRecipe, TuningRecipe
@@ -106,7 +107,7 @@ def save_encoders(run: Path, encoders: RawEncoders, streams: tuple[Stream, ...])
 
 
 def facts_of_encoders(
-    run: Path, extraction: Mapping[str, Any], faces: str, encoders: RawEncoders, recipe: FinetuneRecipe,
+    run: Path, extraction: Mapping[str, Any], dataset: Dataset, encoders: RawEncoders, recipe: FinetuneRecipe,
     streams: tuple[Stream, ...],
 ) -> dict[str, Any]:  # fmt: skip
     """Return the extraction recipe with the run's own encoders, fingerprints of those in use, and what was trained.
@@ -114,7 +115,7 @@ def facts_of_encoders(
     Args:
         run: the folder that they were saved in.
         extraction: the recipe that the run's parent was made with.
-        faces: what the data set's image stream reads.
+        dataset: what the parent's store was made of.
         encoders: the networks.
         recipe: what was trained of them.
         streams: those that were saved.
@@ -123,7 +124,8 @@ def facts_of_encoders(
     placed = {**extraction} | {
         stream: {**extraction[stream], "weights": str((run / ENCODERS / stream).absolute())} for stream in streams
     }
-    fingerprints = stream_fingerprints(validated(ExtractRecipe, placed, where=str(run)), faces)
+    made_by = validated(ExtractRecipe, placed, where=str(run))
+    fingerprints = dataset_fingerprints(made_by, dataset)
     tuned = {}
     for stream in encoders.tuned:
         part: TuningRecipe = getattr(recipe, stream)

@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from vaprompt.errors import MediaError
 from vaprompt.media.container import check_picture, faults, file_size
-from vaprompt.media.limits import LARGEST_PICTURE_FILE, MOST_CROPS, MOST_SCANS
+from vaprompt.media.limits import LARGEST_PICTURE_FILE, MOST_CROPS, MOST_FRAMES, MOST_SCANS
 from vaprompt.media.patience import Pulse, patiently, patiently_each
 
 GROUP, GROUP_BYTES = 16, 2**22
@@ -64,6 +64,21 @@ def list_crops(folder: Path) -> tuple[Int32[np.ndarray, "N"], list[Path]]:
         raise MediaError(folder, fault=f"cannot be listed ({error.strerror})", remedy="check its rights") from None
     frames = sorted(crops)
     return np.array(frames, dtype=np.int32), [crops[frame] for frame in frames]
+
+
+def last_crop(folder: Path) -> int:
+    """Return the last frame (1-based) that has a crop in `folder`.
+
+    Raises:
+        MediaError: there is none, or they cannot be listed (see `list_crops`), or a video has not so many frames.
+    """
+    frame_N, paths = list_crops(folder)
+    if not paths:
+        raise MediaError(folder, fault="holds no face crop", remedy="unpack the crops, or exclude the video")
+    if frame_N[-1] > MOST_FRAMES:
+        fault = f"is of frame {frame_N[-1]}; {MOST_FRAMES} are allowed"
+        raise MediaError(paths[-1], fault=fault, remedy="number the crops by the frames that they are of, from 00001")
+    return int(frame_N[-1])
 
 
 def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:

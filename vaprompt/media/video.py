@@ -95,6 +95,21 @@ def probe(path: Path) -> MediaInfo:
     return patiently(path, work)
 
 
+def probe_sound(path: Path) -> AudioInfo | None:
+    """Return what the header of any media file says of its sound; None where there is none.
+
+    Raises:
+        MediaError: the file is missing, is not media, is cut off, or breaks a limit.
+    """
+
+    def work(pulse: Pulse) -> AudioInfo | None:
+        with opened(path) as container:
+            audio = audio_stream(container, path)
+            return None if audio is None else AudioInfo(audio.rate, audio.channels, duration(audio, container))
+
+    return patiently(path, work)
+
+
 def frame_times(path: Path, reached: Callable[[float], None] = lambda seconds: None) -> Float64[np.ndarray, "N"]:
     """Return the presentation time of every decoded frame, in seconds from the first.
 
