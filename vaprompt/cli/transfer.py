@@ -38,8 +38,8 @@ def pull(
 ) -> None:
     """Bring a store into a folder: only what differs, every file compared with its digest on arrival.
 
-    What is stopped leaves a store with fewer videos, and goes on with the same command. train, evaluate and the others
-    take the URL itself, too, and keep a copy of their own (docs/sharing.md).
+    What is stopped leaves a store that is not taken for whole, and goes on with the same command. train, evaluate and
+    the others take the URL itself, too, and keep a copy of their own (docs/sharing.md).
 
     Example: vaprompt store pull s3://bucket/affwild2.zarr affwild2.zarr
     """

@@ -10,13 +10,16 @@ from vaprompt.errors import TargetError
 from vaprompt.store.fingerprint import Fingerprint, require_equal
 from vaprompt.store.layout import (
     ASIDE,
+    BEING_COPIED,
     FORMAT,
     LEASES,
     TEXT,
+    UNFINISHED,
     read_attributes,
     sync_folder,
     writable,
     write_attributes,
+    write_file,
 )
 from vaprompt.store.leases import ROOT, present
 from vaprompt.store.storage import Folder
@@ -30,6 +33,7 @@ def begin(
     recipe: Mapping[str, Any] | None,
     stream: str | None,
     fingerprints: Mapping[str, Fingerprint],
+    copying: bool = False,
 ) -> None:
     """Make the store in `path` one of this data set, recipe and fingerprints, unless it is; see `FeatureStore.create`.
 
@@ -40,13 +44,15 @@ def begin(
     """
     there = read_attributes(Folder(path))
     if there is None:
-        _make_folder(path)
+        _make_folder(path, copying=copying)
     elif _lacking(path, there, _wanted(path, there, dataset, recipe, stream, fingerprints), stream, fingerprints) == {}:
         return
     with present(path) as leases, leases.holding(ROOT):
         # Once more, as another writer may just have begun it.
         there = read_attributes(Folder(path))
         wanted = _wanted(path, there, dataset, recipe, stream, fingerprints)
+        if there is None and copying:
+            write_file(path / UNFINISHED, BEING_COPIED, aside=path / ASIDE / leases.writer)
         for group, attributes in _lacking(path, there, wanted, stream, fingerprints).items():
             write_attributes(group, attributes, aside=path / ASIDE / leases.writer)
 
@@ -113,10 +119,11 @@ def require_made_so(group: Path | str, attributes: Mapping[str, Any], fingerprin
     )
 
 
-def _make_folder(path: Path) -> None:
+def _make_folder(path: Path, *, copying: bool) -> None:
     """Make the store's folder, if what is there is nothing, or was killed before it became a store."""
+    ours = {ASIDE, LEASES, UNFINISHED} if copying else {ASIDE, LEASES}
     with writable(path):
-        if path.exists() and (not path.is_dir() or any(entry.name not in (ASIDE, LEASES) for entry in path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(entry.name not in ours for entry in path.iterdir())):
             raise TargetError(
                 path, fault="exists and is not a feature store", remedy="choose another place, or remove it first"
             )

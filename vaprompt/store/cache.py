@@ -19,6 +19,7 @@ from vaprompt.files import make_folder, write_json
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.groups import content_digest, digests, known_index
+from vaprompt.store.layout import UNFINISHED
 from vaprompt.store.pull import index_of, pull_into
 from vaprompt.store.push import push, require_pushable
 from vaprompt.store.remote import Remote
@@ -130,7 +131,9 @@ def _seen(folder: Path) -> dict[str, str]:
 def _holds(folder: Path, wanted: Mapping[str, str]) -> bool:
     """Say whether a copy is complete, even if somebody removed parts of it by hand."""
     try:
-        return folder.is_dir() and digests(known_index(Folder(folder)), str(folder)) == wanted
+        if not folder.is_dir() or (folder / UNFINISHED).exists():
+            return False
+        return digests(known_index(Folder(folder)), str(folder)) == wanted
     except StoreError:
         return False
 

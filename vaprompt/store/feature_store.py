@@ -55,6 +55,7 @@ class FeatureStore(StoreReader):
         recipe: Mapping[str, Any] | None = None,
         stream: str | None = None,
         fingerprints: Mapping[str, Fingerprint] | None = None,
+        copying: bool = False,
     ) -> FeatureStore:
         """Return the store in the folder `path`, beginning one where there is none.
 
@@ -64,19 +65,21 @@ class FeatureStore(StoreReader):
             recipe: the resolved extraction recipe; replaces the one kept, which must agree in all that is keyed.
             stream: the name under which the recipe's features are kept, beside those under no name.
             fingerprints: those of the streams (and of `text`), which are begun, or must be the same.
+            copying: whether it is to become a copy: if it is begun here, it is none yet for whoever reads.
 
         Raises:
             TargetError: it cannot be written, or something else is there.
-            StoreError: there is a store of another format, or a damaged one; or the name cannot be a stream's.
+            StoreError: there is a store of another format, a damaged one, or a copy that is not finished; or the name
+                cannot be a stream's.
             FingerprintError: the store there was made of another data set, or its streams otherwise.
         """
         path = Path(path)
         if stream is not None:
             checked_stream_name(stream)
         if os.path.exists(path / GROUP_FILE):  # noqa: PTH110 - what cannot be looked at is told of by `begin`
-            cls.open(path)  # of this format
-        begin(path, dataset=dataset, recipe=recipe, stream=stream, fingerprints=fingerprints or {})
-        return cls.open(path, stream)
+            cls.open(path, copying=copying)  # of this format
+        begin(path, dataset=dataset, recipe=recipe, stream=stream, fingerprints=fingerprints or {}, copying=copying)
+        return cls.open(path, stream, copying=copying)
 
     @property
     def path(self) -> Path:

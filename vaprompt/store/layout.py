@@ -41,6 +41,7 @@ LEASES = ".leases"
 """Hidden folder in the store, there only while somebody writes, that says who works on what."""
 UNFINISHED = ".unfinished"
 """Hidden file in a store that is being copied; it goes when all is there."""
+BEING_COPIED = b"This store is being copied. Run the same command again to finish it.\n"
 
 SYNCS = 4
 """Files that are waited for at once until they are safely on the disk."""

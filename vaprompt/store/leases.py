@@ -131,6 +131,19 @@ class Leases:
         finally:
             self.release(key)
 
+    def keys(self) -> set[str]:
+        """Return what is held now, by whomever.
+
+        Raises:
+            TargetError: the store cannot be read.
+        """
+        found = set()
+        with writable(self._store):
+            for lease in self._folder.glob(f"*{LEASE}"):
+                with suppress(FileNotFoundError):
+                    found.add(_read_lease(lease)[0])
+        return found - {""}
+
     def holder(self, key: str) -> Holder | None:
         """Return who holds a lease that `acquire` did not get; None where it has been given back.
 

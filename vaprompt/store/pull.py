@@ -14,9 +14,10 @@ from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.groups import Group, digests, fresh_index, is_failures, read_group
 from vaprompt.store.index import INDEX_FILE, Index
-from vaprompt.store.layout import GROUP_FILE, joined, writable, write_file
+from vaprompt.store.layout import ASIDE, BEING_COPIED, GROUP_FILE, UNFINISHED, joined, writable, write_file
 from vaprompt.store.leases import Leases
 from vaprompt.store.remote import AT_ONCE, Remote
+from vaprompt.store.sharing.folder import require_alone
 from vaprompt.store.storage import Folder
 from vaprompt.store.transfer import MB, Count, Transfer, all_at_once, arrived
 from vaprompt.store.writing import GroupWriter
@@ -26,9 +27,9 @@ def pull(url: Path | str, target: Path, *, progress: Progress = SILENT) -> Trans
     """Bring a store into a local folder, begun if there is none; what is there and differs is replaced.
 
     Raises:
-        StoreError: there is no store, it is half there or damaged, or the local one is being written.
+        StoreError: there is no store, or it is half there or damaged.
         FingerprintError: the local store was made of another data set, or otherwise.
-        TargetError: the folder cannot be written.
+        TargetError: the folder cannot be written, or another process writes it.
         UnreachableError: the server does not answer.
     """
     source = FeatureStore.open(url)
@@ -60,6 +61,8 @@ def pull_into(
 ) -> Transfer:
     """Bring into the folder `target` all that `index` says of `source`.
 
+    While that is not done a hidden file says so, and whoever opens the folder is told that it is not whole.
+
     Args:
         target: the folder of a store, begun if there is none.
         source: the store to read.
@@ -69,32 +72,37 @@ def pull_into(
         progress: told the megabytes that have arrived.
 
     Raises:
-        StoreError: what arrives is not what the index says, or `target` is being written by another process.
+        StoreError: what arrives is not what the index says.
         FingerprintError: `target` was made of another data set, or otherwise.
-        TargetError: it cannot be written.
+        TargetError: it cannot be written, or another process writes it.
     """
     started, count = time.monotonic(), Count()
     storage = source.storage
     theirs = digests(index, str(source.location))
     folder = Folder(target)
     stays = {key for key in kept if _is_in(folder, key)}
-    local = FeatureStore.create(target, dataset=source.dataset, recipe=None if "" in stays else source.recipe)
+    recipe = None if "" in stays else source.recipe
+    local = FeatureStore.create(target, dataset=source.dataset, recipe=recipe, copying=True)
     with local.writing() as leases:
+        require_alone(leases, target, progress)
+        aside = target / ASIDE / leases.writer
         todo = [key for key in theirs if key not in stays and _digest_in(folder, key) != theirs[key]]
-        if todo:  # a marker that is replaced in place changes no folder's stamp, by which an index is known to be old
-            with writable(target):
-                (target / INDEX_FILE).unlink(missing_ok=True)
         bare = [key for key in todo if key in index.groups]
         lent = {key: _lender(lenders, key, theirs[key]) for key in todo}
         groups = {key: arrived(lent[key] or storage, key) for key in bare}
         for key, group in groups.items():
             if key and "fingerprint" in group.attributes:
                 local.require(key, group.attributes["fingerprint"])
+        if todo:
+            write_file(target / UNFINISHED, BEING_COPIED, aside=aside)
+            # A marker that is replaced in place changes no folder's stamp, by which an index is known to be old.
+            with writable(target):
+                (target / INDEX_FILE).unlink(missing_ok=True)
         for key in sorted(bare, key=lambda key: key.count("/")):
             if not groups[key].files:
                 with writable(target):
                     (target / key).mkdir(exist_ok=True)
-                write_file(target / key / GROUP_FILE, groups[key].metadata)
+                write_file(target / key / GROUP_FILE, groups[key].metadata, aside=aside)
         held = [key for key in todo if key not in groups or groups[key].files]
         total = sum(_bytes(index, key) for key in held) + sum(group.size for group in groups.values())
         with (
@@ -110,6 +118,8 @@ def pull_into(
             all_at_once(held, bring)
         _forget_failures(local, folder, theirs)
         local.write_index()
+        with writable(target):
+            (target / UNFINISHED).unlink(missing_ok=True)
     return count.result(len(todo), len(theirs) - len(todo), started)
 
 
@@ -127,7 +137,7 @@ def _pull_group(
     except StoreError:  # damaged: it is replaced
         there = None
     if there is not None and there.files == group.files:
-        write_file(target / group.key / GROUP_FILE, group.metadata)
+        write_file(target / group.key / GROUP_FILE, group.metadata, aside=target / ASIDE / leases.writer)
         there_already(group.size)
         return
     with GroupWriter(target, group.key, leases) as writer:

@@ -55,7 +55,12 @@ class StoreReader:
 
     @classmethod
     def open(
-        cls: type[Reader], location: Path | str, stream: str | None = None, *, copy_of: str | None = None
+        cls: type[Reader],
+        location: Path | str,
+        stream: str | None = None,
+        *,
+        copy_of: str | None = None,
+        copying: bool = False,
     ) -> Reader:
         """Return the store at `location`.
 
@@ -64,18 +69,25 @@ class StoreReader:
             stream: which encoders' features `image`, `audio` and `text` are to be, by the name that they were
                 extracted under; None: those extracted under no name.
             copy_of: the URL that users know it by, where `location` is a copy in the cache.
+            copying: whether whoever asks is to finish the copy that it is.
 
         Raises:
-            StoreError: there is none, it is of another format, its metadata is damaged, or it has no such stream.
+            StoreError: there is none, it is of another format, its metadata is damaged, it has no such stream, or it is
+                a copy that is not finished.
         """
         storage = open_storage(location)
         if storage is None:
             raise StoreError(str(location), fault="there is no feature store", remedy=_HOW_TO_GET_ONE)
-        return cls.from_storage(storage, stream, copy_of=copy_of)
+        return cls.from_storage(storage, stream, copy_of=copy_of, copying=copying)
 
     @classmethod
     def from_storage(
-        cls: type[Reader], storage: Storage, stream: str | None = None, *, copy_of: str | None = None
+        cls: type[Reader],
+        storage: Storage,
+        stream: str | None = None,
+        *,
+        copy_of: str | None = None,
+        copying: bool = False,
     ) -> Reader:
         """Return the store whose files these are; else as `open`."""
         root = read_attributes(storage)
@@ -88,6 +100,10 @@ class StoreReader:
                 raise StoreError(str(storage.location), fault=fault, remedy="copy it again, with all its files")
             raise StoreError(str(storage.location), fault="holds no feature store", remedy=_HOW_TO_GET_ONE)
         require_format(storage.location, root)
+        # Only a folder is copied group by group; for whatever else it would be one more request.
+        if not copying and storage.stamp("") and storage.size(UNFINISHED) is not None:
+            fault = "is not whole, as copying or pulling it was not finished"
+            raise StoreError(str(storage.location), fault=fault, remedy="run the command again that copied it")
         if stream is not None:
             require_stream(storage.location, root, stream)
         return cls(storage, root, stream, copy_of=copy_of)

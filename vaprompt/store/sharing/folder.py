@@ -18,7 +18,16 @@ from vaprompt.files import make_folder
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.groups import Group, read_group
-from vaprompt.store.layout import ASIDE, GROUP_FILE, LEASES, UNFINISHED, writable, write_attributes, write_file
+from vaprompt.store.layout import (
+    ASIDE,
+    BEING_COPIED,
+    GROUP_FILE,
+    LEASES,
+    UNFINISHED,
+    writable,
+    write_attributes,
+    write_file,
+)
 from vaprompt.store.leases import PATIENCE, POLL, ROOT, Leases, present
 from vaprompt.store.sharing.contents import Listed, contents, is_same
 from vaprompt.store.storage import Folder
@@ -45,7 +54,7 @@ def write_store(target: Path, root: Group, groups: Sequence[Listed], *, verb: st
     if _is_written(target, root, groups):
         return
     with _alone(target, progress) as leases:
-        write_file(target / UNFINISHED, b"This store is being copied. Run the same command again to finish it.\n")
+        write_file(target / UNFINISHED, BEING_COPIED, aside=target / ASIDE / leases.writer)
         if {group.key for group in contents(Folder(target))} - {group.key for group in groups}:
             raise _something_else(target)
         with progress.task(verb, sum(group.size for group in groups) / MEGABYTE, "MB") as task:
@@ -62,7 +71,7 @@ def write_store(target: Path, root: Group, groups: Sequence[Listed], *, verb: st
             finally:
                 pool.shutdown(cancel_futures=True)
         write_attributes(target, root.attributes, aside=target / ASIDE / leases.writer)
-        FeatureStore.open(target).write_index()
+        FeatureStore.open(target, copying=True).write_index()
         with writable(target):
             (target / UNFINISHED).unlink()
 
@@ -87,16 +96,27 @@ def _is_written(target: Path, root: Group, groups: Sequence[Listed]) -> bool:
 def _alone(target: Path, progress: Progress) -> Iterator[Leases]:
     """Be the only writer of a store, on whatever machine; what a dead one left half-written is cleared away.
 
-    Of one that ran elsewhere (on another machine, in another container, before a restart), that it is dead is only
-    known after a while: that long is waited.
-
     Raises:
         TargetError: it cannot be written, or another process writes it.
     """
     with present(target) as leases:
-        told = False
-        while not leases.acquire(ROOT):
-            holder = leases.holder(ROOT)
+        require_alone(leases, target, progress)
+        yield leases
+
+
+def require_alone(leases: Leases, target: Path, progress: Progress) -> None:
+    """Take the lease of a store's root, when nobody else holds any.
+
+    Of one that ran elsewhere (on another machine, in another container, before a restart), that it is dead is only
+    known after a while: that long is waited.
+
+    Raises:
+        TargetError: another process writes the store.
+    """
+    told = False
+    for key in (ROOT, *sorted(leases.keys() - {ROOT})):
+        while not leases.acquire(key):
+            holder = leases.holder(key)
             if holder is not None and holder.lives:
                 fault = f"another process is writing into it (process {holder.pid} on {holder.host})"
                 raise TargetError(target, fault=fault, remedy="wait for it to end, or name another folder")
@@ -105,7 +125,8 @@ def _alone(target: Path, progress: Progress) -> Iterator[Leases]:
                 progress.say(f"{target}: {who} was writing into it; waiting up to {PATIENCE:g} s for a sign of life")
                 told = True
             time.sleep(POLL)
-        yield leases
+        if key != ROOT:
+            leases.release(key)
 
 
 def _copy(listed: Listed, target: Path, leases: Leases) -> None:
