@@ -107,6 +107,31 @@ def test_who_brings_more_than_fits_waits_until_the_run_is_stopped():
         batcher.take()
 
 
+@pytest.mark.parametrize("shapes", [4, 500])
+def test_what_waits_is_bounded_however_many_shapes_there_are(shapes):
+    """Face crops of a data set of one's own may all be of different sizes, and an accelerator gets them as they are."""
+    room, size, brought, taken = 3, 5, [], []
+    batcher = Batcher(room=room)
+
+    def bring():
+        for number in range(500):
+            batcher.put("image", Some([number]), alike=number % shapes, size=size)
+            brought.append(number)
+        batcher.close()
+
+    thread = threading.Thread(target=bring)
+    thread.start()
+    time.sleep(0.3)
+    while (batch := batcher.take()) is not None:
+        assert len(brought) - len(taken) <= (2 * room + 1) * size + 1
+        taken.extend(numbers(batch))
+        batcher.done()
+        if len(taken) < 50:
+            time.sleep(0.01)
+    thread.join()
+    assert sorted(taken) == list(range(500))
+
+
 def test_a_stretch_longer_than_all_room_goes_in_bit_by_bit():
     batcher = Batcher(room=2)
     thread = threading.Thread(target=lambda: batcher.put("image", Some(range(10)), alike=0, size=2))

@@ -47,8 +47,9 @@ class Stopped(Exception):  # noqa: N818 (nothing is wrong)
 class Batcher(Generic[T]):
     """Collects stretches into batches, of which so many may wait: who brings more waits until there is room.
 
-    Batches cross videos. They are full but for two cases, the end and all encoders having nothing to do; so nothing
-    ever waits for a video that does not come.
+    Batches cross videos. They are full but for three cases: the end, all encoders having nothing to do, and items of
+    more shapes than batches may wait. So nothing ever waits for a video that does not come, and what waits is bounded
+    however different the items are.
     """
 
     def __init__(self, room: int) -> None:
@@ -93,6 +94,8 @@ class Batcher(Generic[T]):
                 pending.append(first)
                 if len(first) == lacking:
                     self._release((stream, alike))
+                elif len(self._pending) > self._room:
+                    self._release(self._fullest())
                 # Who is patient wants to know of anything that could be taken in the end.
                 self._brought.notify_all()
 
@@ -112,7 +115,7 @@ class Batcher(Generic[T]):
                     return batch
                 patient = not self._closed and (self._busy > 0 or time.monotonic() < until)
                 if self._pending and not patient:
-                    self._release(max(self._pending, key=lambda key: sum(map(len, self._pending[key]))))
+                    self._release(self._fullest())
                 elif self._closed:
                     return None
                 else:
@@ -139,6 +142,9 @@ class Batcher(Generic[T]):
             self._stopped = True
             self._brought.notify_all()
             self._taken.notify_all()
+
+    def _fullest(self) -> tuple[str, Hashable]:
+        return max(self._pending, key=lambda key: sum(map(len, self._pending[key])))
 
     def _release(self, key: tuple[str, Hashable]) -> None:
         self._ready.append(Batch(key[0], self._pending.pop(key)))
