@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from tests.extraction.conftest import by_name, files_below
 from tests.extraction.numbers_wanted import Numbers
 from vaprompt.errors import MediaError, VapromptError
 from vaprompt.extraction import decoding, local
-from vaprompt.extraction.decoders import Decoders
+from vaprompt.extraction.decoders import START, Decoders
 from vaprompt.extraction.decoding import STRETCH, WantedFacts, WantedPictures, WantedSound, WantedTimes
 from vaprompt.extraction.engine import MOST_DECODERS, SETTING, reading
 from vaprompt.extraction.grid import audio_ends
@@ -267,7 +269,9 @@ def test_a_video_that_a_process_dies_over_is_recorded_and_the_others_go_on(datas
     victim = by_name(dataset, dataset.videos[1].name)
     real = room.WantedTimes
     monkeypatch.setattr(
-        room, "WantedTimes", lambda media: Numbers(media, 0, "die") if media == victim.media else real(media)
+        room,
+        "WantedTimes",
+        lambda media, *more: Numbers(media, 0, "die") if media == victim.media else real(media, *more),
     )
     report = extract(dataset, recipe, tmp_path / "s.zarr")
     assert report.failed.keys() == {video.name for video in dataset.videos if video.media == victim.media}
@@ -291,6 +295,49 @@ def test_processes_that_die_while_encoders_are_loaded_cost_no_video(dataset, rec
     monkeypatch.setattr(local, "image_encoder", loading)
     assert extract(dataset, recipe, tmp_path / "s.zarr").failed == {}
     assert files_below(tmp_path / "s.zarr") == files_below(store)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_processes_that_are_killed_at_any_time_cost_what_they_were_at(
+    seed, dataset, recipe, store, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(SETTING, "2")
+    chance, over, all_of_them, killed = Random(seed), threading.Event(), [], set()
+    start = subprocess.Popen
+
+    def started(command, **options):
+        process = start(command, **options)
+        if command[1:3] == ["-c", START]:
+            all_of_them.append(process)
+        return process
+
+    def kill_some():
+        while not over.wait(chance.uniform(0.0, 2.0)):
+            # Those that the run began with; one that takes their place and does not start ends the run.
+            alive = [process for process in all_of_them[:2] if process.poll() is None]
+            if alive:
+                process = chance.choice(alive)
+                process.kill()
+                killed.add(process.pid)
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    killer = threading.Thread(target=kill_some)
+    killer.start()
+    try:
+        report = extract(dataset, recipe, tmp_path / "s.zarr")
+    finally:
+        over.set()
+        killer.join()
+    assert killed
+    assert sorted([*report.done, *report.failed]) == sorted(video.name for video in dataset.videos)
+    assert all("ended by itself (exit code -9)" in reason for reason in report.failed.values())
+    assert len({by_name(dataset, name).media for name in report.failed}) <= len(killed)
+    assert not any(is_alive(process.pid) for process in all_of_them)
+    assert extract(dataset, recipe, tmp_path / "s.zarr").failed == {}
+    written = files_below(tmp_path / "s.zarr")
+    written.pop("failed/zarr.json", None)
+    assert written == files_below(store)
 
 
 def test_accelerators_get_processes_and_the_processor_threads(monkeypatch):
