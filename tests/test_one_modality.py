@@ -133,6 +133,9 @@ def test_a_run_that_only_listens_predicts_sound_alone_and_videos(
     assert command(["predict", str(tmp_path / "run"), given[0], "--out", str(tmp_path / "one")]) == 0
     assert "sound alone: 30 rows a second" in capsys.readouterr().out
     assert command(["predict", str(tmp_path / "run"), given[1], "--out", str(tmp_path / "two")]) == 0
+    # There is nothing that a page could show.
+    assert command(["predict", str(tmp_path / "run"), given[0], "--out", str(tmp_path / "three"), "--page"]) == 3
+    assert "holds sound alone, and a page shows a video" in capsys.readouterr().err
     heard, seen = (
         np.loadtxt(tmp_path / place / f"{sound.stem}.csv", delimiter=",", skiprows=1) for place in ("one", "two")
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vaprompt.errors import MediaError
 from vaprompt.media.appearance import appearance
+from vaprompt.media.clock import has_picture
 from vaprompt.media.loudness import measure_loudness
 from vaprompt.prediction.predict import PredictedVideo, PredictionReport
 from vaprompt.progress import SILENT, Progress
@@ -50,6 +51,7 @@ def write_pages(
         for media, people in by_media.items():
             target = people[0].csv.parent / f"{media.stem}.html"
             try:
+                _require_picture(media)
                 held = embed and fits(media)
                 footage = inside(media) if held else beside(media, target)
                 downloads = [Download(video.csv.name, address(video.csv, target)) for video in people]
@@ -89,6 +91,12 @@ def screen(
     media = people[0].media
     loudness = measure_loudness(media, last=float(people[0].time_F[-1]))
     return Screening(people, regions, footage, appearance(media), loudness, about, downloads, name)
+
+
+def _require_picture(media: Path) -> None:
+    if not has_picture(media):
+        fault = "holds sound alone, and a page shows a video"
+        raise MediaError(media, fault=fault, remedy="its CSV and its plot are there; leave --page out")
 
 
 def people_of(report: PredictionReport) -> dict[Path, list[PredictedVideo]]:
