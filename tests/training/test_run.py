@@ -54,6 +54,10 @@ def contents(run: Path) -> dict[str, bytes]:
     return {name: (run / name).read_bytes() for name in ("checkpoint.safetensors", "metrics.jsonl", "recipe.toml")}
 
 
+def names(run: Path) -> list[str]:
+    return sorted(path.name for path in run.iterdir())
+
+
 def test_it_learns_the_planted_signal(undisturbed):
     lines = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
@@ -103,7 +107,14 @@ run.train(Path(sys.argv[1]), recipe(), Path(sys.argv[2]), device="cpu")
 
 @pytest.mark.parametrize(
     ("function", "at"),
-    [("save_state", 2), ("save_weights", 1), ("train_epoch", 4), ("write_json", 1), ("write_recipe", 1)],
+    [
+        ("save_state", 2),
+        ("save_weights", 1),
+        ("train_epoch", 4),
+        ("write_json", 1),
+        ("write_recipe", 1),
+        ("shutil.copyfile", 1),
+    ],
 )
 def test_a_killed_training_ends_like_an_undisturbed_one(store, undisturbed, tmp_path, function, at):
     run = tmp_path / "run"
@@ -116,6 +127,16 @@ def test_a_killed_training_ends_like_an_undisturbed_one(store, undisturbed, tmp_
     result = train(store, recipe(), run, device="cpu", resume=True)
     assert result.trained
     assert contents(run) == contents(undisturbed)
+    assert names(run) == names(undisturbed)
+
+
+def test_what_one_that_is_killed_at_the_very_end_leaves_is_cleared_away(store, undisturbed, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    for name in ("resume.safetensors", "best-6.safetensors"):
+        (run / name).write_bytes(b"left")
+    assert not train(store, recipe(), run, device="cpu").trained
+    assert names(run) == names(undisturbed)
 
 
 def test_a_training_killed_at_any_time_ends_like_an_undisturbed_one(store, undisturbed, tmp_path):
@@ -152,7 +173,7 @@ def test_scores_are_those_of_the_weights_though_a_replay_gains_otherwise(store, 
     assert (result.best_epoch, result.epochs) == (2, 6)
     train(store, recipe(epochs=2), tmp_path / "two", device="cpu")
     assert contents(run)["checkpoint.safetensors"] == contents(tmp_path / "two")["checkpoint.safetensors"]
-    assert sorted(path.name for path in run.iterdir()) == sorted((*contents(run), "run.json"))
+    assert names(run) == names(tmp_path / "two")
 
 
 def test_a_best_that_is_gone_is_named_and_not_gone_on_from(store, tmp_path, monkeypatch):

@@ -54,6 +54,7 @@ from vaprompt.store.cache import open_store
 from vaprompt.store.fingerprint import require_equal
 from vaprompt.store.streams import checked_stream_name
 from vaprompt.training.checkpoint import clear_best, save_weights
+from vaprompt.training.ongoing import tidy
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import TrainResult
 from vaprompt.training.runs import CHECKPOINT, FACTS, METRICS, RECIPE, STATE, Run, load_run, read_facts
@@ -135,7 +136,9 @@ def finetune(
             before = read_facts(new)
             require_same(new, before, facts)
             if before["status"] == "complete":
-                shutil.rmtree(new / SCRATCH, ignore_errors=True)  # left by one that was killed at the very end
+                # Left by one that was killed at the very end.
+                shutil.rmtree(new / SCRATCH, ignore_errors=True)
+                tidy(new)
                 return _result(new, before, started, trained=False)
         elif resume:
             raise RunError(new, fault="holds no fine-tuning to resume", remedy="leave --resume out to start one")
@@ -315,8 +318,7 @@ class _Job:
             "start": start,
         }
         write_json(self.new / FACTS, facts)
-        (self.new / STATE).unlink(missing_ok=True)
-        clear_best(self.new)
+        tidy(self.new)
         return facts
 
     def _setup(self, scratch: Path, fingerprints: Mapping[str, Mapping[str, Any]]) -> Setup:

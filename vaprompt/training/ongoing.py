@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +177,7 @@ class Ongoing:
             "best": {axis: best[axis] for axis in ("valence", "arousal", "mean")},
         }
         write_json(self.run / FACTS, facts)
-        (self.run / STATE).unlink(missing_ok=True)
-        clear_best(self.run)
+        tidy(self.run)
         return facts
 
     def _best(self) -> Path:
@@ -192,6 +192,13 @@ class Ongoing:
             fault=f"{fault} step {step + 1} of epoch {self.state.epoch + 1}, on windows of {names}; {good}",
             remedy="lower optimiser.learning_rate, or leave out videos with strange features",
         )
+
+
+def tidy(run: Path) -> None:
+    """Delete what a complete run has no use for, which one that was killed at the very end leaves."""
+    with suppress(OSError):  # nothing depends on it, and others may only be allowed to look
+        (run / STATE).unlink(missing_ok=True)
+        clear_best(run)
 
 
 def _gains(mean: float | None, best: float | None, least: float) -> bool:

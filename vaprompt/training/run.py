@@ -25,7 +25,7 @@ from vaprompt.store.cache import open_store
 from vaprompt.training.data import Resident, ResidentSplit
 from vaprompt.training.facts import facts_of, notes_on, require_same
 from vaprompt.training.loop import train_epoch
-from vaprompt.training.ongoing import Ongoing, Watch
+from vaprompt.training.ongoing import Ongoing, Watch, tidy
 from vaprompt.training.optimiser import Optimiser
 from vaprompt.training.prompts import prototypes_of
 from vaprompt.training.recipe import TrainRecipe
@@ -136,7 +136,10 @@ def standing(run: Path, facts: dict[str, Any], *, resume: bool = False) -> dict[
     if (run / FACTS).exists():
         before = read_facts(run)
         require_same(run, before, facts)
-        return before if before["status"] == "complete" else None
+        if before["status"] != "complete":
+            return None
+        tidy(run)
+        return before
     if resume:
         raise RunError(run, fault="holds no training to resume", remedy="leave --resume out to start one")
     if run.is_dir() and any(PARTIAL not in entry.name for entry in run.iterdir()):
