@@ -1,13 +1,13 @@
 """Measures extraction: the whole pipeline, the encoders alone, and the straightforward loop, on one machine and input.
 
-    python benchmarks/extract.py [--rounds 3] [--no-memory | --only-memory] [--out benchmarks/extract.json]
+    python benchmarks/extract.py [--rounds 3] [--no-memory] [--out benchmarks/extract.json]
 
 Encoders are of full size with random weights. The straightforward loop is open_clip's PIL transform and network in
 fp32, 32 crops of one video at once; for sound transformers' feature extractor and AST in fp32, one clip at a time. The
 encoder alone is fed from memory. Each round measures all of them, one right after the other, and a ratio is the median
 of the rounds' ratios. What other programs disturb is measured again, and how much they took stands beside it
 (`quiet.py`). What matrix products alone would allow on this processor stands beside what is reached. Memory is
-measured by `one_hour.py`.
+measured by `one_hour.py`, also by itself.
 """
 
 from __future__ import annotations
@@ -81,16 +81,9 @@ def main() -> None:
     """Measure, print, and write what was asked for."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--no-memory", action="store_true", help="for another time, which need not be quiet")
-    options.add_argument("--only-memory", action="store_true", help="that time: the rest stays as it is in --out")
+    options.add_argument("--no-memory", action="store_true", help="leave it to `one_hour.py --into`")
     options.add_argument("--out", type=Path)
     chosen = options.parse_args()
-    if chosen.only_memory:
-        report = json.loads(chosen.out.read_text(encoding="utf-8"))
-        with tempfile.TemporaryDirectory() as folder:
-            report["memory"] = memory(Path(folder))
-        chosen.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        return
     with tempfile.TemporaryDirectory() as folder:
         report = {
             "machine": machine(),
