@@ -1,7 +1,9 @@
 """Items become full batches whatever video they are of, none is lost or kept waiting, and `auto` is a measurement."""
 
+import gc
 import threading
 import time
+import weakref
 from collections import Counter
 
 import pytest
@@ -9,8 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.extraction.forge import FakeImages, FakeSounds, tiny_dataset, write_tiny
+from tests.extraction.test_streams import recipe
+from vaprompt.extraction import loaded, local
 from vaprompt.extraction.batch_size import ENOUGH, fastest, sizes
 from vaprompt.extraction.batches import Batcher, Stopped
+from vaprompt.extraction.pipeline import extract
 
 
 class Some(list):
@@ -213,3 +219,74 @@ def test_sizes_that_memory_does_not_hold_are_left_out():
     chosen, speeds = fastest(encode, sizes("cpu", "image"))
     assert sorted(speeds) == [1, 2, 4]
     assert chosen == 4
+
+
+@pytest.mark.parametrize(("calls", "expected"), [(1, [4]), (5, [8, 4])])
+def test_a_size_that_runs_out_of_memory_later_is_left_out_with_all_above_half_of_it(calls, expected):
+    """At its first measurement nothing else may have lain in memory."""
+    clock, seen = Clock(), Counter()
+    large = 2 * expected[0]
+
+    def encode(size):
+        seen[size] += 1
+        if size == large and seen[size] >= calls:
+            raise torch.OutOfMemoryError("no")
+        clock.spend(0.2)
+
+    chosen, speeds = fastest(encode, [4, 8, 16], device="meta", clock=clock)
+    assert chosen == large // 2
+    assert sorted(speeds, reverse=True) == expected
+
+
+def test_sizes_lie_at_half_of_what_ran_out_of_memory_or_below():
+    def encode(size):
+        if size == 7:
+            raise torch.OutOfMemoryError("no")
+        time.sleep(0.01)
+
+    chosen, speeds = fastest(encode, [2, 3, 5, 7, 9], device="meta")
+    assert sorted(speeds) == [2, 3]
+    assert chosen == 3
+
+
+def test_where_the_smallest_size_does_not_fit_half_of_it_is_taken_unmeasured():
+    def encode(size):
+        raise torch.OutOfMemoryError("no")
+
+    assert fastest(encode, [8, 16], device="meta") == (4, {})
+
+
+def test_nothing_of_a_batch_that_ran_out_of_memory_stays_in_it(monkeypatch):
+    left, emptied = [], []
+    monkeypatch.setattr(torch.accelerator, "empty_cache", lambda: emptied.append([some() for some in left]))
+
+    def encode(size):
+        activations = torch.empty(size)
+        if size > 2:
+            left.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("no")
+        time.sleep(0.01)
+
+    gc.disable()
+    try:
+        fastest(encode, [1, 2, 4], device="meta")
+    finally:
+        gc.enable()
+    assert emptied == [[None] * 3]
+
+
+def test_sizes_are_measured_beside_all_networks_and_before_anything_is_encoded(tmp_path, monkeypatch):
+    done = []
+
+    class Images(FakeImages):
+        def encode(self, image_BHWC):
+            done.append("encode")
+            return super().encode(image_BHWC)
+
+    monkeypatch.setattr(local, "image_encoder", lambda *_: done.append("load") or Images(0.0))
+    monkeypatch.setattr(local, "audio_encoder", lambda *_: done.append("load") or FakeSounds())
+    monkeypatch.setattr(loaded, "fastest", lambda *_, **__: done.append("measure") or (4, {}))
+    auto = recipe("image.batch=auto", "audio.batch=auto")
+    assert extract(tiny_dataset(write_tiny(tmp_path / "data")), auto, tmp_path / "s.zarr").done == ["v1", "v2"]
+    assert done[:4] == ["load", "load", "measure", "measure"]
+    assert set(done[4:]) == {"encode"}

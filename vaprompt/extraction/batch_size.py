@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -57,11 +58,12 @@ def fastest(
     device: str = "cpu",
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[int, dict[int, float]]:
-    """Return the size of batch to use, and the items a second of each size that was tried.
+    """Return the size of batch to use, and the items a second of each size that was tried and may be used.
 
     Sizes are tried from the smallest on, each with as many batches in flight as in an extraction, until two in a row
     bring nothing, batches get long for little, the time is up, or memory does not suffice. Those that are near the
     best are then measured again in turns, and each size's best measurement counts: disturbances only make it slower.
+    Where a size once ran out of memory, at most half of it is used, also if that is less than the smallest.
 
     Args:
         encode: encodes a batch of so many items, whatever they show.
@@ -72,19 +74,30 @@ def fastest(
     speeds: dict[int, float] = {}
     started = clock()
     flying = in_flight(device)
+
+    def measure(size: int) -> bool:
+        """Note a size's speed, or that it does not fit; return whether it does."""
+        speed = _speed(encode, size, pool, flying, clock)
+        if speed is not None:
+            speeds[size] = max(speed, speeds.get(size, 0.0))
+            return True
+        if torch.device(device).type != "cpu":
+            torch.accelerator.empty_cache()  # what it took is of no use to smaller batches
+        for other in [other for other in speeds if 2 * other > size]:
+            del speeds[other]
+        return False
+
     with ThreadPoolExecutor(flying, initializer=own_stream, initargs=(device,)) as pool:
-        encode(sizes[0])  # the first batch also pays for what is set up once
+        _fits(encode, sizes[0])  # the first batch also pays for what is set up once
         for size in sizes:
-            try:
-                speeds[size] = _speed(encode, size, pool, flying, clock)
-            except torch.OutOfMemoryError:
-                break
-            if clock() - started > BUDGET or not _worth_raising(speeds, flying):
+            if not measure(size) or clock() - started > BUDGET or not _worth_raising(speeds, flying):
                 break
         for _ in range(ROUNDS - 1):
             for size in [size for size, speed in speeds.items() if speed >= HOPEFUL * max(speeds.values())]:
-                if clock() - started <= 2 * BUDGET:
-                    speeds[size] = max(speeds[size], _speed(encode, size, pool, flying, clock))
+                if size in speeds and clock() - started <= 2 * BUDGET:
+                    measure(size)
+    if not speeds:
+        return max(1, sizes[0] // 2), speeds
     best = max(speeds.values())
     as_fast = [size for size, speed in speeds.items() if speed >= ENOUGH * best]
     return as_fast[0 if torch.device(device).type == "cpu" else -1], speeds
@@ -103,13 +116,24 @@ def _worth_raising(speeds: dict[int, float], flying: int) -> bool:
 
 def _speed(
     encode: Callable[[int], object], size: int, pool: ThreadPoolExecutor, flying: int, clock: Callable[[], float]
-) -> float:
+) -> float | None:
+    """Return the items a second, or None where memory does not suffice; none of the batches is under way then."""
     start, items = clock(), 0
     while items == 0 or clock() - start < SHORTEST:
-        for done in [pool.submit(encode, size) for _ in range(flying)]:
-            done.result()
+        if not all(list(pool.map(partial(_fits, encode), [size] * flying))):
+            return None
         items += flying * size
     return items / (clock() - start)
+
+
+def _fits(encode: Callable[[int], object], size: int) -> bool:
+    """Encode, and return whether there was memory for it."""
+    try:
+        encode(size)
+    except torch.OutOfMemoryError:
+        # Nobody keeps the error: its traceback would keep all that the batch had come to.
+        return False
+    return True
 
 
 def sizes(device: str, stream: str) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -47,6 +47,20 @@ class Encoders:
                 self._audio[device] = self.load_audio(device)
                 _settle(device)
             return self._audio[device]
+
+    def prepare(self, streams: Collection[str]) -> None:
+        """Load what encodes these streams, and only then measure the sizes of batches, before anything is encoded.
+
+        A batch that just fits beside one network may not fit beside two, nor beside another stream's batches.
+        """
+        with self._lock:
+            if "image" in streams:
+                self.image()
+            if "audio" in streams:
+                self.audio()
+            for stream in ("image", "audio"):
+                if stream in streams:
+                    self.batch(stream)
 
     def batch(self, stream: str) -> int:
         """Return how many items of `image` or `audio` are encoded at once; measured, if the recipe leaves it open."""

@@ -110,6 +110,7 @@ class Reader:
             time_F = None if spared else self._times(video, crops, annotated)
         if time_F is not None:
             _fitted_labels(annotated, time_F)
+        self._encoders.prepare(streams)
         if wants_image:
             time_F = self._bring_pictures(running, media or _known(crops), crops, time_F, found)
         assert time_F is not None
