@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,16 +55,32 @@ def show(
     people: list[PredictedVideo],
     footage: Footage | None = None,
     regions: RegionRecipe | None = None,
+    *,
+    loaded: bool = True,
 ) -> Tab:
-    """Write a prediction's page and open it."""
+    """Write a prediction's page and open it; wait until it is there, and its video as well if that is `loaded`."""
     media = people[0].media
     tab.allowed.append(media.as_uri())
     write_page(prediction_page(screening(people, footage or beside(media, page), regions)), page)
     tab.open(page)
-    tab.wait(
-        lambda: tab.script("return document.body.dataset.ready === 'true' && document.body.dataset.player !== 'wait'")
-    )
+    tab.wait(lambda: tab.script("return document.body.dataset.ready === 'true'"))
+    tab.wait(lambda: not loaded or runs_by(tab) != "wait")
     return tab
+
+
+def runs_by(tab: Tab) -> str:
+    """Return what the page runs by: video, none, or wait while that is not known."""
+    return str(tab.script("return document.body.dataset.player"))
+
+
+def film(tab: Tab, name: str) -> Any:
+    """Return a property of the page's video."""
+    return tab.script("return document.getElementById('video')[arguments[0]]", name)
+
+
+def plays(tab: Tab, *, from_: float = 0) -> None:
+    """Wait until the video plays, and is beyond a moment."""
+    tab.wait(lambda: not film(tab, "paused") and not film(tab, "seeking") and film(tab, "currentTime") > from_)
 
 
 def at(tab: Tab) -> float:
@@ -97,7 +114,7 @@ def test_everything_runs_with_the_video_and_leads_to_a_moment(tab: Tab, clip: Pa
     ]
     (tmp_path / "pages").mkdir()
     show(tab, tmp_path / "pages" / "talk.html", people)
-    assert tab.script("return document.body.dataset.player") == "video"
+    assert runs_by(tab) == "video"
     assert "person 2: gone for a while" in tab.one(".notes").text
     lies_over_each_other(tab)
 
@@ -201,13 +218,17 @@ def test_keys_in_quick_succession_each_count(tab: Tab, clip: Path, tmp_path: Pat
         assert at(tab) == pytest.approx(TIME_F[first + 60], abs=1e-3)
 
 
+HEARS_WHAT_IS_SAID = "document.getElementById('video').requestVideoFrameCallback = (heard) => (window.tell = heard)"
+"""From its next frame on a page hears of frames what is said, and of no others."""
+TELL = "window.tell(0, { mediaTime: arguments[0] })"
+
+
 def test_a_frame_told_of_late_does_not_take_a_page_back(tab: Tab, clip: Path, tmp_path: Path):
     show(tab, tmp_path / "talk.html", [predicted(clip, TIME_F)])
-    # From its next frame on the page hears of frames what is said here.
-    tab.script("document.getElementById('video').requestVideoFrameCallback = (heard) => (window.tell = heard)")
+    tab.script(HEARS_WHAT_IS_SAID)
     go(tab, 60)
     tab.wait(lambda: tab.script("return window.tell !== undefined"))
-    tab.script("window.tell(0, { mediaTime: arguments[0] })", TIME_F[59])
+    tab.script(TELL, TIME_F[59])
     tab.press(".")
     assert at(tab) == pytest.approx(TIME_F[61], abs=1e-3)
     # In play it follows what it is told.
@@ -215,13 +236,56 @@ def test_a_frame_told_of_late_does_not_take_a_page_back(tab: Tab, clip: Path, tm
     tab.wait(
         lambda: not tab.script("const video = document.getElementById('video'); return video.paused || video.seeking")
     )
-    tab.script("window.tell(0, { mediaTime: arguments[0] })", TIME_F[70])
+    tab.script(TELL, TIME_F[70])
     assert at(tab) == pytest.approx(TIME_F[70], abs=1e-3)
+
+
+def test_a_step_right_after_play_is_where_a_page_stays(tab: Tab, clip: Path, tmp_path: Path):
+    show(tab, tmp_path / "talk.html", [predicted(clip, TIME_F)])
+    tab.script(HEARS_WHAT_IS_SAID)
+    go(tab, 60)
+    tab.wait(lambda: tab.script("return window.tell !== undefined"))
+    # Both before the browser comes to say that it plays.
+    tab.script("""
+        for (const key of ["k", "."]) document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+    """)
+    tab.wait(lambda: film(tab, "paused") and not film(tab, "seeking"))
+    tab.settle()
+    tab.script(TELL, TIME_F[59])
+    assert at(tab) == pytest.approx(TIME_F[61], abs=1e-3)
+
+
+@pytest.mark.parametrize("seeks", [True, False])
+def test_a_video_that_is_paused_elsewhere_is_where_it_is_though_no_frame_was_told(
+    tab: Tab, clip: Path, tmp_path: Path, seeks: bool
+):
+    show(tab, tmp_path / "talk.html", [predicted(clip, TIME_F)])
+    tab.script(HEARS_WHAT_IS_SAID)
+    go(tab, 20)
+    tab.wait(lambda: tab.script("return window.tell !== undefined"))
+    tab.press("[", "[", "[", "k")
+    plays(tab)
+    if seeks:
+        tab.press("arrow_right")
+    else:
+        tab.script("Object.defineProperty(document, 'hidden', { value: true })")
+    sent = at(tab)
+    plays(tab, from_=sent + 0.15)
+    assert at(tab) == sent
+    tab.script("document.getElementById('video').pause()")
+    tab.settle()
+    now = film(tab, "currentTime")
+    assert now > sent + 0.15
+    assert at(tab) == pytest.approx(TIME_F[now >= TIME_F][-1], abs=2e-3)
+    # The frame that it stopped at may be told of later.
+    frame = int(np.flatnonzero(now >= TIME_F)[-1]) - 1
+    tab.script(TELL, TIME_F[frame])
+    assert at(tab) == pytest.approx(TIME_F[frame], abs=1e-3)
 
 
 def test_a_page_that_holds_its_video_can_be_carried_away(tab: Tab, clip: Path, tmp_path: Path):
     show(tab, tmp_path / "alone.html", [predicted(clip, TIME_F, gate=False)], inside(clip))
-    assert tab.script("return document.body.dataset.player") == "video"
+    assert runs_by(tab) == "video"
     go(tab, 9)
     assert on_screen(tab) == pytest.approx(grey(10), abs=4)
     assert [cell.is_displayed() for cell in tab.all(".now thead th")] == [True, True, True, False, True]
@@ -234,7 +298,7 @@ def test_without_a_codec_a_face_or_a_sound_the_traces_play_and_it_says_so(tab: T
     time_F = np.arange(30) / 25
     people = [predicted(media, time_F, whole=True, notes=("no face was found",))]
     show(tab, tmp_path / "old.html", people)
-    assert tab.script("return document.body.dataset.player") == "none"
+    assert runs_by(tab) == "none"
     lost = tab.one("#lost").text
     assert "cannot play this video: it may not know the codec mpeg4" in lost
     assert "--overlay NEW.mp4" in lost
@@ -266,7 +330,7 @@ def test_whatever_names_phrases_and_notes_hold_is_text(tab: Tab, clip: Path, tmp
     phrases = [*(f"{EVIL} {number}" for number in range(8)), LONG]
     people = [predicted(media, TIME_F, number=number, several=True, notes=(EVIL, LONG)) for number in (1, 2)]
     show(tab, tmp_path / "page.html", people, regions=RegionRecipe(phrases=phrases))
-    assert tab.script("return document.body.dataset.player") == "video"
+    assert runs_by(tab) == "video"
     assert tab.script("return window.stolen") is None
     assert tab.all("img") == []
     assert tab.one("h1").text == media.name

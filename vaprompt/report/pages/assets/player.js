@@ -97,6 +97,14 @@ const Player = (() => {
         video.currentTime = seconds + zero + BEHIND;
       }
     }
+    /** Who pauses it elsewhere, by a key of the keyboard's or as the browser, may do so where no frames are told of, as
+    in a hidden tab. */
+    function stopped() {
+      if (zero === null || video.seeking || (goal === null && !document.hidden)) return;
+      reach(video.currentTime - zero);
+      // At its end no other frame can be on the screen than the last.
+      goal = video.ended ? at : null;
+    }
     if (framewise) {
       video.requestVideoFrameCallback(frame);
       // The first frame may be on the screen already: it is told of when it is gone to once more.
@@ -106,8 +114,9 @@ const Player = (() => {
       video.addEventListener("play", follow);
       video.addEventListener("seeked", follow);
     }
-    // After its end a video plays from its beginning.
-    video.addEventListener("play", () => (goal = null));
+    // After its end a video plays from its beginning. It may be paused again by now.
+    video.addEventListener("play", () => (goal = video.paused ? goal : null));
+    video.addEventListener("pause", stopped);
     for (const name of ["play", "pause", "ended"]) video.addEventListener(name, () => tell("state"));
     return {
       now: () => at,
