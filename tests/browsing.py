@@ -105,6 +105,14 @@ class Tab:
         self.allowed.append(address.partition("#")[0])
         self.chrome.get(address)
 
+    @contextmanager
+    def beforehand(self, source: str) -> Iterator[None]:
+        """Run JavaScript in pages that are opened meanwhile, before anything of their own."""
+        script = {"source": source}
+        added = self.chrome.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", script)
+        yield
+        self.chrome.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+
     def resize(self, width: int, height: int, *, density: float = 1, touch: bool = False) -> None:
         """Show the page in a window of so many CSS pixels; at a density of 4, as one zoomed to 400 % is seen."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": density, "mobile": touch}

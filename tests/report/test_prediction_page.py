@@ -83,6 +83,24 @@ def plays(tab: Tab, *, from_: float = 0) -> None:
     tab.wait(lambda: not film(tab, "paused") and not film(tab, "seeking") and film(tab, "currentTime") > from_)
 
 
+def frames_asked_for(tab: Tab, during: int = 20) -> float:
+    """Return how often a page asks to be called with the screen's next frame, of as many frames as go by meanwhile."""
+    counting = """
+        const [during, done] = arguments;
+        const own = window.requestAnimationFrame;
+        let asked = 0;
+        let left = during;
+        window.requestAnimationFrame = (called) => (asked++, own(called));
+        const frame = () => {
+          if (left--) return own(frame);
+          window.requestAnimationFrame = own;
+          done(asked / during);
+        };
+        own(frame);
+    """
+    return float(tab.chrome.execute_async_script(counting, during))
+
+
 def at(tab: Tab) -> float:
     """Return the moment that the page is at, in seconds."""
     return float(tab.script("return document.getElementById('seek').value"))
@@ -281,6 +299,65 @@ def test_a_video_that_is_paused_elsewhere_is_where_it_is_though_no_frame_was_tol
     frame = int(np.flatnonzero(now >= TIME_F)[-1]) - 1
     tab.script(TELL, TIME_F[frame])
     assert at(tab) == pytest.approx(TIME_F[frame], abs=1e-3)
+
+
+HELD = """
+    window.held = true;
+    const { get } = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, "readyState");
+    Object.defineProperty(HTMLMediaElement.prototype, "readyState", {
+      get() {
+        return window.held ? 0 : get.call(this);
+      },
+    });
+    window.addEventListener("loadeddata", (event) => window.held && event.stopImmediatePropagation(), true);
+"""
+"""A video that takes long to load."""
+
+
+@pytest.mark.parametrize(("then", "player"), [("loadeddata", "video"), ("error", "none")])
+def test_who_presses_play_before_a_video_is_there_sees_it_play(
+    tab: Tab, clip: Path, tmp_path: Path, then: str, player: str
+):
+    with tab.beforehand(HELD):
+        show(tab, tmp_path / "talk.html", [predicted(clip, TIME_F)], loaded=False)
+    assert runs_by(tab) == "wait"
+    tab.press("[", "[", "[", "k")
+    tab.wait(lambda: at(tab) > 0.2)
+    before = at(tab)
+    # Some file's loading ends one way or the other.
+    tab.script("window.held = false; document.getElementById('video').dispatchEvent(new Event(arguments[0]))", then)
+    assert runs_by(tab) == player
+    assert tab.one("#play").get_attribute("aria-label") == "Pause"
+    tab.wait(lambda: at(tab) > before + 0.3)
+    if player == "video":
+        plays(tab, from_=before + 0.3)
+        assert frames_asked_for(tab) == 0
+    tab.press("k")
+    assert tab.one("#play").get_attribute("aria-label") == "Play"
+    tab.settle()
+    stood = at(tab)
+    assert frames_asked_for(tab) == 0
+    assert at(tab) == stood < TIME_F[-1]
+
+
+def test_where_a_browser_tells_of_no_frames_a_page_looks_once_a_frame(tab: Tab, clip: Path, tmp_path: Path):
+    with tab.beforehand("delete HTMLVideoElement.prototype.requestVideoFrameCallback"):
+        show(tab, tmp_path / "talk.html", [predicted(clip, TIME_F)])
+    tab.press("[", "[", "[", "k")
+    plays(tab)
+    assert 0.9 <= frames_asked_for(tab) <= 1.1
+    for _ in range(3):
+        tab.press("arrow_right", "arrow_left")
+        plays(tab)
+    assert 0.9 <= frames_asked_for(tab) <= 1.1
+    # It pauses where it is, and not where it was sent to before.
+    sent = at(tab)
+    plays(tab, from_=sent + 0.3)
+    tab.press("k")
+    tab.settle()
+    assert frames_asked_for(tab) == 0
+    assert at(tab) > sent + 0.2
+    assert film(tab, "currentTime") - 0.1 < at(tab) <= film(tab, "currentTime")
 
 
 def test_a_page_that_holds_its_video_can_be_carried_away(tab: Tab, clip: Path, tmp_path: Path):

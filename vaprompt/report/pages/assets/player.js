@@ -15,14 +15,16 @@ const Player = (() => {
     let at = 0;
     let speed = 1;
     let since = null;
+    let next = 0;
     const now = () => (since === null ? at : Math.min(last, at + ((performance.now() - since) / 1000) * speed));
     const tick = () => {
       if (since === null) return;
       if (now() >= last) pause();
-      else requestAnimationFrame(tick);
+      else next = requestAnimationFrame(tick);
       tell("time");
     };
     function pause() {
+      cancelAnimationFrame(next);
       at = now();
       since = null;
       tell("state");
@@ -35,7 +37,7 @@ const Player = (() => {
         if (at >= last) at = 0;
         since = performance.now();
         tell("state");
-        requestAnimationFrame(tick);
+        next = requestAnimationFrame(tick);
       },
       pause,
       seek: (seconds) => {
@@ -57,10 +59,12 @@ const Player = (() => {
     // The media's own time of the first frame, as the browser tells it with that frame, else as the file says it.
     let zero = framewise ? null : start;
     let at = 0;
-    // What was asked for before the first frame's time was known.
+    // What was asked for before the first frame's time was known: to be somewhere, to play.
     let wanted = null;
-    // What was gone to last, until a frame from there on has been shown in play.
+    let eager = false;
+    // What was gone to last, until a frame from there on has been shown in play, where frames are told of.
     let goal = null;
+    let next = 0;
 
     function reach(seconds) {
       at = Math.max(0, seconds);
@@ -70,6 +74,7 @@ const Player = (() => {
       if (zero !== null) return;
       zero = seconds;
       if (wanted !== null) seek(wanted);
+      if (eager) play();
     }
     function frame(_, told) {
       begin(told.mediaTime);
@@ -86,16 +91,24 @@ const Player = (() => {
     }
     function follow() {
       reach(video.currentTime - zero);
-      if (!video.paused) requestAnimationFrame(follow);
+      cancelAnimationFrame(next);
+      if (!video.paused) next = requestAnimationFrame(follow);
     }
     function seek(seconds) {
       reach(seconds);
       if (zero === null) wanted = seconds;
       else {
         wanted = null;
-        goal = seconds;
+        if (framewise) goal = seconds;
         video.currentTime = seconds + zero + BEHIND;
       }
+    }
+    function play() {
+      // One that plays already may tell of a later frame than its first.
+      eager = zero === null;
+      if (eager) tell("state");
+      // A page may not play sound before somebody touched it; then the button still says "play".
+      else video.play().catch(() => tell("state"));
     }
     /** Who pauses it elsewhere, by a key of the keyboard's or as the browser, may do so where no frames are told of, as
     in a hidden tab. */
@@ -110,20 +123,23 @@ const Player = (() => {
       // The first frame may be on the screen already: it is told of when it is gone to once more.
       video.currentTime = 0;
       setTimeout(() => begin(start), PATIENCE);
+      // After its end a video plays from its beginning. It may be paused again by now.
+      video.addEventListener("play", () => (goal = video.paused ? goal : null));
+      video.addEventListener("pause", stopped);
     } else {
       video.addEventListener("play", follow);
       video.addEventListener("seeked", follow);
     }
-    // After its end a video plays from its beginning. It may be paused again by now.
-    video.addEventListener("play", () => (goal = video.paused ? goal : null));
-    video.addEventListener("pause", stopped);
     for (const name of ["play", "pause", "ended"]) video.addEventListener(name, () => tell("state"));
     return {
       now: () => at,
-      playing: () => !video.paused && !video.ended,
-      // A page may not play sound before somebody touched it; then the button still says "play".
-      play: () => video.play().catch(() => tell("state")),
+      playing: () => eager || (!video.paused && !video.ended),
+      play,
       pause: () => {
+        if (eager) {
+          eager = false;
+          tell("state");
+        }
         if (video.paused) return;
         video.pause();
         // What it has shown since was not told.
@@ -147,10 +163,13 @@ const Player = (() => {
       for (const listener of listeners) listener(what);
     }
     function take(next) {
+      const playing = source.playing();
+      source.pause();
       const at = source.now();
       source = next;
       source.speed(speed);
       if (at > 0) source.seek(at);
+      if (playing) source.play();
       tell("state");
     }
     function ready() {
@@ -162,7 +181,6 @@ const Player = (() => {
     function failed() {
       if (shown === "none") return;
       shown = "none";
-      video.pause();
       take(counter(last, tell));
       lost();
     }
