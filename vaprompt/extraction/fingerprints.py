@@ -48,11 +48,12 @@ def stream_fingerprints(
         RecipeError: the recipe asks for what its encoders cannot do.
     """
     image = image_fingerprint(recipe.image)
-    made = {"labels": dict(LABELS), "text": text_part(image)}
+    # Those with most fields first: the first that differs is what is told.
+    made: dict[str, dict[str, Any]] = {}
     if "image" in modalities:
         # Only where it matters, so that stores of crops and whole frames do not depend on a detector.
         found = {**detector_fingerprint(), "face": recipe.face.model_dump(mode="json")} if faces == "detect" else {}
         made["image"] = {**image, "faces": faces, "frames": recipe.image_rate, **found}
     if "audio" in modalities:
         made["audio"] = audio_fingerprint(recipe.audio)
-    return made
+    return made | {"labels": dict(LABELS), "text": text_part(image)}
