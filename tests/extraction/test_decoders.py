@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -17,6 +17,7 @@ import pytest
 from tests.extraction.conftest import by_name, files_below
 from tests.extraction.numbers_wanted import Numbers
 from vaprompt.errors import MediaError, VapromptError
+from vaprompt.extraction import decoders as module
 from vaprompt.extraction import decoding, local
 from vaprompt.extraction.decoders import START, Decoders
 from vaprompt.extraction.decoding import STRETCH, WantedFacts, WantedPictures, WantedSound, WantedTimes
@@ -224,6 +225,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from tests.extraction.numbers_wanted import Numbers
+from vaprompt.extraction import decoders as module
 from vaprompt.extraction import decoding, local
 from vaprompt.extraction.decoders import Decoders
 decoders = Decoders()
@@ -303,8 +305,9 @@ def test_processes_that_are_killed_at_any_time_cost_what_they_were_at(
     seed, dataset, recipe, store, tmp_path, monkeypatch
 ):
     monkeypatch.setenv(SETTING, "2")
-    chance, over, all_of_them, killed = Random(seed), threading.Event(), [], set()
-    start = subprocess.Popen
+    chance, all_of_them, killed, told = Random(seed), [], set(), count(1)
+    whens = chance.sample(range(1, 40), 4)
+    start, receive = subprocess.Popen, module.receive
 
     def started(command, **options):
         process = start(command, **options)
@@ -312,23 +315,19 @@ def test_processes_that_are_killed_at_any_time_cost_what_they_were_at(
             all_of_them.append(process)
         return process
 
-    def kill_some():
-        while not over.wait(chance.uniform(0.0, 2.0)):
+    def received(channel):
+        if next(told) in whens:
             # Those that the run began with; one that takes their place and does not start ends the run.
             alive = [process for process in all_of_them[:2] if process.poll() is None]
-            if alive:
-                process = chance.choice(alive)
+            for process in chance.sample(alive, min(1, len(alive))):
                 process.kill()
                 killed.add(process.pid)
+        return receive(channel)
 
     monkeypatch.setattr(subprocess, "Popen", started)
-    killer = threading.Thread(target=kill_some)
-    killer.start()
-    try:
-        report = extract(dataset, recipe, tmp_path / "s.zarr")
-    finally:
-        over.set()
-        killer.join()
+    monkeypatch.setattr(module, "receive", received)
+    report = extract(dataset, recipe, tmp_path / "s.zarr")
+    monkeypatch.setattr(module, "receive", receive)
     assert killed
     assert sorted([*report.done, *report.failed]) == sorted(video.name for video in dataset.videos)
     assert all("ended by itself (exit code -9)" in reason for reason in report.failed.values())
