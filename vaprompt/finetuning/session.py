@@ -202,7 +202,7 @@ class Session:
             for batch in batches:
                 yield RawBatch(
                     *(
-                        None if value is None else value.to(self.device, non_blocking=True)
+                        None if value is None else value.to(self.device, non_blocking=self.device.type == "cuda")
                         for value in (batch.image_BTSSC, batch.mel_BFM)
                     )
                 )

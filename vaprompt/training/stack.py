@@ -77,7 +77,7 @@ class Stack:
             self._drops = self._where_it_drops(halves, batch)
         whole = self._captured is not None and batch == self._recipe.batch
         update = self._captured if self._captured is not None and whole else self._update
-        return update(row_VB.to(self._on, non_blocking=True), *halves)
+        return update(row_VB.to(self._on, non_blocking=self._on.type == "cuda"), *halves)
 
     def state(self, network: int) -> dict[str, Float[Tensor, "..."]]:
         """Return what a network's next steps depend on, its parameters apart, as its own optimiser would."""

@@ -256,7 +256,7 @@ class WholeStep:
         # A last batch that is smaller than the others is not worth recording.
         whole = self._captured is not None and len(row_B) == self._recipe.batch
         update = self._captured if self._captured is not None and whole else self._update
-        return update(row_B.to(self._on, non_blocking=True), *self._data.gathered(row_B))
+        return update(row_B.to(self._on, non_blocking=self._on.type == "cuda"), *self._data.gathered(row_B))
 
     def _update(self, row_B: Tensor, image_TBI: Tensor | None, audio_BSC: Tensor | None) -> Tensor:
         output = self._output(image_TBI, audio_BSC)
@@ -269,7 +269,7 @@ class WholeStep:
     def _update_in_parts(self, row_B: Tensor, parts: Sequence[Tensor]) -> Tensor:
         with drawing_again(self._masks), torch.no_grad():
             outputs = [self._output(*self._data.gathered(part_B)) for part_B in parts]
-        rows = row_B.to(self._on, non_blocking=True)
+        rows = row_B.to(self._on, non_blocking=self._on.type == "cuda")
         gradients, told = slopes(outputs, rows, self._data.windows, self._recipe, self._weight)
         self._optimiser.clear()
         for part_B, gradient in zip(parts, gradients, strict=True):
