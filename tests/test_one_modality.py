@@ -108,6 +108,7 @@ def test_features_are_those_of_the_videos(stores: Path, small_store: Path, kind:
     assert again.done == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "modality"), [("sound", "audio"), ("crops", "image")])
 def test_it_is_trained_on_judged_and_fine_tuned(stores: Path, tmp_path: Path, kind: str, modality: str):
     wanted = heads_recipe(epochs=1, model={**heads_recipe().model.model_dump(), "modalities": [modality]})

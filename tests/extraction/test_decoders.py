@@ -283,6 +283,7 @@ def test_a_video_that_a_process_dies_over_is_recorded_and_the_others_go_on(datas
     assert extract(dataset, recipe, tmp_path / "s.zarr").failed == {}
 
 
+@pytest.mark.slow
 def test_processes_that_die_while_encoders_are_loaded_cost_no_video(dataset, recipe, store, tmp_path, monkeypatch):
     monkeypatch.setenv(SETTING, "2")
     begun, start, load = [], Decoders.start, local.image_encoder

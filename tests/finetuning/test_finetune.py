@@ -228,6 +228,7 @@ def test_a_run_that_was_tuned_is_tuned_again_and_keeps_what_stays(tuned, tuned_s
     assert tensor_digest(Path(weights) / "model.safetensors") == facts["store"]["fingerprints"]["audio"]["weights"]
 
 
+@pytest.mark.slow
 def test_pictures_alone(small_store, small_dataset, tmp_path):
     from tests.finetuning.conftest import HEADS, heads_recipe
     from vaprompt.training.run import train
@@ -328,6 +329,7 @@ def too_much(*_, **__):
 @pytest.mark.parametrize(
     "place", ["finetune.RawEncoders.to", "finetune.raw_split", "finetune.torch.optim.AdamW.step", "finetune.put_best"]
 )
+@pytest.mark.slow
 def test_memory_that_ends_outside_the_encoders_is_one_line_too(base, small_dataset, tmp_path, monkeypatch, place):
     """As where encoders move to a device, or where AdamW's moments come to be, in its first step."""
     monkeypatch.setattr(f"vaprompt.finetuning.{place}", too_much)

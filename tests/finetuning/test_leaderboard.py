@@ -13,6 +13,8 @@ from vaprompt.finetuning.finetune import finetune
 from vaprompt.report.evidence import differing_fields, gather
 from vaprompt.report.leaderboard import leaderboard, runs_apart
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def runs(tuned: Path, base: Path, small_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -273,6 +273,7 @@ def test_a_step_right_after_play_is_where_a_page_stays(tab: Tab, clip: Path, tmp
     assert at(tab) == pytest.approx(TIME_F[61], abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeks", [True, False])
 def test_a_video_that_is_paused_elsewhere_is_where_it_is_though_no_frame_was_told(
     tab: Tab, clip: Path, tmp_path: Path, seeks: bool
@@ -314,6 +315,7 @@ HELD = """
 """A video that takes long to load."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("then", "player"), [("loadeddata", "video"), ("error", "none")])
 def test_who_presses_play_before_a_video_is_there_sees_it_play(
     tab: Tab, clip: Path, tmp_path: Path, then: str, player: str
@@ -340,6 +342,7 @@ def test_who_presses_play_before_a_video_is_there_sees_it_play(
     assert at(tab) == stood < TIME_F[-1]
 
 
+@pytest.mark.slow
 def test_where_a_browser_tells_of_no_frames_a_page_looks_once_a_frame(tab: Tab, clip: Path, tmp_path: Path):
     with tab.beforehand("delete HTMLVideoElement.prototype.requestVideoFrameCallback"):
         show(tab, tmp_path / "talk.html", [predicted(clip, TIME_F)])

@@ -46,7 +46,13 @@ def request_of(front: Front, key: str) -> int:
     return next(number for number, (_, path) in enumerate(front.asked, 1) if key in path)
 
 
-@pytest.mark.parametrize("key", ["image/zarr.json", "/embedding/", "labels/c/zarr.json"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "labels/c/zarr.json",
+        *(pytest.param(key, marks=pytest.mark.slow) for key in ("image/zarr.json", "/embedding/")),
+    ],
+)
 def test_a_killed_pull_leaves_no_store_with_fewer_videos(key, web, store, tmp_path):
     pull(web.url, tmp_path / "whole.zarr")
     number = request_of(web, key)

@@ -50,7 +50,7 @@ def require_all(url: str, *videos: str) -> None:
 
 
 @pytest.mark.parametrize("key", [PUSH_NOTE, "/image/a/embedding/c/", INDEX_FILE])
-@pytest.mark.parametrize("there", [(), ("z",)])
+@pytest.mark.parametrize("there", [(), pytest.param(("z",), marks=pytest.mark.slow)])
 def test_a_push_that_comes_and_goes_during_another_is_not_lost(key, there, s3, url, tmp_path, monkeypatch):
     monkeypatch.setattr("vaprompt.store.push.SETTLED", 0.1)
     if there:
@@ -61,6 +61,7 @@ def test_a_push_that_comes_and_goes_during_another_is_not_lost(key, there, s3, u
     require_all(url, "a", "b", "c", "d", *there)
 
 
+@pytest.mark.slow
 def test_an_index_that_is_overwritten_at_the_same_moment_is_written_again(s3, url, tmp_path, monkeypatch):
     monkeypatch.setattr("vaprompt.store.push.SETTLED", 1.0)
     first, second = part(tmp_path / "first.zarr", "a"), part(tmp_path / "second.zarr", "b")

@@ -49,7 +49,10 @@ def cut_at(front: Front, key: str) -> None:
     front.fault = lambda method, path: 403 if method == "PUT" and key in path else None
 
 
-@pytest.mark.parametrize("key", ["/image/a/zarr.json", "/text/zarr.json", "/.index.json"])
+@pytest.mark.parametrize(
+    "key",
+    ["/image/a/zarr.json", *(pytest.param(key, marks=pytest.mark.slow) for key in ("/text/zarr.json", "/.index.json"))],
+)
 def test_what_was_made_again_and_not_pushed_is_neither_lost_nor_in_the_way(key, s3, cache, url, tmp_path):
     assert make(url) == ["a", "b", "happy"]
     cut_at(s3, key)
@@ -65,6 +68,7 @@ def test_what_was_made_again_and_not_pushed_is_neither_lost_nor_in_the_way(key, 
     assert FeatureStore.open(url).storage.note() is None
 
 
+@pytest.mark.slow
 def test_the_same_goes_for_one_that_is_killed(s3, cache, url):
     make(url)
     reached, released = threading.Event(), threading.Event()

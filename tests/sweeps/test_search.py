@@ -112,6 +112,7 @@ def test_stopped_anywhere_it_goes_on_with_the_very_trials(store, searched, tmp_p
         run_sweep(store, other, tmp_path / "runs", device="cpu", score=False)
 
 
+@pytest.mark.slow
 def test_stopped_before_any_line_of_its_journal_it_ends_the_same(store, tmp_path, monkeypatch):
     text = SEARCH.replace("TRIALS", "2").replace("epochs = 2", "epochs = 1")
     whole = described(tmp_path / "whole", text)
