@@ -30,7 +30,7 @@ def enough_memory(where: Path | None, *, remedy: str) -> Iterator[None]:
     """Say what to lower where memory does not suffice for what the block does.
 
     Args:
-        where: what the block works on: a run's folder.
+        where: what the block works on: the folder of a run or a store.
         remedy: what takes less of it.
 
     Raises:

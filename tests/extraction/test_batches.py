@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.extraction.forge import FakeImages, FakeSounds, tiny_dataset, write_tiny
 from tests.extraction.test_streams import recipe
+from vaprompt.errors import VapromptError
 from vaprompt.extraction import loaded, local
 from vaprompt.extraction.batch_size import ENOUGH, fastest, sizes
 from vaprompt.extraction.batches import Batcher, Stopped
@@ -210,15 +211,35 @@ def test_sizes_are_not_raised_where_a_batch_takes_long_and_brings_little():
     assert sorted(speeds) == [1, 2]
 
 
-def test_sizes_that_memory_does_not_hold_are_left_out():
+LACK = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 17 GB, other allocations: 1 GB, max allowed: 18 GB)"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    MemoryError(),
+]
+"""How it is said that there is no memory left: on GPUs, on Apple's, by the processor's torch, and by numpy."""
+
+
+@pytest.mark.parametrize("lack", LACK, ids=["cuda", "mps", "cpu", "numpy"])
+def test_sizes_that_memory_does_not_hold_are_left_out(lack):
+    clock = Clock()
+
     def encode(size):
         if size > 4:
-            raise torch.OutOfMemoryError("no")
-        time.sleep(0.01)
+            raise lack
+        clock.spend(0.2)
 
-    chosen, speeds = fastest(encode, sizes("cpu", "image"))
+    chosen, speeds = fastest(encode, sizes("cpu", "image"), clock=clock)
     assert sorted(speeds) == [1, 2, 4]
     assert chosen == 4
+
+
+def test_what_else_goes_wrong_in_a_measurement_is_told():
+    def encode(size):
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        fastest(encode, [1, 2])
 
 
 @pytest.mark.parametrize(("calls", "expected"), [(1, [4]), (5, [8, 4])])
@@ -290,3 +311,12 @@ def test_sizes_are_measured_beside_all_networks_and_before_anything_is_encoded(t
     assert extract(tiny_dataset(write_tiny(tmp_path / "data")), auto, tmp_path / "s.zarr").done == ["v1", "v2"]
     assert done[:4] == ["load", "load", "measure", "measure"]
     assert set(done[4:]) == {"encode"}
+
+
+def test_memory_that_does_not_suffice_for_an_extraction_is_one_line_with_the_remedy(tmp_path, monkeypatch):
+    def image_encoder(*_):
+        raise LACK[1]
+
+    monkeypatch.setattr(local, "image_encoder", image_encoder)
+    with pytest.raises(VapromptError, match=r"s\.zarr: memory does not suffice .*; lower image.batch"):
+        extract(tiny_dataset(write_tiny(tmp_path / "data")), recipe(), tmp_path / "s.zarr")

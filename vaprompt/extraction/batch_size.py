@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
+from vaprompt.memory import is_lack_of_memory
 
 IN_FLIGHT, IN_FLIGHT_ELSEWHERE = 2, 3
 """Batches that the processor, or an accelerator, works on at once: while one is computed, others are put together,
@@ -130,7 +131,9 @@ def _fits(encode: Callable[[int], object], size: int) -> bool:
     """Encode, and return whether there was memory for it."""
     try:
         encode(size)
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError, OSError) as error:
+        if not is_lack_of_memory(error):
+            raise
         # Nobody keeps the error: its traceback would keep all that the batch had come to.
         return False
     return True

@@ -37,6 +37,7 @@ from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.extraction.stages import ENCODE, WAIT, WRITE, Meter, RunLog
 from vaprompt.extraction.work import Told
 from vaprompt.lanes import start_threads
+from vaprompt.memory import enough_memory
 from vaprompt.progress import Task
 from vaprompt.store.feature_store import FeatureStore
 
@@ -55,6 +56,11 @@ WRITERS = 4
 be busy for two thirds of the time. The processor's own encoders keep one waiting most of the time."""
 MESSAGES = 16
 """Messages that may wait for each writer."""
+TAKES_LESS = (
+    "lower image.batch and audio.batch, free memory or choose another --device; then run the same command again, "
+    "which goes on from here"
+)
+"""What to do where memory does not suffice."""
 
 
 def reading(devices: Sequence[str], of_cores: int | None = None) -> tuple[int, bool]:
@@ -129,7 +135,8 @@ class LocalEngine:
 
     def embed(self, texts: Sequence[str]) -> Float32[np.ndarray, "P D"]:
         """Return the embeddings of prompts; see `vaprompt.extraction.work.Engine`."""
-        embedding_PD: np.ndarray = self._encoders.image().encode_text(texts).numpy()
+        with enough_memory(self._store.path, remedy=TAKES_LESS):
+            embedding_PD: np.ndarray = self._encoders.image().encode_text(texts).numpy()
         return embedding_PD
 
     @property
@@ -149,7 +156,8 @@ class LocalEngine:
     def run(self, jobs: Iterator[Job | None], told: Told, task: Task) -> None:
         """Extract jobs, several at once; see `vaprompt.extraction.work.Engine`."""
         self._meter = Meter()
-        _Run(self, jobs, told, task).run()
+        with enough_memory(self._store.path, remedy=TAKES_LESS):
+            _Run(self, jobs, told, task).run()
 
 
 class _Run:
