@@ -1,10 +1,12 @@
 """Features joined in the cache: the same numbers from memory, from a fresh file and from one that was there."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from tests.planted import plant_store
 from vaprompt import FeatureStore
 from vaprompt.errors import OptionError, StoreError, TargetError
+from vaprompt.progress import Silent
 from vaprompt.recipes import validated
 from vaprompt.training import kept
 from vaprompt.training.data import Resident
@@ -137,6 +140,52 @@ def test_more_than_may_lie_in_memory_is_refused_where_it_cannot_be_mapped(store,
     tensors(store, most=image.nbytes + audio.nbytes)
     with pytest.raises(TargetError, match="of audio features pass"):
         tensors(store, most=image.nbytes + audio.nbytes - 1)
+
+
+class Counting(Silent):
+    """Counts what is told of the one task there is."""
+
+    done = 0
+
+    @contextmanager
+    def task(self, name, total=None, unit=""):
+        self.total = total
+        yield self
+
+    def advance(self, amount=1, note=""):
+        self.done += amount
+
+
+@contextmanager
+def files_of_at_most(nbytes: int):
+    """Let the system refuse to write longer files, as a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_disk_that_fills_up_while_features_are_joined_lets_them_be_read_into_memory(store, cache, monkeypatch, late):
+    def save(*args):
+        with files_of_at_most(100):
+            save_file(*args)
+
+    in_memory = tensors(store)
+    largest = max(file.stat().st_size for folder in whole(cache) for file in folder.iterdir())
+    shutil.rmtree(cache)
+    if late:
+        monkeypatch.setattr(kept, "save_file", save)
+    progress = Counting()
+    with files_of_at_most(largest if late else largest // 2):
+        full = tensors(store, progress=progress)
+        with pytest.raises(TargetError, match=r"features pass --memory, .*: writing it failed .*; let VAPROMPT_CACHE"):
+            tensors(store, most=1)
+    assert all(torch.equal(one, two) for one, two in zip(in_memory, full, strict=True))
+    assert not any(path.name.startswith(".") for path in whole(cache))
+    assert progress.done == progress.total
 
 
 def test_little_is_kept_as_well_where_it_may_not_lie_in_memory(store, cache, monkeypatch):

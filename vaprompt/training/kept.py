@@ -35,7 +35,6 @@ from torch import Tensor
 
 from vaprompt.caching import cache_folder
 from vaprompt.errors import StoreError, TargetError
-from vaprompt.files import make_folder
 from vaprompt.memory import is_lack_of_memory
 from vaprompt.progress import Task
 from vaprompt.sizes import parse_size
@@ -156,16 +155,22 @@ def joined(
             return _in_memory(store, kind, videos, shapes, task)
         with ExitStack() as unlocking:
             unlocking.enter_context(lock)
-            there = _mapped(folder)
-            hindrance = None if there is not None else _hindrance(folder.parent, nbytes)
+            there, hindrance = _mapped(folder), None
+            if there is None:
+                try:
+                    hindrance = _hindrance(folder.parent, nbytes)
+                    if hindrance is None:
+                        aside = _filled(folder, store, kind, videos, shapes, task)
+                        there = _mapped(aside)
+                        keeping.add(aside, folder, unlocking.pop_all())
+                except (OSError, SafetensorError) as error:  # of the cache: the store has errors of its own
+                    if is_lack_of_memory(error):
+                        raise
+                    hindrance = f"writing it failed ({error})", OTHER_CACHE
             if hindrance is not None:
                 if too_many:
                     raise _pass(kind, nbytes, folder.parent, hindrance)
                 return _in_memory(store, kind, videos, shapes, task)
-            if there is None:
-                aside = _filled(folder, store, kind, videos, shapes, task)
-                there = _mapped(aside)
-                keeping.add(aside, folder, unlocking.pop_all())
             if there is None:
                 raise RuntimeError(f"{folder}: what was written is not whole")
     task.advance(0, f"{kind} from {folder}")
@@ -202,15 +207,26 @@ def _filled(
     shapes: Sequence[tuple[int, ...]],
     task: Task,
 ) -> Path:
-    """Write what `_mapped` reads aside, and return where."""
+    """Write what `_mapped` reads aside, and return where.
+
+    Raises:
+        OSError, SafetensorError: it cannot be written, as when the disk is full.
+    """
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    make_folder(aside)
+    aside.mkdir(exist_ok=True)
+    told: list[str] = []
+
+    def done(name: str) -> None:
+        told.append(name)
+        task.advance(1, name)
+
     try:
         with (aside / EMBEDDING).open("wb", buffering=0) as file:
-            rows, shape = _read(store, kind, videos, shapes, partial(_write_at, file.fileno()), task)
+            rows, shape = _read(store, kind, videos, shapes, partial(_write_at, file.fileno()), done)
         save_file(rows | {"shape": np.array(shape, np.int64)}, aside / ROWS)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
+        task.advance(-len(told))  # who reads them once more tells of them, too
         raise
     return aside
 
@@ -231,8 +247,11 @@ def _write_at(file: int, offset: int, piece: np.ndarray) -> None:
 def _in_memory(
     store: FeatureStore, kind: Kind, videos: Sequence[str], shapes: Sequence[tuple[int, ...]], task: Task
 ) -> Joined:
+    def done(name: str) -> None:
+        task.advance(1, name)
+
     if kind == "labels":
-        rows, _ = _read(store, kind, videos, shapes, None, task)
+        rows, _ = _read(store, kind, videos, shapes, None, done)
         return Joined(None, rows, rows.pop("begin"), rows.pop("count"), None)
     embedding = torch.empty(sum(shape[0] for shape in shapes), *shapes[0][1:], dtype=torch.float16)
     flat = embedding.numpy().reshape(-1).view(np.uint8)
@@ -240,7 +259,7 @@ def _in_memory(
     def put(offset: int, piece: np.ndarray) -> None:
         flat[offset : offset + piece.nbytes] = np.ascontiguousarray(piece).reshape(-1).view(np.uint8)
 
-    rows, _ = _read(store, kind, videos, shapes, put, task)
+    rows, _ = _read(store, kind, videos, shapes, put, done)
     return Joined(embedding, rows, rows.pop("begin"), rows.pop("count"), None)
 
 
@@ -250,7 +269,7 @@ def _read(
     videos: Sequence[str],
     shapes: Sequence[tuple[int, ...]],
     put: Callable[[int, np.ndarray], None] | None,
-    task: Task,
+    done: Callable[[str], None],
 ) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
     """Read all videos, several at once, and return the rows' arrays, with `begin` and `count`, and the whole shape."""
     unlike = [name for name, shape in zip(videos, shapes, strict=False) if shape[1:] != shapes[0][1:]]
@@ -270,7 +289,7 @@ def _read(
                 _require_finite(store, kind, name, piece, row)
                 put(offset, piece)
                 offset, row = offset + piece.nbytes, row + len(piece)
-        task.advance(1, name)
+        done(name)
         return _row_arrays(store, kind, name)
 
     # More than there are cores: a part of them waits for the disk.
