@@ -184,6 +184,59 @@ def test_a_process_that_dies_before_it_begins_with_a_file_costs_nothing(decoders
         assert asked.result() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("when", ["starting", pytest.param("started", marks=pytest.mark.slow)])
+def test_one_that_is_killed_while_it_takes_a_dead_ones_place_costs_nothing(decoders, monkeypatch, when):
+    """As where the system kills whatever it finds, because memory runs short."""
+    ask, asked = module._Decoder.ask, []
+
+    def doomed(decoder, wanted):
+        asked.append(decoder)
+        if len(asked) < module.TRIES:
+            if when == "started":
+                decoder.started = decoder._told()[0]["ready"]
+            decoder.process.kill()
+        ask(decoder, wanted)
+
+    monkeypatch.setattr(module._Decoder, "ask", doomed)
+    assert numbers(decoders, Path("x"), 3) == [0, 1, 2]
+    assert decoders.processes == [asked[-1].process.pid]
+    assert len(asked) == module.TRIES
+
+
+@pytest.mark.slow
+def test_no_more_are_started_than_have_a_chance(decoders, monkeypatch):
+    ask, asked = module._Decoder.ask, []
+
+    def doomed(decoder, wanted):
+        asked.append(decoder)
+        decoder.started = decoder._told()[0]["ready"]
+        decoder.process.kill()
+        ask(decoder, wanted)
+
+    monkeypatch.setattr(module._Decoder, "ask", doomed)
+    with pytest.raises(VapromptError, match=r"for decoding ended before it had .* \(exit code -9\); see what"):
+        numbers(decoders, Path("x"), 3)
+    assert len(asked) == module.TRIES
+    assert decoders.processes == []
+
+
+@pytest.mark.slow
+def test_one_that_hangs_while_it_waits_costs_nothing(decoders, monkeypatch):
+    assert numbers(decoders, Path("x"), 1) == [0]
+    (process,) = decoders.processes
+    os.kill(process, signal.SIGSTOP)
+    monkeypatch.setattr(module, "patience", lambda: 0.1 if decoders.processes == [process] else 60)
+    assert numbers(decoders, Path("y"), 3) == [0, 1, 2]
+    assert not is_alive(process)
+
+
+@pytest.mark.parametrize("beforehand", [0, 2])
+def test_what_the_system_says_against_another_process_is_one_line(decoders, monkeypatch, beforehand):
+    monkeypatch.setattr(sys, "executable", "/no/such/file")
+    with pytest.raises(VapromptError, match=r"^a process for decoding cannot be started \(No such file or directory\)"):
+        decoders.start(beforehand) or numbers(decoders, Path("x"), 1)
+
+
 def test_a_process_that_hangs_as_a_whole_costs_one_file(decoders, monkeypatch):
     monkeypatch.setenv(PATIENCE, "1.5")
     assert numbers(decoders, Path("x"), 1) == [0]
@@ -318,8 +371,7 @@ def test_processes_that_are_killed_at_any_time_cost_what_they_were_at(
 
     def received(channel):
         if next(told) in whens:
-            # Those that the run began with; one that takes their place and does not start ends the run.
-            alive = [process for process in all_of_them[:2] if process.poll() is None]
+            alive = [process for process in all_of_them if process.poll() is None]
             for process in chance.sample(alive, min(1, len(alive))):
                 process.kill()
                 killed.add(process.pid)

@@ -1,8 +1,8 @@
 """Processes that decode media for the threads of this one, where Python's lock would keep an accelerator waiting.
 
 They are started when they are needed, wait for the next video when they are done with one, and end with this process,
-however it ends. One that crashes or hangs over a file costs that file's video only, and one that dies while it waits,
-as where memory runs short, costs none.
+however it ends. One that crashes or hangs over a file costs that file's video only, and one that dies or hangs while
+it starts or waits, as where memory runs short, costs none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ START = (
 )
 STARTING = 120.0
 """Seconds that a process may take to start, on a machine that is busy with starting many."""
+TRIES = 3
+"""Processes that may be started in vain, one after the other, for one thing that is wanted."""
 CONVERT = "convert the file, or exclude the video"
+ALONE = "see what it printed above, or decode in this process with VAPROMPT_DECODERS=0"
+
+
+class _NotTaken(Exception):  # noqa: N818 (another process may do it)
+    """A process has not come to what it was asked for."""
 
 
 class Decoders:
@@ -82,7 +89,12 @@ class Decoders:
             self._idle.clear()
 
     def _taken(self, wanted: Wanted) -> _Decoder:
-        """Return the process that has taken on what is wanted: one that waits and still lives, or a new one."""
+        """Return the process that has taken on what is wanted: one that waits and still lives, or a new one.
+
+        Raises:
+            VapromptError: none can be started.
+        """
+        futile = 0
         while True:
             with self._changing:
                 waited = bool(self._idle)
@@ -92,12 +104,12 @@ class Decoders:
             try:
                 decoder.ask(wanted)
                 return decoder
-            except Gone:
-                # One that has only just been started should have lived.
-                fault = None if waited else decoder.ended(wanted)
+            except _NotTaken as error:
                 self._dismiss(decoder)
-                if fault is not None:
-                    raise fault from None
+                # Memory that runs short for a moment may end one that has just been started, but not one after another.
+                futile += not waited
+                if futile == TRIES:
+                    raise VapromptError(None, fault=f"a process for decoding {error}", remedy=ALONE) from None
             except BaseException:
                 self._dismiss(decoder)
                 raise
@@ -121,10 +133,16 @@ class _Decoder:
         self._channel, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-c", START, json.dumps(sys.path), str(theirs.fileno()), str(threads)]
-            self.process = subprocess.Popen(  # noqa: S603 (nothing in it comes from outside)
-                command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-            )
-        self._started = False
+            try:
+                self.process = subprocess.Popen(  # noqa: S603 (nothing in it comes from outside)
+                    command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+                )
+            except OSError as error:  # as when no more processes are allowed
+                self._channel.close()
+                fault = f"a process for decoding cannot be started ({error.strerror or error})"
+                raise VapromptError(None, fault=fault, remedy=ALONE) from None
+        self.started = False
+        """It has said that it is there."""
         self.idle = True
         """Nothing is asked of it."""
 
@@ -132,24 +150,24 @@ class _Decoder:
         """Have it take on what is wanted.
 
         Raises:
-            Gone: it ended before.
-            MediaError: it hangs.
+            _NotTaken: it has ended, or hangs; what is wanted is not to blame.
         """
         self.idle = False
         asked = pickle.dumps(wanted)
         try:
-            if not self._started:
+            if not self.started:
                 self._channel.settimeout(STARTING)
                 self._told()
-                self._started = True
+                self.started = True
             # It looks after decoders that hang by itself; this is for one that hangs as a whole.
             self._channel.settimeout(2 * patience())
             self._channel.sendall(LENGTH.pack(len(asked)) + asked)
             self._told()
-        except ConnectionError:
-            raise Gone from None
+        except (Gone, ConnectionError):
+            state = "ended before it had anything to do" if self.started else "does not start"
+            raise _NotTaken(f"{state} (exit code {self.process.wait()})") from None
         except TimeoutError:
-            raise self._hangs(wanted) from None
+            raise _NotTaken(f"has given {self._silence()}") from None
 
     def answer(self, wanted: Wanted) -> Generator[Arrays]:
         """Yield what it decodes of what it has taken on."""
@@ -164,9 +182,11 @@ class _Decoder:
                     return
                 raise _error(message)
         except Gone:
-            raise self.ended(wanted) from None
+            fault = f"the process that decoded it ended by itself (exit code {self.process.wait()})"
+            raise MediaError(wanted.media, fault=fault, remedy=CONVERT) from None
         except TimeoutError:
-            raise self._hangs(wanted) from None
+            fault = f"the process that decodes it has given {self._silence()}"
+            raise MediaError(wanted.media, fault=fault, remedy=CONVERT) from None
 
     def _told(self) -> tuple[dict[str, Any], Arrays]:
         """Return the next message that is more than a sign of life, and its arrays."""
@@ -175,21 +195,8 @@ class _Decoder:
             if "alive" not in message:
                 return message, arrays
 
-    def _hangs(self, wanted: Wanted) -> MediaError:
-        fault = f"the process that decodes it has given no sign of life for {self._channel.gettimeout():g} s"
-        return MediaError(wanted.media, fault=fault, remedy=CONVERT)
-
-    def ended(self, wanted: Wanted) -> VapromptError:
-        """Return the error that says that it is no more."""
-        code = self.process.wait()
-        if not self._started:
-            return VapromptError(
-                None,
-                fault=f"a process for decoding does not start (exit code {code})",
-                remedy="see what it printed above, or decode in this process with VAPROMPT_DECODERS=0",
-            )
-        fault = f"the process that decoded it ended by itself (exit code {code})"
-        return MediaError(wanted.media, fault=fault, remedy=CONVERT)
+    def _silence(self) -> str:
+        return f"no sign of life for {self._channel.gettimeout():g} s"
 
     def end(self) -> None:
         self._channel.close()
