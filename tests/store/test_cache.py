@@ -8,23 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.listening import Listening
 from tests.servers import Front, web_server
 from tests.store.stores import add, filled
 from vaprompt.caching import cache_folder
 from vaprompt.errors import StoreError, UnreachableError
-from vaprompt.progress import Silent
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
 from vaprompt.store.index import INDEX_FILE
 from vaprompt.store.layout import write_attributes
-
-
-class Listening(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture

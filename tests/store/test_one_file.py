@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import zarr
 
+from tests.listening import Listening
 from tests.store.stores import content, filled, several
 from vaprompt.errors import StoreError, TargetError
-from vaprompt.progress import Silent
 from vaprompt.store import FeatureStore, leases
 from vaprompt.store.layout import group_metadata
 from vaprompt.store.leases import ROOT, present
@@ -151,16 +151,6 @@ def test_a_killed_call_leaves_nothing_that_looks_whole_and_the_next_finishes(tmp
     assert content(target) == content(store.path)
     # What was whole is not done again.
     assert before.items() <= {marker: marker.stat().st_mtime_ns for marker in target.glob("*/*/zarr.json")}.items()
-
-
-class Listening(Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture

@@ -1,0 +1,15 @@
+"""Progress that keeps what it is told, for tests of what commands say."""
+
+from vaprompt.progress import Silent
+
+
+class Listening(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        """Begin with nothing heard."""
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        """Keep a line."""
+        self.said.append(text)
