@@ -17,6 +17,7 @@ from zarr.codecs import Crc32cCodec
 from tests.store.stores import DATASET, IMAGE, add, filled
 from vaprompt.errors import FingerprintError, StoreError, TargetError
 from vaprompt.store import FeatureStore, writing
+from vaprompt.store.layout import read_attributes
 from vaprompt.store.storage import Folder
 
 
@@ -124,9 +125,37 @@ def test_notes_and_failures_are_kept(tmp_path):
     again = FeatureStore.open(store.path)
     assert again.notes("video1") == ["no audio stream: silence"]
     assert again.failed() == {"video2": "video2.mp4: is cut off; copy it again"}
+    again.record_failure("video3", "another")
     again.clear_failure("video2")
     again.clear_failure("never")
+    assert FeatureStore.open(store.path).failed() == {"video3": "another"}
+    again.clear_failure("video3")
     assert FeatureStore.open(store.path).failed() == {}
+    assert not (store.path / "failed").exists()  # as if nothing had ever failed
+
+
+def test_a_video_is_moved_to_another_split_under_every_name(tmp_path):
+    filled(tmp_path / "s.zarr", {"a": "train", "b": "train"})
+    other = {"image": {**IMAGE, "model": "B-32"}, "audio": {"schema": 1}, "labels": {"schema": 1}}
+    store = FeatureStore.create(tmp_path / "s.zarr", recipe={"image_rate": "all"}, stream="b32", fingerprints=other)
+    for video in ("a", "b"):
+        with store.writer("image", video, other["image"]) as writer:
+            writer.append(embedding=np.ones((1, 8), np.float16), frame=np.ones(1, np.int32), time=np.zeros(1))
+            writer.publish({"split": "train", "notes": []})
+    for name, stays in ((None, "image"), ("b32", "image.b32")):
+        split = "validation" if name else "test"
+        store = FeatureStore.open(tmp_path / "s.zarr", name)
+        store.write_index()
+        store.move("a", split, but=["image"])
+        said = {
+            marker.parent.parent.name: read_attributes(Folder(marker.parent))["split"]
+            for marker in store.path.glob("[!.]*/a/zarr.json")
+        }
+        assert {stream for stream in said if said[stream] != split} == {stays}
+        assert FeatureStore.open(store.path).split("a") == split
+    (store.path / "audio/b/zarr.json").write_bytes(b"damaged")
+    store.move("b", "test")  # all but what is damaged
+    assert FeatureStore.open(store.path).split("b") == "test"
 
 
 def test_prompts_are_added_to_those_that_are_there(tmp_path):

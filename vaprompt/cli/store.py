@@ -71,10 +71,10 @@ def verify(
         print_lines([f"{found.videos} videos, {size(found.bytes)} {how}: {len(found.faults) or 'no'} faults"])
         if mend and found.faults:
             gone, left = len(repaired.removed), len(repaired.left)
-            print_lines([f"{gone} removed; run the same extract again to make them anew"])
+            print_lines([f"{gone} removed; run the same extract again to make them anew"] if gone else [])
             meanwhile = len(found.faults) - gone - left
             print_lines([f"{meanwhile} were made anew meanwhile, and are whole"] if meanwhile else [])
-            print_lines([f"{left} cannot be mended so: restore them from a copy"] if left else [])
+            print_lines([f"{left} cannot be mended so: restore a copy, or mend them by hand"] if left else [])
     raise typer.Exit(0 if found.ok else 3)
 
 

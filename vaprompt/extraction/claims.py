@@ -56,7 +56,7 @@ class Claims:
                     self._over(name)
                     self.failed_elsewhere[name] = failure[0]
                 elif isinstance(found, Job):
-                    self._move(found)
+                    store.move(name, job.video.split, but=found.streams)
                     self._out.add(name)
                     yield found
                 else:
@@ -100,10 +100,3 @@ class Claims:
         self._out.discard(name)
         self.leases.release(video_key(name))
         self.task.advance(1, note=name)
-
-    def _move(self, job: Job) -> None:
-        """Let the markers of what is kept of a video say the same split as those that are made now."""
-        store, video = self.examiner.store, job.video
-        for stream in self.examiner.dataset.streams:
-            if stream not in job.streams and store.marker(stream, video.name).get("split") != video.split:
-                store.mark(stream, video.name, split=video.split)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,21 @@ from vaprompt.store.layout import (
     ASIDE,
     FAILED,
     GROUP_FILE,
+    STREAMS,
     TEXT,
     checked_name,
     digest_of,
+    joined,
     place,
     read_attributes,
     writable,
     write_attributes,
     write_file,
 )
-from vaprompt.store.leases import ROOT, Leases, present
+from vaprompt.store.leases import FAILURES, ROOT, Leases, present
 from vaprompt.store.reader import StoreReader
 from vaprompt.store.storage import Folder, Storage
-from vaprompt.store.streams import checked_stream_name
+from vaprompt.store.streams import checked_stream_name, kind_of
 from vaprompt.store.writing import GroupWriter, remove
 
 
@@ -168,7 +170,7 @@ class FeatureStore(StoreReader):
             TargetError: the store cannot be written.
         """
         place = self._place(FAILED)
-        with self.writing() as leases:
+        with self.writing() as leases, leases.holding(FAILURES):
             if read_attributes(Folder(place)) is None:
                 write_attributes(place, {}, aside=self._aside(leases))
             group = place / checked_name(video, self.path)
@@ -191,8 +193,7 @@ class FeatureStore(StoreReader):
         """
         group = self._place(FAILED) / checked_name(video, self.path)
         if group.exists():
-            with self.writing() as leases:
-                remove(group, self._aside(leases))
+            self.remove(group.parent.name, video)
 
     def mark(self, stream: str, video: str, **changes: Any) -> None:
         """Change attributes of a video's marker, such as `split`, and leave its arrays as they are.
@@ -202,14 +203,39 @@ class FeatureStore(StoreReader):
             TargetError: the store cannot be written.
         """
         self.forget(video)
-        marker = self.marker(stream, video) | changes
+        self._mark(self._group(stream), video, self.marker(stream, video) | changes)
+
+    def move(self, video: str, split: str, *, but: Collection[str] = ()) -> None:
+        """Let the markers of what is there of a video, under whatever name it was extracted, say the same split.
+
+        Args:
+            video: which.
+            split: its split now.
+            but: streams that are about to be made anew, and are left as they are.
+
+        Raises:
+            TargetError: the store cannot be written.
+        """
+        left = {self._group(stream) for stream in but}
+        for folder in self._storage.folders(""):
+            if kind_of(folder) in STREAMS and folder not in left:
+                with suppress(StoreError):  # another name's that is damaged must not keep this one's from being made
+                    marker = read_attributes(self._storage, joined(folder, video)) or {}
+                    if marker.get("status") == "done" and marker.get("split") != split:
+                        self._mark(folder, video, {**marker, "split": split})
+
+    def _mark(self, folder: str, video: str, marker: Mapping[str, Any]) -> None:
         with self.writing() as leases:
-            self.remove_index()  # it could not know: no entry of the stream's folder changes
-            write_attributes(self._place(stream) / video, marker, aside=self._aside(leases))
+            # An index cannot know of it, as no entry of the stream's folder changes; one that was made just before.
+            self.remove_index()
+            write_attributes(self.path / folder / video, marker, aside=self._aside(leases))
+            self.remove_index()
         self.forget(video)
 
     def remove(self, stream: str, video: str = "") -> None:
         """Delete a video's group (or the whole of `text`), so that the next extraction makes it again.
+
+        With the last failure goes the list of them, as if there had been none.
 
         Args:
             stream: the folder, such as `image` or `image.NAME`.
@@ -220,7 +246,12 @@ class FeatureStore(StoreReader):
         """
         group = self.path / stream / checked_name(video, self.path) if video else self.path / stream
         with self.writing() as leases:
-            remove(group, self._aside(leases))
+            if kind_of(stream) == FAILED:
+                with leases.holding(FAILURES):
+                    last = self._storage.folders(stream) == [video]
+                    remove(self.path / stream if last else group, self._aside(leases))
+            else:
+                remove(group, self._aside(leases))
         self._markers.clear()
         self._forget_index()
 

@@ -55,13 +55,18 @@ def checked_name(name: str, where: Path | str) -> str:
     Raises:
         StoreError: it cannot, so that no name can leave the store's folder or clash with Zarr's own files.
     """
-    if not _NAME.fullmatch(name) or name == GROUP_FILE or name.startswith("__"):
+    if not is_name(name):
         raise StoreError(
             where,
             fault=f"'{name}' cannot be the name of a video in a store",
             remedy="rename it with letters, digits, dots, hyphens and underscores only, not starting with a dot or __",
         )
     return name
+
+
+def is_name(name: str) -> bool:
+    """Say whether a video can have this name in a store."""
+    return _NAME.fullmatch(name) is not None and name != GROUP_FILE and not name.startswith("__")
 
 
 def read_attributes(storage: Storage, group: str = "") -> dict[str, Any] | None:

@@ -40,8 +40,8 @@ PATIENCE = 60.0
 POLL = 0.5
 """Seconds between two looks at what others hold."""
 
-ROOT, PROMPTS = "root", "prompts"
-"""Keys of what is no video: the store's own attributes, and the prompts."""
+ROOT, PROMPTS, FAILURES = "root", "prompts", "failures"
+"""Keys of what is no video: the store's own attributes, the prompts, and the list of what failed."""
 
 
 def video_key(video: str) -> str:

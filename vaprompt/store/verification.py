@@ -29,6 +29,7 @@ from vaprompt.store.layout import (
     TEXT,
     checked_name,
     digest_of,
+    is_name,
     joined,
     read_attributes,
 )
@@ -143,7 +144,7 @@ def repair(location: Path | str, found: Verification) -> Repaired:
             if not fault.stream and fault.key == INDEX_FILE:
                 store.remove_index()
                 repaired.removed.append(fault)
-            elif kind_of(fault.stream) == TEXT or fault.video:
+            elif kind_of(fault.stream) == TEXT or is_name(fault.video):
                 suspects.setdefault(fault.video, []).append(fault)
             else:
                 repaired.left.append(fault)
@@ -362,7 +363,9 @@ def _across(
         splits = {stream: marker.get("split") for stream, marker in own.items()}
         if len(set(splits.values())) > 1:
             told = ", ".join(f"{stream}: {split}" for stream, split in splits.items())
-            yield Fault(next(iter(own)), video, GROUP_FILE, f"is of different splits ({told})")
+            # Whatever is made anew, all others are moved to its split with it: so of what is there, the cheapest.
+            cheapest = min(own, key=lambda stream: (stream != "labels", _listed(own[stream])))
+            yield Fault(cheapest, video, GROUP_FILE, f"is of different splits ({told})")
         for stream, marker in own.items():
             frames, rows = marker["counts"].get("frames"), own.get("labels", marker)["counts"].get("frames", 0)
             if kind_of(stream) == "image" and rows > frames:
