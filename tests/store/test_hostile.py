@@ -14,11 +14,12 @@ from vaprompt.cli.main import run
 from vaprompt.errors import StoreError
 from vaprompt.store import FeatureStore
 from vaprompt.store.reading import parse_form
+from vaprompt.store.repair import repair
 from vaprompt.store.sharing.combining import merge, subset
 from vaprompt.store.sharing.hdf5 import export
 from vaprompt.store.sharing.packed import pack
 from vaprompt.store.storage import Folder, Zip
-from vaprompt.store.verification import repair, verify
+from vaprompt.store.verification import verify
 
 
 def metadata(**changes) -> bytes:

@@ -14,8 +14,9 @@ from vaprompt.errors import StoreError
 from vaprompt.store import FeatureStore
 from vaprompt.store.index import INDEX_FILE
 from vaprompt.store.layout import read_attributes, write_attributes
+from vaprompt.store.repair import repair
 from vaprompt.store.storage import Folder
-from vaprompt.store.verification import repair, verify
+from vaprompt.store.verification import verify
 
 FAULTS = 210
 

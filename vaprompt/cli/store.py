@@ -53,7 +53,7 @@ def verify(
     """
     from vaprompt.cli.output import print_json, print_lines, size
     from vaprompt.cli.progress import progress
-    from vaprompt.store.verification import Repaired, repair
+    from vaprompt.store.repair import Repaired, repair
     from vaprompt.store.verification import verify as run_verification
 
     found = run_verification(store, deep=deep, progress=progress())

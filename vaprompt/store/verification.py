@@ -29,11 +29,9 @@ from vaprompt.store.layout import (
     TEXT,
     checked_name,
     digest_of,
-    is_name,
     joined,
     read_attributes,
 )
-from vaprompt.store.leases import PROMPTS, video_key
 from vaprompt.store.reading import CHECKSUM_BYTES, MOST_CHUNK, ArrayForm, arrays_of, read_array, read_form
 from vaprompt.store.storage import LINK, Folder, Storage, open_storage
 from vaprompt.store.streams import kind_of
@@ -71,16 +69,6 @@ class Verification:
     def ok(self) -> bool:
         """Whether all is as it was written."""
         return not self.faults
-
-
-@dataclass(frozen=True)
-class Repaired:
-    """What became of faults; those in neither list were mended by somebody else meanwhile."""
-
-    removed: list[Fault]
-    """Their groups, or the index, are gone: the next extraction makes them again."""
-    left: list[Fault]
-    """Removing cannot mend them."""
 
 
 def verify(location: Path | str, *, deep: bool = False, progress: Progress = SILENT) -> Verification:
@@ -125,41 +113,15 @@ def verify(location: Path | str, *, deep: bool = False, progress: Progress = SIL
     return Verification(len(seen), sum(_listed(marker) for marker in looked.markers.values()), faults, widths)
 
 
-def repair(location: Path | str, found: Verification) -> Repaired:
-    """Remove what is broken, so that the next extraction makes it again.
+def still_broken(storage: Storage, video: str, suspects: set[str], widths: Mapping[str, tuple[int, ...]]) -> set[str]:
+    """Return those of the suspected streams whose group of a video is not as it should be now, every byte read.
 
-    What was found is looked at once more before it is removed, as an extraction may have made it anew since.
-
-    Raises:
-        StoreError: the store cannot be opened, or is not in a folder.
-        TargetError: it cannot be written.
+    Args:
+        storage: the store's files.
+        video: whose groups; empty for those of `text`.
+        suspects: the streams' folders.
+        widths: see `Verification`.
     """
-    if any(not fault.stream and fault.key == GROUP_FILE for fault in found.faults):
-        return Repaired([], found.faults)
-    store = FeatureStore.open(location)
-    repaired = Repaired([], [])
-    suspects: dict[str, list[Fault]] = {}
-    with store.writing() as leases:
-        for fault in found.faults:
-            if not fault.stream and fault.key == INDEX_FILE:
-                store.remove_index()
-                repaired.removed.append(fault)
-            elif kind_of(fault.stream) == TEXT or is_name(fault.video):
-                suspects.setdefault(fault.video, []).append(fault)
-            else:
-                repaired.left.append(fault)
-        for video, told in suspects.items():
-            # Nobody else may be at it: an extraction could just be making it anew.
-            with leases.holding(video_key(video) if video else PROMPTS):
-                broken = _still_broken(store.storage, video, {fault.stream for fault in told}, found.widths)
-                for stream in sorted(broken):
-                    store.remove(stream, video)
-            repaired.removed.extend(fault for fault in told if fault.stream in broken)
-    return repaired
-
-
-def _still_broken(storage: Storage, video: str, suspects: set[str], widths: Mapping[str, tuple[int, ...]]) -> set[str]:
-    """Return those of the suspected streams whose group of the video (of `text`: itself) is not as it should be."""
     tree, _ = _tree(storage)
     others = {stream for stream in tree if kind_of(stream) not in (TEXT, FAILED)} if video else set()
     looked = _Looked()
