@@ -291,6 +291,29 @@ def test_what_is_no_store_is_refused(tmp_path):
             verify(tmp_path / place)
 
 
+def test_it_says_what_made_the_videos(tmp_path, capsys):
+    store = filled(tmp_path / "s.zarr", {"a": "train", "b": "train", "c": "train"})
+    here, there = ({"vaprompt": "1.2", "host": host, "device": "cpu (x86_64)"} for host in ("here", "there"))
+    for video, made_by in (("a", here), ("b", there)):
+        for stream in ("image", "audio", "labels") if video == "a" else ("image",):
+            store.mark(stream, video, made_by=made_by)
+    assert run(["store", "verify", str(store.path), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["makers"] == [{"made_by": here, "groups": 3}, {"made_by": there, "groups": 1}]
+    assert run(["store", "verify", str(store.path)]) == 0
+    shown = capsys.readouterr().out
+    assert "made by device cpu (x86_64), host here, vaprompt 1.2 (videos' streams: 3)\n" in shown
+    assert "made by device cpu (x86_64), host there, vaprompt 1.2 (videos' streams: 1)\n" in shown
+
+
+def test_faces_are_told_of_pictures_alone(tmp_path, capsys):
+    described = {"dataset": {"name": "d", "layout": "csv", "faces": "frames"}, "recipe": {}}
+    for kinds, told in ((("audio", "labels"), "csv\n"), (("image", "audio", "labels"), "csv, faces frames\n")):
+        store = FeatureStore.create(tmp_path / kinds[0], **described, fingerprints={kind: {} for kind in kinds})
+        assert run(["store", "info", str(store.path)]) == 0
+        assert f"data set: name d, layout {told}" in capsys.readouterr().out
+
+
 def test_the_command_lists_faults_and_its_exit_code_says_so(copy, capsys):
     assert run(["store", "verify", str(copy), "--deep"]) == 0
     assert "no faults" in capsys.readouterr().out

@@ -51,30 +51,21 @@ def verify(
 
     Example: vaprompt store verify affwild2.zarr --deep
     """
-    from vaprompt.cli.output import print_json, print_lines, size
+    from vaprompt.cli.output import print_json
     from vaprompt.cli.progress import progress
-    from vaprompt.store.repair import Repaired, repair
+    from vaprompt.cli.tell_store import print_verification
+    from vaprompt.store.repair import repair
     from vaprompt.store.verification import verify as run_verification
 
     found = run_verification(store, deep=deep, progress=progress())
-    repaired = repair(store, found) if mend and found.faults else Repaired([], found.faults)
+    repaired = repair(store, found) if mend and found.faults else None
     if as_json:
         faults = [vars(fault) for fault in found.faults]
-        removed = [vars(fault) for fault in repaired.removed]
-        print_json({"ok": found.ok, "videos": found.videos, "faults": faults, "repaired": removed})
+        makers = [vars(maker) for maker in found.makers]
+        removed = [] if repaired is None else [vars(fault) for fault in repaired.removed]
+        print_json({"ok": found.ok, "videos": found.videos, "faults": faults, "repaired": removed, "makers": makers})
     else:
-        print_lines(
-            "/".join(filter(None, (fault.stream, fault.video, fault.key))) + f": {fault.fault}"
-            for fault in found.faults
-        )
-        how = "read and compared" if deep else "by names, sizes and metadata; --deep reads all"
-        print_lines([f"{found.videos} videos, {size(found.bytes)} {how}: {len(found.faults) or 'no'} faults"])
-        if mend and found.faults:
-            gone, left = len(repaired.removed), len(repaired.left)
-            print_lines([f"{gone} removed; run the same extract again to make them anew"] if gone else [])
-            meanwhile = len(found.faults) - gone - left
-            print_lines([f"{meanwhile} were made anew meanwhile, and are whole"] if meanwhile else [])
-            print_lines([f"{left} cannot be mended so: restore a copy, or mend them by hand"] if left else [])
+        print_verification(found, repaired, deep=deep)
     raise typer.Exit(0 if found.ok else 3)
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vaprompt.cli.output import print_lines, print_table, size
+from vaprompt.store.attributes import kind_of
+
+if TYPE_CHECKING:
+    from vaprompt.store.repair import Repaired
+    from vaprompt.store.verification import Verification
 
 DIGEST = "sha256:"
 
@@ -13,7 +18,9 @@ DIGEST = "sha256:"
 def print_store(store: str, content: Mapping[str, Any]) -> None:
     """Print what `FeatureStore.info` found in `store`."""
     dataset = content["dataset"]
-    described = ", ".join(f"{key} {dataset[key]}" for key in ("name", "layout", "faces") if key in dataset)
+    seen = any(kind_of(stream) == "image" for stream in content["streams"])
+    keys = ("name", "layout", "faces") if seen else ("name", "layout")
+    described = ", ".join(f"{key} {dataset[key]}" for key in keys if key in dataset)
     print_lines([f"store: {store}, format {content['format']}, {size(content['bytes'])}", f"data set: {described}"])
     print_table(
         ("split", "videos", "frames", "valid", "hours"),
@@ -33,6 +40,24 @@ def print_store(store: str, content: Mapping[str, Any]) -> None:
     versions = ", ".join(f"{name} {version}" for name, version in content["made_by"].items())
     print_lines([f"written by: {versions}"] if versions else [])
     print_lines(f"failed: {video}: {reason}" for video, reason in content["failed"].items())
+
+
+def print_verification(found: Verification, repaired: Repaired | None, *, deep: bool) -> None:
+    """Print faults, one a line, what made what was looked at, and, where that was asked for, what became of them."""
+    print_lines(
+        "/".join(filter(None, (fault.stream, fault.video, fault.key))) + f": {fault.fault}" for fault in found.faults
+    )
+    how = "read and compared" if deep else "by names, sizes and metadata; --deep reads all"
+    print_lines([f"{found.videos} videos, {size(found.bytes)} {how}: {len(found.faults) or 'no'} faults"])
+    for maker in found.makers:
+        versions = ", ".join(f"{name} {version}" for name, version in maker.made_by.items())
+        print_lines([f"made by {versions} (videos' streams: {maker.groups})"])
+    if repaired is not None and found.faults:
+        gone, left = len(repaired.removed), len(repaired.left)
+        print_lines([f"{gone} removed; run the same extract again to make them anew"] if gone else [])
+        meanwhile = len(found.faults) - gone - left
+        print_lines([f"{meanwhile} were made anew meanwhile, and are whole"] if meanwhile else [])
+        print_lines([f"{left} cannot be mended so: restore a copy, or mend them by hand"] if left else [])
 
 
 def _made_by(fingerprint: Mapping[str, Any]) -> str:

@@ -8,8 +8,10 @@ Axes: N encoded frames, W audio windows, F annotated frames.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +21,7 @@ import numpy as np
 
 from vaprompt.errors import StoreError
 from vaprompt.progress import SILENT, Progress
-from vaprompt.store.attributes import MADE_AS, marker_faults
+from vaprompt.store.attributes import MADE_AS, MADE_BY, marker_faults
 from vaprompt.store.content import EMBEDDING, content_faults, finite_halves, form_faults, usual_widths
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.index import INDEX_FILE, MOST_INDEX, index_bytes, parse_index
@@ -54,6 +56,16 @@ class Fault:
 
 
 @dataclass(frozen=True)
+class Maker:
+    """What made a part of a store: versions, machine and device."""
+
+    made_by: Mapping[str, Any]
+    """As the markers say it."""
+    groups: int
+    """How many videos' streams say so."""
+
+
+@dataclass(frozen=True)
 class Verification:
     """What was found."""
 
@@ -64,6 +76,8 @@ class Verification:
     faults: list[Fault] = field(default_factory=list)
     widths: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """The shape that one embedding has in each stream, or in most of its videos."""
+    makers: list[Maker] = field(default_factory=list)
+    """Of those streams of videos that say it, most first."""
 
     @property
     def ok(self) -> bool:
@@ -110,7 +124,8 @@ def verify(location: Path | str, *, deep: bool = False, progress: Progress = SIL
     widths = usual_widths(looked.widths)
     faults += [*links, *looked.faults, *_across(tree, looked, widths), *_index_faults(storage)]
     seen = {video for stream, video in groups if kind_of(stream) not in (TEXT, FAILED)}
-    return Verification(len(seen), sum(_listed(marker) for marker in looked.markers.values()), faults, widths)
+    nbytes = sum(_listed(marker) for marker in looked.markers.values())
+    return Verification(len(seen), nbytes, faults, widths, _makers(looked.markers.values()))
 
 
 def still_broken(storage: Storage, video: str, suspects: set[str], widths: Mapping[str, tuple[int, ...]]) -> set[str]:
@@ -345,6 +360,11 @@ def _index_faults(storage: Storage) -> Iterator[Fault]:
     index = parse_index(content)
     if index is None or content != index_bytes(index):
         yield Fault("", "", INDEX_FILE, "is not what was written")
+
+
+def _makers(markers: Iterable[Mapping[str, Any]]) -> list[Maker]:
+    texts = Counter(json.dumps(marker[MADE_BY], sort_keys=True) for marker in markers if MADE_BY in marker)
+    return [Maker(json.loads(text), count) for text, count in texts.most_common()]
 
 
 def _listed(marker: Mapping[str, Any]) -> int:
