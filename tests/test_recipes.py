@@ -50,6 +50,21 @@ def test_what_is_wrong_with_an_override_is_said_in_one_line(override, says):
     assert "\n" not in str(caught.value)
 
 
+def test_the_place_of_a_fault_is_the_option_where_it_is_the_options(tmp_path):
+    source = tmp_path / "r.toml"
+    source.write_text("batch = 8\n")
+    with pytest.raises(RecipeError, match=r"^--set loss\.kl=-1: loss\.kl = -1 is not allowed"):
+        read_recipe(TrainRecipe, source, ["epochs=2", "loss.kl=-1"])
+    source.write_text("batch = 1\n")
+    with pytest.raises(RecipeError, match=r"r\.toml: batch = 1 is not allowed"):
+        read_recipe(TrainRecipe, source, ["epochs=2"])
+
+
+def test_a_recipe_of_another_kind_is_told_the_keys_of_this_one():
+    with pytest.raises(RecipeError, match=r"unknown key 'image_rate'; valid ones are stream, window, .*, epochs"):
+        read_recipe(TrainRecipe, shipped("extract", "demo"))
+
+
 @pytest.mark.parametrize("content", [None, b"", b"a = [", b"\xff\xfe\x00"])
 def test_files_that_are_no_toml_are_refused_by_name(tmp_path, content):
     path = tmp_path / "r.toml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from vaprompt.errors import VapromptError
 
@@ -29,10 +30,11 @@ def pick_device(name: str = "auto") -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise DeviceError(
-            f"--device {name}", fault=reason, remedy="use auto, cpu, or cuda where there is one"
-        ) from None
+        known = re.fullmatch(r"(cpu|cuda|mps)(:\d+)?", name)
+        # torch's own words for a name that it does not know list a score of devices that nobody has.
+        reason = str(error).splitlines()[0] if known else "is not the name of a device"
+        remedy = "use auto, cpu, or cuda (cuda:1, mps) where there is one"
+        raise DeviceError(f"--device {name}", fault=reason, remedy=remedy) from None
     return name
 
 

@@ -55,7 +55,10 @@ def changed(
     now: dict[str, Any] = copy.deepcopy(dict(values))
     for override in overrides:
         _apply(now, override)
-    return validated(kind, now, where=where, folder=folder)
+    try:
+        return _checked(kind, now, folder)
+    except ValidationError as error:
+        raise _explained(kind, error, _culprit(error, overrides) or where) from None
 
 
 def read_toml(source: Path) -> dict[str, Any]:
@@ -86,9 +89,13 @@ def validated(kind: type[R], values: Mapping[str, Any], *, where: str, folder: P
         RecipeError: an unknown key or a value out of range.
     """
     try:
-        return kind.model_validate(dict(values), context={"folder": folder})
+        return _checked(kind, values, folder)
     except ValidationError as error:
         raise _explained(kind, error, where) from None
+
+
+def _checked(kind: type[R], values: Mapping[str, Any], folder: Path | None) -> R:
+    return kind.model_validate(dict(values), context={"folder": folder})
 
 
 def _lines(value: Any, info: Any) -> Any:
@@ -159,14 +166,23 @@ def _toml_value(text: str) -> Any:
         return text
 
 
+def _culprit(error: ValidationError, overrides: Sequence[str]) -> str | None:
+    """Return the `--set` that pydantic's first complaint is about; None where it is about something else."""
+    key = ".".join(str(part) for part in error.errors(include_url=False)[0]["loc"])
+    for override in reversed(overrides):
+        name = ".".join(part.strip() for part in override.partition("=")[0].split("."))
+        if key == name or key.startswith(f"{name}."):
+            return f"--set {override}"
+    return None
+
+
 def _explained(kind: type[Recipe], error: ValidationError, where: str) -> RecipeError:
     """Turn pydantic's first complaint into one line with the key, the fault and the way out."""
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, known_keys(kind), n=1, cutoff=0.0)
-        return RecipeError(where, fault=f"unknown key '{key}'", remedy=f"the nearest valid one is '{near[0]}'")
+        return RecipeError(where, fault=f"unknown key '{key}'", remedy=_valid_ones(key, known_keys(kind)))
     given = first["input"]
     if first["type"] == "value_error" and isinstance(given, Mapping):
         # Each field is as it may be, but not together: the recipe's own check says what would be.
@@ -174,6 +190,16 @@ def _explained(kind: type[Recipe], error: ValidationError, where: str) -> Recipe
         return RecipeError(where, fault=f"{told} not right as a whole", remedy=str(first["ctx"]["error"]))
     shown = f"{given!r}" if isinstance(given, (str, int, float, bool, list)) else type(given).__name__
     return RecipeError(where, fault=f"{key} = {shown[:80]} is not allowed", remedy=first["msg"])
+
+
+def _valid_ones(key: str, known: Sequence[str]) -> str:
+    """Tell the key that was meant; where none is near, as in a recipe of another kind, all that could stand there."""
+    near = difflib.get_close_matches(key, known, n=1)
+    if near:
+        return f"the nearest valid one is '{near[0]}'"
+    parent = key.rpartition(".")[0]
+    beside = [other for other in known if other.rpartition(".")[0] == parent]
+    return f"valid ones are {', '.join(beside or known)}"
 
 
 def known_keys(kind: type[BaseModel], prefix: str = "") -> list[str]:

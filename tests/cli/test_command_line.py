@@ -82,13 +82,30 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]):
         ["train", "a.zarr"],
         ["evaluate", "run", "--split", "tset"],
         ["synth", "--video", "3"],
+        ["synth", "drawn", "--videos", "2"],
+        ["train", "a.zarr", "--run"],
+        ["store", "infi"],
     ],
 )
-def test_a_wrong_call_exits_with_2_and_says_what_is_wrong(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+def test_a_wrong_call_exits_with_2_and_says_in_one_line_what_is_wrong(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+):
     assert run(arguments) == 2
     shown = capsys.readouterr()
     assert not shown.out
-    assert "Error" in shown.err
+    (line,) = shown.err.splitlines()
+    assert line.startswith("vaprompt: ")
+    assert line.endswith("--help")
+
+
+def test_an_empty_argument_is_refused_and_no_path_to_here(capsys: pytest.CaptureFixture[str]):
+    assert run(["data", "check", ""]) == 2
+    assert capsys.readouterr().err.startswith("vaprompt: vaprompt data check '': an argument is empty; ")
+
+
+def test_a_group_of_commands_alone_shows_what_there_is(capsys: pytest.CaptureFixture[str]):
+    assert run(["store"]) == 2
+    assert "  verify " in capsys.readouterr().err
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

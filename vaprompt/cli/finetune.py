@@ -25,7 +25,7 @@ def finetune(
         typer.Option(metavar="NAME", help="Name for features from the tuned encoders; default: NEW's."),
     ] = None,
     changes: SetOption = None,
-    seed: Annotated[int | None, typer.Option(metavar="K", help="In place of the recipe's seed.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="K", min=0, help="In place of the recipe's seed.")] = None,
     device: DeviceOption = "auto",
     workers: Annotated[
         int | None,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import tempfile
 import traceback
@@ -37,7 +38,7 @@ from vaprompt.cli import (
     weights,
 )
 from vaprompt.cli.output import printable
-from vaprompt.errors import VapromptError
+from vaprompt.errors import OptionError, VapromptError
 
 BUG, INTERRUPTED = 1, 130
 
@@ -89,17 +90,19 @@ def _options(
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; a failure is told in one line on stderr."""
     try:
-        app(args=list(arguments), prog_name="vaprompt")
+        _require_texts(arguments)
+        code = app(args=list(arguments), prog_name="vaprompt", standalone_mode=False) or 0
     except VapromptError as error:
         return _fail(str(error), error.exit_code)
+    except typer.TyperException as error:
+        return _misused(error)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        return _fail("interrupted; the same command goes on from here", code) if code == INTERRUPTED else code
     except Exception as error:  # whatever reaches this line is a bug of ours
         if os.environ.get("VAPROMPT_TRACEBACK") == "1":
             traceback.print_exc()
         return _fail(f"a fault in vaprompt itself: {_one_line(error)}; please report it with {_saved_traceback()}", BUG)
-    return 0
+    return _fail("interrupted; the same command goes on from here", code) if code == INTERRUPTED else int(code)
 
 
 def main() -> None:
@@ -110,6 +113,26 @@ def main() -> None:
 def _fail(line: str, code: int) -> int:
     print(f"vaprompt: {printable(line)}", file=sys.stderr, flush=True)
     return code
+
+
+def _require_texts(arguments: Sequence[str]) -> None:
+    """Refuse empty arguments: taken for a path, each would mean the current folder."""
+    if "" in arguments:
+        at = " ".join(["vaprompt", *(shlex.quote(argument) for argument in arguments)])
+        fault = "an argument is empty"
+        raise OptionError(at, fault=fault, remedy="a variable in it is perhaps not set: give a value, or leave it out")
+
+
+def _misused(error: typer.TyperException) -> int:
+    """Tell of a command line that cannot be understood, in one line."""
+    context = getattr(error, "ctx", None)
+    command = "vaprompt" if context is None else context.command_path
+    if context is not None and error.message == context.get_help():
+        print(error.message, file=sys.stderr)  # nothing was asked for, so all that can be is shown
+        return error.exit_code
+    place = command.removeprefix("vaprompt").strip()
+    told = error.format_message().rstrip(".").replace("Value error, ", "")
+    return _fail(f"{place}: {told}; see {command} --help" if place else f"{told}; see vaprompt --help", error.exit_code)
 
 
 def _one_line(error: Exception) -> str:

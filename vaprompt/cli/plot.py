@@ -18,7 +18,7 @@ WidthOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(short_help="Predicted against annotated over time.")
 def traces(
     run: RunArgument,
     out: OutOption,
@@ -48,7 +48,7 @@ def traces(
     _tell(out, as_json, videos=shown)
 
 
-@app.command()
+@app.command(short_help="How many frames lie where on the plane.")
 def plane(run: RunArgument, out: OutOption, width: WidthOption = "single", as_json: JsonOption = False) -> None:
     """Draw how many frames lie where on the valence-arousal plane: annotation, prediction and error.
 
@@ -63,7 +63,7 @@ def plane(run: RunArgument, out: OutOption, width: WidthOption = "single", as_js
     _tell(out, as_json)
 
 
-@app.command()
+@app.command(short_help="Annotated regions against predicted ones.")
 def regions(
     run: RunArgument,
     out: OutOption,
@@ -92,7 +92,7 @@ def regions(
     _tell(out, as_json)
 
 
-@app.command()
+@app.command(short_help="Loss and validation CCC by epoch.")
 def curves(run: RunArgument, out: OutOption, width: WidthOption = "single", as_json: JsonOption = False) -> None:
     """Draw the training's loss and validation CCC, epoch by epoch.
 

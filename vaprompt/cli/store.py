@@ -12,7 +12,7 @@ from vaprompt.cli.options import JsonOption, StoreArgument
 app = typer.Typer(help="Look into a feature store, check it, share it.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.command()
+@app.command(short_help="What is in a store, and what made it.")
 def info(
     store: StoreArgument,
     as_json: JsonOption = False,
@@ -36,7 +36,7 @@ def info(
     raise typer.Exit(3 if content["failed"] else 0)
 
 
-@app.command()
+@app.command(short_help="Find what is missing, cut short or changed.")
 def verify(
     store: StoreArgument,
     deep: Annotated[bool, typer.Option("--deep", help="Read every byte, and look at the values.")] = False,

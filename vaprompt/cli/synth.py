@@ -12,9 +12,9 @@ from vaprompt.cli.options import JsonOption
 
 def synth(
     target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; must not hold anything yet.")],
-    videos: Annotated[int | None, typer.Option(metavar="N", help="Number of annotated people.")] = None,
-    seconds: Annotated[float | None, typer.Option(metavar="S", help="Length of each video.")] = None,
-    seed: Annotated[int | None, typer.Option(metavar="K", help="Same seed, same data set.")] = None,
+    videos: Annotated[int | None, typer.Option(metavar="N", min=3, max=500, help="Number of annotated people.")] = None,
+    seconds: Annotated[float | None, typer.Option(metavar="S", min=2, max=3600, help="Length of each video.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="K", min=0, help="Same seed, same data set.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a synthetic data set of drawn faces and voices, in Aff-Wild2's own layout.

@@ -17,7 +17,7 @@ def train(
         Path | None, typer.Argument(metavar="RECIPE", help="A training recipe; default: the paper's.")
     ] = None,
     changes: SetOption = None,
-    seed: Annotated[int | None, typer.Option(metavar="K", help="In place of the recipe's seed.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="K", min=0, help="In place of the recipe's seed.")] = None,
     device: DeviceOption = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was stopped; ends with the same weights.")
