@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vaprompt.errors import TargetError
-from vaprompt.files import write_json
+from vaprompt.files import parsed_json, write_json
 
 VARIABLE = "VAPROMPT_CACHE"
 
@@ -36,8 +36,8 @@ def remembered(about: Mapping[str, Any], find_out: Callable[[], Any]) -> Any:
     """
     key = json.dumps(about, sort_keys=True)
     file = cache_folder() / "facts" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-    with suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
-        kept = json.loads(file.read_bytes())
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept = parsed_json(file.read_bytes())
         if kept["about"] == about:
             return kept["fact"]
     fact = find_out()

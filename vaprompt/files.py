@@ -76,6 +76,18 @@ def write_json(target: Path, value: Any) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
+def parsed_json(text: str | bytes) -> Any:
+    """Return what a JSON text holds.
+
+    Raises:
+        ValueError: it is none, or lists in it lie within lists more deeply than Python can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+
+
 def unwritable(target: Path, error: OSError) -> TargetError:
     """Return the error for a target that the system does not let us write."""
     return TargetError(

@@ -52,7 +52,10 @@ def changed(
     Raises:
         RecipeError: an unknown key, a value out of its range, or an override of another form.
     """
-    now: dict[str, Any] = copy.deepcopy(dict(values))
+    try:
+        now: dict[str, Any] = copy.deepcopy(dict(values))
+    except RecursionError:
+        raise _too_deep(where) from None
     for override in overrides:
         _apply(now, override)
     try:
@@ -77,6 +80,8 @@ def read_toml(source: Path) -> dict[str, Any]:
         raise RecipeError(source, fault=f"cannot be read ({error})", remedy="give a TOML text file") from None
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(source, fault=f"is not TOML: {error}", remedy="mend the line named") from None
+    except RecursionError:
+        raise _too_deep(source) from None
 
 
 def validated(kind: type[R], values: Mapping[str, Any], *, where: str, folder: Path | None = None) -> R:
@@ -159,10 +164,14 @@ def _apply(values: dict[str, Any], override: str) -> None:
     values[last] = _toml_value(text.strip())
 
 
+def _too_deep(where: Path | str) -> RecipeError:
+    return RecipeError(where, fault="nests lists or tables too deeply", remedy="give a recipe")
+
+
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 

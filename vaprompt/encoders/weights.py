@@ -24,6 +24,7 @@ from vaprompt.caching import remembered
 from vaprompt.encoders.open_clip_facts import open_clip_config, published, tags
 from vaprompt.encoders.recipes import EMBEDDED, AudioEncoderRecipe, ImageEncoderRecipe
 from vaprompt.errors import RecipeError, VapromptError, WeightsError
+from vaprompt.files import parsed_json
 
 CLIP_FILE, CLIP_CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 """The names under which open_clip itself keeps a model in a folder."""
@@ -135,7 +136,7 @@ def tensor_digest(file: Path) -> str:
             (length,) = struct.unpack("<Q", source.read(8))
             if length > LARGEST_HEADER:
                 raise ValueError("its header is too long")
-            tensors = json.loads(source.read(length))
+            tensors = parsed_json(source.read(length))
             tensors.pop("__metadata__", None)
             names = {name.removeprefix(AST_PREFIX): name for name in tensors if not name.startswith("classifier.")}
             for short in sorted(names):
@@ -322,7 +323,7 @@ def _unknown_for_embedded(stream: str, weights: str) -> WeightsError:
 def _json(file: Path) -> dict[str, Any] | None:
     """Return a JSON file's mapping, or None where there is no file."""
     try:
-        content = json.loads(file.read_bytes())
+        content = parsed_json(file.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -9,7 +9,6 @@ Axes: F frames of a video, P frames of the paper's subset; the last axis 2 is va
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from safetensors.numpy import save_file
 
 from vaprompt.errors import RunError
 from vaprompt.evaluation.protocols import Judged
-from vaprompt.files import published, write_json
+from vaprompt.files import parsed_json, published, write_json
 
 RESULT = "evaluation.json"
 PREDICTIONS = "predictions.safetensors"
@@ -86,10 +85,10 @@ def read_scores(folder: Path) -> dict[str, Any] | None:
     """
     remedy = f"make them with: vaprompt evaluate {folder}"
     try:
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        result = parsed_json((folder / RESULT).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise RunError(folder / RESULT, fault=f"cannot be read ({error})", remedy=remedy) from None
     if not isinstance(result, dict) or any(part not in result for part in PARTS):
         raise RunError(folder / RESULT, fault="is not what 'vaprompt evaluate' writes", remedy=remedy)

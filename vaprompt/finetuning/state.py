@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vaprompt.errors import RunError
+from vaprompt.files import parsed_json
 from vaprompt.training.checkpoint import BEST, load_weights, put_weights, save_weights
 
 HEADS = "heads"
@@ -94,14 +95,18 @@ def load_state(path: Path, learners: Learners) -> TuningState:
     tensors, facts = load_weights(path)
     learners.put(path, {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer.")})
     slots: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, slot = name.split(".")
-            slots.setdefault(int(index), {})[slot] = tensor
-    groups = learners.optimizer.state_dict()["param_groups"]
-    learners.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-    learners.scaler.load_state_dict(json.loads(facts["scaler"]))
-    return TuningState(**json.loads(facts["state"]))
+    try:
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, slot = name.split(".")
+                slots.setdefault(int(index), {})[slot] = tensor
+        groups = learners.optimizer.state_dict()["param_groups"]
+        learners.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        learners.scaler.load_state_dict(parsed_json(facts["scaler"]))
+        return TuningState(**parsed_json(facts["state"]))
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        fault = f"does not hold the state of this fine-tuning ({error})"
+        raise RunError(path, fault=fault, remedy="delete the run and fine-tune anew") from None
 
 
 def save_best(run: Path, epoch: int, learners: Learners) -> None:

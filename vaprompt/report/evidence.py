@@ -5,7 +5,6 @@ Axes: F frames of a video; the last axis 2 is valence, arousal.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from vaprompt.evaluation.kept import Evaluation, read_evaluation
 from vaprompt.evaluation.protocols import Judged, official_series
 from vaprompt.evaluation.smoothing import NONE, Smoothing, smoothed
 from vaprompt.extraction.recipe import ExtractRecipe
+from vaprompt.files import parsed_json
 from vaprompt.finetuning.recipe import AugmentationRecipe
 from vaprompt.recipes import read_recipe, shipped, without_none
 from vaprompt.store.fingerprint import differing
@@ -118,10 +118,10 @@ def gather(run: Path, smoothing: Smoothing | None = None) -> Evidence:
 
 def _history(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [parsed_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
         return []
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise RunError(path, fault=f"cannot be read ({error})", remedy="restore it, or train the run again") from None
     if not all(isinstance(line, dict) and isinstance(line.get("epoch"), int) for line in lines):
         raise RunError(path, fault="does not hold an epoch in every line", remedy="restore it, or train the run again")

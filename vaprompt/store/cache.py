@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from vaprompt.caching import cache_folder
 from vaprompt.errors import StoreError, UnreachableError
-from vaprompt.files import make_folder, write_json
+from vaprompt.files import make_folder, parsed_json, write_json
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.groups import content_digest, digests, known_index
@@ -122,8 +121,8 @@ def _catch_up(folder: Path, remote: Remote, progress: Progress) -> None:
 def _seen(folder: Path) -> dict[str, str]:
     """Return the digests of the groups that were behind the URL when it was last pulled from or pushed to."""
     try:
-        found = json.loads(folder.with_suffix(SEEN).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        found = parsed_json(folder.with_suffix(SEEN).read_bytes())
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -148,7 +147,7 @@ def _name(url: str) -> str:
 
 def _latest(stores: Path, url: str) -> Path | None:
     try:
-        name = json.loads((stores / _record(url)).read_text(encoding="utf-8"))["copy"]
+        name = parsed_json((stores / _record(url)).read_text(encoding="utf-8"))["copy"]
         folder = stores / Path(name).name
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from vaprompt.errors import StoreError, TakenOverError, TargetError
+from vaprompt.files import parsed_json
 from vaprompt.store.aside import clear_away
 from vaprompt.store.attributes import shown
 from vaprompt.store.layout import ASIDE, LEASES, writable
@@ -351,7 +352,7 @@ def _read_lease(lease: Path) -> tuple[str, str]:
 
 def _mapping(content: bytes) -> dict[str, Any]:
     with suppress(ValueError):
-        found = json.loads(content)
+        found = parsed_json(content)
         if isinstance(found, dict):
             return found
     return {}

@@ -5,7 +5,6 @@ Every epoch leaves a line in metrics.jsonl, so that nothing has to be sent to wh
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+from vaprompt.files import parsed_json
 from vaprompt.sweeps.variants import Variant
 from vaprompt.training.runs import METRICS
 
@@ -133,7 +133,7 @@ class Nobody:
 def _scores(run: Path) -> list[float | None]:
     """Return the mean score of each epoch that a run's folder tells of."""
     try:
-        lines = [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
+        lines = [parsed_json(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
         return [line[STOPPING]["mean"] for line in lines]
     except (OSError, ValueError, KeyError, TypeError):
         return []  # before the first epoch, or a file that a later epoch will write whole

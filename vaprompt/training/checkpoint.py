@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vaprompt.errors import RunError
-from vaprompt.files import published
+from vaprompt.files import parsed_json, published
 
 BEST = "best-{}.safetensors"
 """The best epoch's weights while a training goes on, under its number: what a state names is there when it is read."""
@@ -101,7 +101,7 @@ def load_state(path: Path, estimator: nn.Module, optimiser: GoesOn) -> TrainingS
     put_weights(path, estimator, parts["model"])
     try:
         optimiser.load_state(parts["optimiser"])
-        return TrainingState(**json.loads(facts["state"]))
+        return TrainingState(**parsed_json(facts["state"]))
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         raise RunError(
             path, fault=f"does not hold the state of this training ({error})", remedy="delete the run and train anew"

@@ -6,7 +6,6 @@ B windows at once, U sounds that they hear, K regions.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int64
 
 from vaprompt.errors import RunError
+from vaprompt.files import parsed_json
 from vaprompt.lanes import lanes
 from vaprompt.model.estimator import Estimate, Estimator
 from vaprompt.model.prompts import Context
@@ -262,7 +262,7 @@ def read_complete(path: Path) -> dict[str, Any]:
         RunError: it is not, or its run.json is missing, damaged, or of another format.
     """
     facts = read_facts(path)
-    if facts["status"] != "complete":
+    if facts.get("status") != "complete":
         raise RunError(path, fault="is not finished", remedy="finish it with the same command, and --resume")
     return facts
 
@@ -275,10 +275,10 @@ def read_facts(path: Path) -> dict[str, Any]:
     """
     remedy = "give the folder that 'vaprompt train' wrote with --run"
     try:
-        facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
+        facts = parsed_json((path / FACTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(path, fault=f"is not a run: it has no {FACTS}", remedy=remedy) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise RunError(path / FACTS, fault=f"cannot be read ({error})", remedy=remedy) from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         found = facts.get("format") if isinstance(facts, dict) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -11,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from vaprompt.errors import RunError, TargetError
-from vaprompt.files import unwritable
+from vaprompt.files import parsed_json, unwritable
 from vaprompt.training.runs import METRICS
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class TensorBoardLog:
         if run in self._writers:
             return
         try:
-            history = [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
+            history = [parsed_json(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
         except (OSError, ValueError) as error:
             raise RunError(run / METRICS, fault=f"cannot be read ({error})", remedy="train the run again") from None
         self(run, history)

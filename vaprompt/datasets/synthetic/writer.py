@@ -32,6 +32,7 @@ from vaprompt.datasets.synthetic.recipe import SyntheticRecipe
 from vaprompt.datasets.synthetic.scene import Scene, Shot
 from vaprompt.datasets.synthetic.trajectory import random_source
 from vaprompt.errors import TargetError
+from vaprompt.files import parsed_json
 from vaprompt.progress import SILENT, Progress
 
 MARKER = "synthetic.json"
@@ -93,7 +94,7 @@ def _is_made(target: Path, recipe: SyntheticRecipe) -> bool:
     """
     remedy = "choose another folder, or delete this one"
     try:
-        made_from = json.loads((target / MARKER).read_text(encoding="utf-8"))
+        made_from = parsed_json((target / MARKER).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise TargetError(target, fault="exists and is no synthetic data set", remedy=remedy) from None
