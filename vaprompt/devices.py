@@ -48,3 +48,22 @@ def pick_devices(name: str = "auto") -> list[str]:
 
     first = pick_device(name)
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())] if first == "cuda" else [first]
+
+
+def emulation(precision: str, device: str) -> str | None:
+    """Return a warning where a processor has no instructions for a number format, and is slower in it than in fp32.
+
+    Args:
+        precision: `fp32`, `bf16` or `fp16`; another, such as `auto`, means one that the device has.
+        device: where work runs.
+    """
+    import torch
+
+    instructions = {"bf16": ("avx512_bf16", "amx_bf16"), "fp16": ("avx512_fp16", "amx_fp16")}.get(precision)
+    known = torch.cpu.get_capabilities()
+    # Only of these processors is it known what they lack.
+    if device != "cpu" or instructions is None or known.get("architecture") != "x86_64":
+        return None
+    if any(known.get(name) for name in instructions):
+        return None
+    return f"this processor has no instructions for {precision}; fp32 is faster on it"

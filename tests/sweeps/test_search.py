@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
+from tests.listening import Watching
 from tests.sweeps.conftest import SHARED, described
 from vaprompt.errors import RecipeError, RunError
 from vaprompt.store import leases
 from vaprompt.sweeps import search, work
-from vaprompt.sweeps.board import Nobody
 from vaprompt.sweeps.sweep import run_sweep
 from vaprompt.training.run import train
 
@@ -36,16 +36,6 @@ model.head.hidden = { low = 8, high = 64, step = 8 }
 "model.fusion.kind" = { choices = ["attention", "gated"] }
 """
 )
-
-
-class Listening(Nobody):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +214,7 @@ def test_a_trial_is_gone_on_with_wherever_its_process_died(store, stopped, tmp_p
     (writer,) = (tmp_path / "runs" / ".leases").glob("*.writer")
     writer.write_text(json.dumps(json.loads(writer.read_text()) | about))
     monkeypatch.setattr(leases, "PATIENCE", patience)
-    watcher = Listening()
+    watcher = Watching()
     result = run_sweep(store, sweep, tmp_path / "runs", device="cpu", score=False, watcher=watcher)
     assert result.trained == 1
     assert {one.state for one in result.found} <= {"done", "pruned"}
@@ -236,7 +226,7 @@ def test_a_trial_that_another_trains_is_waited_for_and_not_trained_twice(store, 
     sweep, _ = stopped
     waits = threading.Event()
 
-    class Waiting(Listening):
+    class Waiting(Watching):
         def say(self, text):
             super().say(text)
             waits.set()

@@ -129,7 +129,7 @@ class _Extraction:
             return RayEngine(self._work, self._store, self._log, self._cluster, self._progress)
         from vaprompt.extraction.local import local_engine
 
-        return local_engine(self._work, self._store, self._log)
+        return local_engine(self._work, self._store, self._log, progress=self._progress)
 
     def run(self, limit: int | None, shard: Shard | None) -> ExtractionReport:
         todo = plan(self._examiner, limit=limit, shard=shard)

@@ -21,7 +21,7 @@ import torch
 
 from vaprompt.datasets.base import Dataset
 from vaprompt.datasets.description import open_dataset
-from vaprompt.devices import pick_device
+from vaprompt.devices import emulation, pick_device
 from vaprompt.encoders.tower import DTYPES
 from vaprompt.encoders.trainable import TrainableAudio, TrainableImage
 from vaprompt.errors import RunError
@@ -144,6 +144,8 @@ def finetune(
             raise RunError(new, fault="holds no fine-tuning to resume", remedy="leave --resume out to start one")
         elif new.is_dir() and any(PARTIAL not in entry.name for entry in new.iterdir()):
             raise RunError(new, fault="is not empty and holds no run", remedy="name a new folder with --run")
+        if warning := emulation(recipe.precision, device):
+            progress.say(f"precision: {warning}")
         # Whatever can be refused is refused before anything is written.
         job = _Job(parent, source, dataset, data, recipe, heads, new, torch.device(device), save_seconds, progress)
         place = scratch or new / SCRATCH

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vaprompt.cluster import Cluster
-from vaprompt.devices import cores, pick_device
+from vaprompt.devices import cores, emulation, pick_device
 from vaprompt.errors import RunError, VapromptError
 from vaprompt.files import make_folder, write_json
 from vaprompt.progress import SILENT, Progress
@@ -112,6 +112,10 @@ def run_sweep(
         pass  # that it can be is seen before anything is trained
     planned = sweep.variants or (base_of(sweep, runs),)
     opened = _checked(store, planned, device, progress)
+    if cluster is None:
+        for precision in sorted({variant.recipe.compute.precision for variant in planned}):
+            if warning := emulation(precision, device):
+                watcher.say(f"compute.precision: {warning}")
     work = Work(str(store), device, memory, score, None, log, sweep.search)
     with ExitStack() as ending:
         # Trials are given back once nobody trains them any more: what is entered first ends last.

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from vaprompt.devices import pick_device
+from vaprompt.devices import emulation, pick_device
 from vaprompt.errors import RunError
 from vaprompt.files import PARTIAL, held
 from vaprompt.memory import enough_memory
@@ -105,6 +105,8 @@ def train(
         if before is not None:
             return result_of(run, before, notes, started, trained=False)
 
+        if warning := emulation(recipe.compute.precision, device):
+            progress.say(f"compute.precision: {warning}")
         if resident is None:
             resident = Resident(source, recipe, device=device, most=memory, progress=progress)
         training, unseen = (resident.split(split, recipe) for split in ("train", stopping))
