@@ -29,6 +29,8 @@ class Front:
     asked: list[tuple[str, str]] = field(default_factory=list)
     fault: Fault = lambda method, path: None
     delay: float = 0.0
+    unknown: str = ""
+    """A header that it does not know: what is asked with it is not implemented."""
 
     @property
     def url(self) -> str:
@@ -36,7 +38,7 @@ class Front:
 
     def reset(self) -> None:
         """Forget what was asked, and behave."""
-        self.asked, self.fault, self.delay = [], lambda method, path: None, 0.0
+        self.asked, self.fault, self.delay, self.unknown = [], lambda method, path: None, 0.0, ""
 
     @contextmanager
     def held_at(self, request: int) -> Iterator[threading.Event]:
@@ -149,6 +151,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _serve(self) -> None:
         self.front.asked.append((self.command, self.path))
         fault = self.front.fault(self.command, self.path)
+        if self.front.unknown and self.front.unknown in self.headers:
+            fault = 501
         length = int(self.headers.get("Content-Length") or 0)
         time.sleep(self.front.delay)
         if fault == "cut" and length:

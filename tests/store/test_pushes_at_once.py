@@ -89,6 +89,35 @@ def test_an_index_that_is_overwritten_at_the_same_moment_is_written_again(s3, ur
     require_all(url, "a", "b")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("there", [(), ("z",)])
+def test_an_index_that_is_long_on_its_way_replaces_none_that_came_meanwhile(there, s3, url, tmp_path, monkeypatch):
+    """Also of one that knows already that it is not alone, and so looks no more for the others' notes."""
+    monkeypatch.setattr("vaprompt.store.push.SETTLED", 0.1)
+    if there:
+        push(part(tmp_path / "before.zarr", *there), url)
+    ours, second, third = (part(tmp_path / f"{video}.zarr", video) for video in "abc")
+
+    def meanwhile() -> None:
+        push(second, url)
+        once_at(s3, INDEX_FILE, lambda: push(third, url))
+
+    once_at(s3, "/image/a/embedding/c/", meanwhile)
+    push(ours, url)
+    require_all(url, "a", "b", "c", *there)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("header", ["If-None-Match", "If-Match"])
+def test_a_server_that_knows_no_conditions_is_pushed_to_without(header, s3, url, tmp_path):
+    if header == "If-Match":
+        push(part(tmp_path / "before.zarr", "a"), url)
+    s3.unknown = header
+    push(part(tmp_path / "ours.zarr", "b"), url)
+    assert [path for method, path in s3.asked if method == "PUT" and INDEX_FILE in path][1:]
+    require_all(url, "b", *(("a",) if header == "If-Match" else ()))
+
+
 def test_the_note_of_another_push_is_left_to_it(s3, url, tmp_path, monkeypatch):
     monkeypatch.setattr("vaprompt.store.push.SETTLED", 0.1)
     ours, theirs = part(tmp_path / "ours.zarr", "a"), part(tmp_path / "theirs.zarr", "c")

@@ -35,6 +35,10 @@ INSTALL = "pip install 'vaprompt[remote]'"
 _LASTING = (errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.EREMCHG)
 """What s3fs makes of answers that will be the same next time, such as a malformed name."""
 
+_CHANGED = ("PreconditionFailed", "412", "NoSuchKey")
+_UNCONDITIONAL = ("NotImplemented", "501", "InvalidArgument", "InvalidRequest")
+"""S3's words where a file is no more the one that was to be replaced, and where a server knows no such conditions."""
+
 Answer = TypeVar("Answer")
 
 
@@ -61,8 +65,15 @@ class Objects(Protocol):
         """Return the names of the folders in a folder, sorted."""
         ...
 
-    def put(self, key: str, content: bytes, digest: bytes) -> None:
-        """Write a file whose SHA-256 is `digest`."""
+    def version(self, key: str) -> str | None:
+        """Return what tells a file's content from others that it had; empty where there is none, None if not known."""
+        ...
+
+    def put(self, key: str, content: bytes, digest: bytes, *, over: str | None = None) -> bool:
+        """Write a file whose SHA-256 is `digest`; say whether it was.
+
+        It is not where the file's `version` is not `over` any more and the server is one that looks; None: whatever.
+        """
         ...
 
     def remove(self, keys: list[str]) -> None:
@@ -134,11 +145,43 @@ class Bucket:
             return []
         return sorted(item["name"].rstrip("/").rpartition("/")[2] for item in found if item["type"] == "directory")
 
-    def put(self, key: str, content: bytes, digest: bytes) -> None:
-        """Write a file; see `Objects`. S3 compares the digest itself, and refuses what does not have it."""
-        options = {"ChecksumSHA256": base64.b64encode(digest).decode()} if self._scheme == "s3" else {}
+    def version(self, key: str) -> str | None:
+        """Return a file's ETag; see `Objects`."""
+        if self._scheme != "s3":
+            return None
         try:
-            self._do(key, lambda: self._files.pipe_file(self._at(key), content, **options))
+            return str(self._do(key, lambda: self._files.info(self._at(key)))["ETag"])
+        except FileNotFoundError:
+            return ""
+        except KeyError:
+            return None
+
+    def put(self, key: str, content: bytes, digest: bytes, *, over: str | None = None) -> bool:
+        """Write a file; see `Objects`. S3 compares the digest itself, and refuses what does not have it."""
+        options: dict[str, Any] = {}
+        if self._scheme == "s3":
+            options["ChecksumSHA256"] = base64.b64encode(digest).decode()
+        condition: dict[str, Any] = {}
+        if over is not None:
+            # In one request, as no condition goes with a file that is sent in parts.
+            condition = {"IfMatch": over} if over else {"IfNoneMatch": "*"}
+            condition["chunksize"] = max(len(content), 2**26)
+
+        def write() -> bool:
+            try:
+                self._files.pipe_file(self._at(key), content, **options, **condition)
+            except OSError as error:
+                code = _s3_code(error)
+                if condition and code in _CHANGED:
+                    return False
+                if condition and code in _UNCONDITIONAL:
+                    self._files.pipe_file(self._at(key), content, **options)
+                else:
+                    raise
+            return True
+
+        try:
+            return self._do(key, write)
         except FileNotFoundError:
             raise StoreError(shown(self._url), fault="is in no bucket that exists", remedy="make it first") from None
 
@@ -213,7 +256,11 @@ class Web:
         """Refuse: a web server does not say."""
         raise self._read_only("cannot say what it holds")
 
-    def put(self, key: str, content: bytes, digest: bytes) -> None:
+    def version(self, key: str) -> str | None:
+        """Return None: it does not matter, as nothing can be written."""
+        return None
+
+    def put(self, key: str, content: bytes, digest: bytes, *, over: str | None = None) -> bool:
         """Refuse: there is no one way to write to a web server."""
         raise self._read_only("is a web server, which can only be read")
 
@@ -308,6 +355,13 @@ def _lasts(error: Exception) -> bool:
     if status is not None:
         return 400 <= status < 500 and status not in (408, 429)
     return isinstance(error, OSError) and error.errno in _LASTING
+
+
+def _s3_code(error: OSError) -> str | None:
+    """Return S3's own word for an error, which s3fs keeps as its cause."""
+    answer = getattr(error.__cause__, "response", None)
+    found = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _status(error: Exception) -> int | None:

@@ -28,6 +28,8 @@ from vaprompt.store.urls import local_path, scheme_of, shown
 PUSHABLE = ("s3", "gs")
 SETTLED = 2.0
 """Seconds after which an index that another was just writing over ours has come."""
+MOST_REFUSED = 10
+"""How often another index may get ahead of ours, until it is written whatever is there; ours is then looked for."""
 
 
 def push(source: Path | str, url: str, *, progress: Progress = SILENT) -> Transfer:
@@ -147,8 +149,8 @@ class _Push:
         self._objects.put(joined(group.key, file), content, bytes.fromhex(group.files[file]["sha256"]))
         return len(content)
 
-    def _put(self, key: str, content: bytes) -> None:
-        self._objects.put(key, content, hashlib.sha256(content).digest())
+    def _put(self, key: str, content: bytes, *, over: str | None = None) -> bool:
+        return self._objects.put(key, content, hashlib.sha256(content).digest(), over=over)
 
     def _require_same(self, note: Mapping[str, Any] | None) -> None:
         """Refuse to push over another data set, format or fingerprint, or something that is no store."""
@@ -182,12 +184,14 @@ class _Push:
         """Write the index in place of the one that was there when this `began`, and remove our note.
 
         Others can push meanwhile, and nothing can be locked. So where the note or the index is another's, the index is
-        made of what is there, and looked at again once it is written: it must not be lost under one made before.
+        made of what is there, and looked at again once it is written: it must not be lost under one made before. S3
+        writes ours only in place of the one that we saw; other servers may not look.
         """
-        there, crowded = began, False
+        there, crowded, refused = began, False, 0
         index: Index | None = self._together()
         while True:
             now = self._target.again()
+            version = self._objects.version(INDEX_FILE)  # first: what is read is this one, or a later one
             others, found = now.note() != self._note, now.index()
             if (others and not crowded) or found not in (there, index):
                 there, index, crowded = found, self._survey(), True
@@ -198,8 +202,9 @@ class _Push:
                 if content is None:
                     self._objects.remove([INDEX_FILE])
                     index = None
-                else:
-                    self._put(INDEX_FILE, content)
+                elif not self._put(INDEX_FILE, content, over=version if refused < MOST_REFUSED else None):
+                    refused += 1
+                    continue
                 there = index
                 if crowded:
                     time.sleep(SETTLED)
