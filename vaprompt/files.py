@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -86,6 +87,20 @@ def parsed_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it nests too deeply") from None
+
+
+def require_folder(folder: Path) -> None:
+    """Refuse, before work begins, a folder that exists as something else or could not be written to; make nothing.
+
+    Raises:
+        TargetError: nothing can be written there.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        fault = "is a file, where a folder is wanted" if there == folder else f"{there} on its way is a file"
+        raise TargetError(folder, fault=fault, remedy="name another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise unwritable(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 def unwritable(target: Path, error: OSError) -> TargetError:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vaprompt.cli.bars import RichProgress, speed
-from vaprompt.cli.progress import PlainProgress, duration, progress
+from vaprompt.cli.progress import PlainProgress, amount, duration, progress
 from vaprompt.progress import Progress
 
 
@@ -59,6 +59,13 @@ def test_a_stage_within_a_stage_gets_a_line_if_it_lasts(tmp_path: Path):
 )
 def test_times_left_read_as_estimates(seconds: float, shown: str):
     assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("of", "shown"), [(0.866601, "0.867"), (33.5667, "33.6"), (7, "7"), (1234567, "1234567"), (927.21, "927")]
+)
+def test_how_far_it_is_reads_as_a_number_and_not_as_a_measurement(of: float, shown: str):
+    assert amount(of) == shown
 
 
 def test_a_log_holds_no_control_characters(tmp_path: Path):

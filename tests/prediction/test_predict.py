@@ -96,6 +96,24 @@ def test_a_folder_that_nothing_is_written_to_is_not_left_behind(small_run, tmp_p
     assert (tmp_path / "mine").is_dir(), "a folder that was there stays"
 
 
+def test_what_is_wrong_with_files_and_target_is_known_before_anything_is_loaded(small_run, monkeypatch, tmp_path):
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("vaprompt.prediction.predict.load_predictor", never)
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    files = [tmp_path / "missing.mp4", tmp_path / "empty.mp4", tmp_path]
+    report = predict(small_run, files, tmp_path / "out")
+    assert list(report.failed) == [str(file) for file in files]
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(RunError, match=f"is not a run.*such as {small_run}"):
+        predict(small_run.parent, files, tmp_path / "out")
+    with pytest.raises(RunError, match="no such folder"):
+        predict(tmp_path / "run", files, tmp_path / "out")
+    with pytest.raises(TargetError, match=r"empty\.mp4: is a file, where a folder is wanted; name another"):
+        predict(small_run, files, tmp_path / "empty.mp4")
+
+
 def test_two_files_of_one_name_do_not_overwrite_each_other(small_run, small_dataset, tmp_path):
     good = media(small_dataset)[0]
     (tmp_path / "a").mkdir()
@@ -121,7 +139,7 @@ def test_a_folder_that_is_no_run_and_a_target_that_cannot_be_written(small_run, 
     with pytest.raises(RunError, match="is not a run"):
         predict(tmp_path, media(small_dataset)[:1], tmp_path / "out", faces="frames", device="cpu")
     (tmp_path / "file").write_text("")
-    with pytest.raises(TargetError, match="cannot be written"):
+    with pytest.raises(TargetError, match=r"file/out: .*file on its way is a file"):
         predict(small_run, media(small_dataset)[:1], tmp_path / "file" / "out", faces="frames", device="cpu")
 
 

@@ -130,6 +130,10 @@ def test_what_cannot_be_asked_is_said(runs, tmp_path):
         leaderboard([runs], where=["loss.k=1"])
     with pytest.raises(ConditionError, match="is no condition"):
         leaderboard([runs], where=["loss.kl"])
+    with pytest.raises(RunError, match="holds no run: there is no such folder"):
+        leaderboard([tmp_path / "runs"])
+    with pytest.raises(ConditionError, match=r"no run has a field 'xyz'; they have .*valence, .*loss\.kl"):
+        leaderboard([runs], sort="xyz")
     with pytest.raises(ConditionError, match="the nearest one is 'arousal'"):
         leaderboard([runs], sort="arousel")
     with pytest.raises(RunError, match=r"no run of 5 meets loss\.kl>9"):

@@ -15,6 +15,7 @@ import pytest
 
 from tests.store.stores import content, filled
 from vaprompt.errors import StoreError
+from vaprompt.store import FeatureStore
 from vaprompt.store.sharing import hdf5_storage
 from vaprompt.store.sharing.hdf5 import export, import_
 from vaprompt.store.sharing.hdf5_storage import Hdf5
@@ -26,6 +27,13 @@ def exported(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     export(filled(folder / "s.zarr").path, folder / "s.h5")
     return folder / "s.h5"
+
+
+def test_an_exported_store_in_the_place_of_a_store_is_told_the_way_back(exported):
+    with pytest.raises(
+        StoreError, match=r"s\.h5: is a store as HDF5.*make .* with: vaprompt store import .*s\.h5 STORE"
+    ):
+        FeatureStore.open(exported)
 
 
 def replaced(group: h5py.Group, name: str, **made) -> h5py.Dataset:

@@ -47,6 +47,11 @@ def duration(seconds: int | float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def amount(of: int | float) -> str:
+    """Return a count as it is, and what is measured to three digits."""
+    return f"{of:.0f}" if float(of).is_integer() or abs(of) >= 100 else f"{of:.3g}"
+
+
 class PlainProgress:
     """Prints a line when a stage ends and every `every` seconds while it lasts; none for short stages within others."""
 
@@ -107,5 +112,5 @@ class _PlainTask:
         return f", about {duration(seconds)} left"
 
     def _count(self) -> str:
-        total = "" if self._total is None else f"/{self._total:g}"
-        return f"{self._done:g}{total} {self._unit}".rstrip()
+        total = "" if self._total is None else f"/{amount(self._total)}"
+        return f"{amount(self._done)}{total} {self._unit}".rstrip()

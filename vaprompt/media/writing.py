@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from jaxtyping import Float32, UInt8
 
 from vaprompt.errors import TargetError
-from vaprompt.files import published
+from vaprompt.files import published, require_folder
 from vaprompt.media.audio import channel_pieces
 from vaprompt.media.video import AudioInfo
 
@@ -150,10 +150,13 @@ def check_target(target: Path, media: Path) -> None:
     """Refuse a target that no video can be written to.
 
     Raises:
-        TargetError: it is called otherwise than such a video, or is the file that is read.
+        TargetError: it is called otherwise than such a video, is the file that is read, or cannot be written.
     """
     if target.suffix.lower() not in SUFFIXES:
         fault = f"'{target.suffix}' is no suffix of an H.264 video"
         raise TargetError(target, fault=fault, remedy="name a .mp4 file")
     if target.exists() and media.exists() and target.samefile(media):
         raise TargetError(target, fault="is the video that is read", remedy="name another file")
+    if target.is_dir():
+        raise TargetError(target, fault="is a folder", remedy="name a file in it")
+    require_folder(target.parent)

@@ -6,8 +6,9 @@ Axes: F decoded frames of a video, W windows; the last axis 2 is valence, arousa
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -24,15 +25,17 @@ from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.faces.detector import INSTALL, CenterFace, Detector, missing
 from vaprompt.faces.search import find_faces
 from vaprompt.faces.tracking import Person
-from vaprompt.files import make_folder, published
+from vaprompt.files import make_folder, published, require_folder
 from vaprompt.media.clock import has_picture, row_times
+from vaprompt.media.container import file_size
+from vaprompt.media.patience import Pulse, patiently
 from vaprompt.media.video import frame_times, probe
 from vaprompt.prediction.subjects import gaps_note, predict_subjects
 from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.recipes import validated
 from vaprompt.regions import RegionRecipe
 from vaprompt.store.fingerprint import require_equal
-from vaprompt.training.runs import Run, WindowEstimates, load_run
+from vaprompt.training.runs import Run, WindowEstimates, load_run, read_complete
 from vaprompt.windows import describe_ends
 
 WHOLE_FRAMES = "the run was trained on face crops; whole frames were used, so give videos that the face fills"
@@ -124,6 +127,13 @@ def predict(
         TargetError: `out` cannot be written, or two files would have the same name there.
     """
     targets = _targets(media, out)
+    require_folder(out)
+    unreadable = _unreadable(targets)
+    if len(unreadable) == len(targets):  # known at once, where loading the encoders takes a while
+        read_complete(run)
+        for reason in unreadable.values():
+            progress.say(reason)
+        return PredictionReport(failed=unreadable)
     predictor = load_predictor(run, faces=faces, person=person, every=every, device=device, progress=progress)
     report = PredictionReport(regions=predictor.run.recipe.regions)
     begun = not out.exists()
@@ -351,6 +361,21 @@ def _targets(media: Sequence[Path], out: Path) -> dict[Path, Path]:
     if not targets:
         raise VapromptError(None, fault="no media file is given", remedy="name one or more video files")
     return targets
+
+
+def _unreadable(files: Iterable[Path]) -> dict[str, str]:
+    """Return of each file that is missing, empty or no file at all what is wrong with it."""
+    found: dict[str, str] = {}
+    for file in files:
+        try:
+            patiently(file, partial(_looked_at, file))
+        except MediaError as error:
+            found[str(file)] = str(error)
+    return found
+
+
+def _looked_at(file: Path, _: Pulse) -> int:
+    return file_size(file)
 
 
 def _require_same_encoders(run: Run, seeing: ImageEncoder | None, hearing: AudioEncoder | None) -> None:

@@ -142,9 +142,8 @@ def _read(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
     for folder in folders:
         runs = list(find_runs(folder))
         if not runs:
-            raise RunError(
-                folder, fault="holds no run", remedy="give the folder that 'vaprompt sweep' wrote with --runs"
-            )
+            fault = "holds no run" if folder.exists() else "holds no run: there is no such folder"
+            raise RunError(folder, fault=fault, remedy="give the folder that 'vaprompt sweep' wrote with --runs")
         for run in runs:
             # Folders may lie in one another.
             whole = run.resolve()

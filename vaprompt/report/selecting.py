@@ -87,8 +87,9 @@ def require_known(where: str, key: str, known: Sequence[str]) -> None:
         ConditionError: it is none; the nearest one is named.
     """
     if key not in known:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-        raise ConditionError(where, fault=f"no run has a field '{key}'", remedy=f"the nearest one is '{near[0]}'")
+        near = difflib.get_close_matches(key, known, n=1)
+        remedy = f"the nearest one is '{near[0]}'" if near else f"they have {', '.join(known)}"
+        raise ConditionError(where, fault=f"no run has a field '{key}'", remedy=remedy)
 
 
 def value_of(entry: Entry, key: str) -> Any:

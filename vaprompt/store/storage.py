@@ -21,6 +21,8 @@ MOST_METADATA = 2**26
 """Bytes of the largest metadata file that is read; a marker of a day of video has less than a tenth of it."""
 
 LINK = "is a symbolic link"
+HDF5 = b"\x89HDF\r\n\x1a\n"
+"""What a file that `store export` wrote begins with."""
 
 
 @runtime_checkable
@@ -203,6 +205,9 @@ class Zip:
         except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             fault = f"is no feature store, neither a folder nor a zip file ({error})"
             remedy = "check the path, or make one with: vaprompt extract DATA --store STORE"
+            if _is_hdf5(path):
+                fault = "is a store as HDF5, which is not read in place"
+                remedy = f"make a folder of it with: vaprompt store import {path} STORE"
             raise StoreError(path, fault=fault, remedy=remedy) from None
         self._entries: dict[str, zipfile.ZipInfo] = {}
         for entry in self._zip.infolist():
@@ -325,3 +330,11 @@ def _no_file(path: str) -> StoreError:
 def _unreadable(path: str, error: Exception) -> StoreError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return StoreError(path, fault=f"cannot be read ({reason})", remedy="check its rights and the disk")
+
+
+def _is_hdf5(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(HDF5)) == HDF5
+    except OSError:
+        return False

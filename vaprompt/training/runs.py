@@ -277,6 +277,10 @@ def read_facts(path: Path) -> dict[str, Any]:
     try:
         facts = parsed_json((path / FACTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if not path.exists():
+            raise RunError(path, fault="is not a run: there is no such folder", remedy=remedy) from None
+        below = sorted(facts.parent for facts in path.glob(f"*/{FACTS}"))
+        remedy = f"name one of the runs in it, such as {below[0]}" if below else remedy
         raise RunError(path, fault=f"is not a run: it has no {FACTS}", remedy=remedy) from None
     except (OSError, ValueError) as error:
         raise RunError(path / FACTS, fault=f"cannot be read ({error})", remedy=remedy) from None

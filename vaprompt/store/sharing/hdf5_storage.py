@@ -20,9 +20,8 @@ from vaprompt.errors import StoreError
 from vaprompt.store.layout import GROUP_FILE, joined
 from vaprompt.store.reading import CHECKSUM_BYTES, checksum, parse_form
 from vaprompt.store.sharing import hdf5_listing
-from vaprompt.store.storage import MOST_METADATA
+from vaprompt.store.storage import HDF5, MOST_METADATA
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 PATIENCE = 30.0
 """Seconds for which the listing may say nothing."""
 PROCESSOR_SECONDS, BYTES_A_SECOND = 60, 10**7
@@ -67,7 +66,7 @@ class Hdf5:
             if path.exists() and not path.is_file() and not path.is_dir():
                 raise _unfit(path, "is no plain file")  # a pipe would never end
             with path.open("rb") as file:
-                if file.read(len(SIGNATURE)) != SIGNATURE:
+                if file.read(len(HDF5)) != HDF5:
                     raise _unfit(path, "is no HDF5 file")
                 self._bytes = os.fstat(file.fileno()).st_size
         except OSError as error:
