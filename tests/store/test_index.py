@@ -47,7 +47,7 @@ def test_looking_at_every_video_of_a_store_with_an_old_index_reads_that_once(tmp
 
 
 def test_no_more_markers_are_kept_than_a_few_thousand(tmp_path, monkeypatch):
-    monkeypatch.setattr("vaprompt.store.reader.MOST_MARKERS", 4)
+    monkeypatch.setattr("vaprompt.store.listing.MOST_MARKERS", 4)
     store = filled(tmp_path / "s.zarr", {f"video{number}": "train" for number in range(5)})
     for _ in range(2):
         assert all(store.has(stream, video) for stream in store.streams for video in store.videos())

@@ -70,7 +70,7 @@ def test_a_remote_store_is_told_from_a_few_reads_however_many_videos_it_has(s3, 
 
 def test_a_bucket_without_an_index_is_listed(s3, store, pushed, monkeypatch):
     monkeypatch.setattr(Remote, "index", lambda self: None)
-    monkeypatch.setattr("vaprompt.store.reader.read_index", lambda storage: None)
+    monkeypatch.setattr("vaprompt.store.listing.read_index", lambda storage: None)
     assert FeatureStore.open(pushed).info() == store.info()
 
 
