@@ -117,11 +117,16 @@ def slices(generator: np.random.Generator, noise: np.ndarray, rows: int, channel
 def write(store: FeatureStore, name: str, split: str, arrays: dict[str, dict[str, np.ndarray]]) -> None:
     """Publish one video."""
     labels = arrays["labels"]
-    counts = {"frames": len(labels["time"]), "valid": int(labels["valid"].sum()), "seconds": float(labels["time"][-1])}
+    frames, seconds = len(labels["time"]), float(labels["time"][-1])
+    counts = {
+        "image": {"frames": frames, "encoded": len(arrays["image"]["frame"])},
+        "audio": {"windows": len(arrays["audio"]["end"])},
+        "labels": {"frames": frames, "valid": int(labels["valid"].sum())},
+    }
     for stream, parts in arrays.items():
         with store.writer(stream, name, FINGERPRINTS[stream]) as writer:
             writer.append(**parts)
-            writer.publish({"split": split, "counts": counts, "notes": []})
+            writer.publish({"split": split, "counts": {**counts[stream], "seconds": seconds}, "notes": []})
 
 
 def recipe(**changes: object) -> TrainRecipe:
