@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,16 @@ def test_the_place_of_a_fault_is_the_option_where_it_is_the_options(tmp_path):
 def test_a_recipe_of_another_kind_is_told_the_keys_of_this_one():
     with pytest.raises(RecipeError, match=r"unknown key 'image_rate'; valid ones are stream, window, .*, epochs"):
         read_recipe(TrainRecipe, shipped("extract", "demo"))
+
+
+def test_what_never_ends_is_not_read_to_its_end():
+    with pytest.raises(RecipeError, match=r"^/dev/zero: is larger than 10 MB; give a TOML text file"):
+        read_recipe(TrainRecipe, Path("/dev/zero"))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path):
+    (tmp_path / "r.toml").write_bytes(b"\xef\xbb\xbfbatch = 8\r\n")
+    assert read_recipe(TrainRecipe, tmp_path / "r.toml").batch == 8
 
 
 @pytest.mark.parametrize("content", [None, b"", b"a = [", b"\xff\xfe\x00"])

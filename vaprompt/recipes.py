@@ -20,6 +20,9 @@ from vaprompt.errors import RecipeError
 
 R = TypeVar("R", bound="Recipe")
 
+MOST_BYTES = 10**7
+"""Of a TOML file: a table of a hundred thousand videos' rates fits."""
+
 
 class Recipe(BaseModel):
     """Base of all recipes: immutable, no unknown keys, each field explained by the docstring below it."""
@@ -71,7 +74,11 @@ def read_toml(source: Path) -> dict[str, Any]:
         RecipeError: it cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(source.read_text(encoding="utf-8"))
+        with source.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)  # a device or a pipe may never end
+        if len(text) > MOST_BYTES:
+            raise RecipeError(source, fault=f"is larger than {MOST_BYTES // 10**6} MB", remedy="give a TOML text file")
+        return tomllib.loads(text.decode("utf-8-sig"))
     except FileNotFoundError:
         raise RecipeError(
             source, fault="there is no such file", remedy="check the path; recipes end in .toml"

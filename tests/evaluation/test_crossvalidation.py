@@ -10,12 +10,13 @@ from tests.planted import plant_store
 from tests.training.test_run import recipe
 from vaprompt import FeatureStore, load_run
 from vaprompt.cli.main import run as command
-from vaprompt.errors import RunError, StoreError
+from vaprompt.errors import RunError, StoreError, TargetError
 from vaprompt.evaluation.bootstrap import source_video
 from vaprompt.evaluation.crossvalidation import assign_folds, cross_validate
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.store.features import StoredLabels
 from vaprompt.store.storage import Folder
+from vaprompt.training.recipe import TrainRecipe
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,15 @@ def test_too_many_folds_and_too_few_are_refused(store, tmp_path):
     for folds in (2, 7):
         with pytest.raises(StoreError, match=f"6 source videos with labels, which do not make {folds} folds"):
             assign_folds(source, folds)
+
+
+def test_a_target_that_is_a_file_is_refused_before_anything_is_trained(tmp_path):
+    (tmp_path / "f").write_text("mine")
+    with pytest.raises(TargetError, match="f: is a file, where a folder is wanted"):
+        cross_validate(tmp_path / "no.zarr", TrainRecipe(), tmp_path / "f")
+    with pytest.raises(TargetError, match="f: is a file, where a folder is wanted"):
+        evaluate(tmp_path / "no-run", out=tmp_path / "f")
+    assert (tmp_path / "f").read_text() == "mine"
 
 
 def test_the_command_tells_the_folds(store, crossed, tmp_path, capsys):

@@ -1,5 +1,7 @@
 """Templates and submissions as files: what is read, what is refused, and which faults are found on which line."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.evaluation.templates import HEADER, write_template
@@ -84,6 +86,16 @@ def test_a_template_that_is_none_is_refused_with_the_line(tmp_path, content, mes
     path.write_text(content)
     with pytest.raises(SubmissionError, match=message):
         read_template(path)
+
+
+def test_a_file_without_lines_is_not_read_to_its_end(tmp_path):
+    template = write_template(tmp_path / "t.txt", [("a", 1)])
+    (tmp_path / "long.txt").write_text("x" * 30_000)
+    for endless in (tmp_path / "long.txt", Path("/dev/zero")):
+        with pytest.raises(SubmissionError, match=r":1: has 10000 characters or more; give a text file of rows"):
+            check_submission(endless, template)
+        with pytest.raises(SubmissionError, match="characters or more"):
+            read_template(endless)
 
 
 def test_foreign_line_ends_and_a_byte_order_mark_are_read(tmp_path):

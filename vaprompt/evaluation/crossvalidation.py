@@ -24,7 +24,7 @@ from vaprompt.evaluation.bootstrap import source_video
 from vaprompt.evaluation.ensemble import Member
 from vaprompt.evaluation.evaluate import LABELLED, by_video, judge_split, summary
 from vaprompt.evaluation.protocols import Judged, official
-from vaprompt.files import write_json
+from vaprompt.files import require_folder, write_json
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
@@ -85,6 +85,7 @@ def cross_validate(
         RunError: `out` holds folds of something else.
         TargetError: `out` cannot be written.
     """
+    require_folder(out)
     device = pick_device(device)
     source = open_store(store, progress, recipe.stream)
     parts = assign_folds(source, folds)

@@ -30,6 +30,7 @@ from vaprompt.evaluation.protocols import (
     subset_series,
 )
 from vaprompt.evaluation.smoothing import Smoothing, candidates, smoothed, tune
+from vaprompt.files import require_folder
 from vaprompt.memory import enough_memory
 from vaprompt.metrics import Scores, scores
 from vaprompt.progress import SILENT, Progress
@@ -76,6 +77,8 @@ def evaluate(
     runs = [run] if isinstance(run, Path) else list(run)
     if every is not None and every < 1:
         raise RunError(None, fault=f"every = {every} is not 1 or more", remedy="1 ends a window at every frame")
+    if out is not None:
+        require_folder(out)  # and not when everything is scored
     device = pick_device(device)
     keep_freed_memory()
     with enough_memory(runs[0] if runs else None, remedy=ELSEWHERE):

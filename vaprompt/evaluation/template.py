@@ -23,6 +23,9 @@ COLUMNS = ("image_location", "valence", "arousal")
 FIRST_ROW = 2
 """Line of the first row."""
 
+LONGEST = 10_000
+"""Characters of a line that no row has; of a file without lines, such as a device that never ends, no more is read."""
+
 
 class SubmissionError(VapromptError):
     """A template or a submission breaks its format, or the two do not fit together."""
@@ -164,7 +167,11 @@ def _lines(path: Path) -> Iterator[str]:
     empty = 0
     try:
         with path.open(encoding="utf-8-sig") as file:
-            for text in file:
+            for number, text in enumerate(iter(lambda: file.readline(LONGEST), ""), start=1):
+                if len(text) == LONGEST:
+                    raise SubmissionError(
+                        path, line=number, fault=f"has {LONGEST} characters or more", remedy="give a text file of rows"
+                    )
                 line = text.rstrip("\r\n")
                 if not line:
                     empty += 1
