@@ -7,17 +7,20 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.datasets import official
 from tests.datasets.layouts import TEST_LIST
 from tests.datasets.official import ANNOTATIONS, OFFICIAL, SMALL, TEMPLATE, cast, write_media, write_tree
+from tests.media.clips import write_clip
 from vaprompt.cli.main import run
 from vaprompt.datasets import editions
 from vaprompt.datasets.check import check
 from vaprompt.datasets.description import open_dataset
 from vaprompt.datasets.editions import Edition, Expected
+from vaprompt.datasets.inspection import _by_header
 
 TRAIN, VALIDATION = f"{ANNOTATIONS}/Train_Set", f"{ANNOTATIONS}/Validation_Set"
 CROPS = "batch1/cropped_aligned"
@@ -217,6 +220,14 @@ def test_rates_are_the_containers_and_sound_of_another_length_is_told(tree):
     assert "8000 Hz" in detail
     assert "silence" in detail
     assert result.exit_code == 0
+
+
+def test_sound_that_begins_late_and_ends_with_the_picture_is_not_told_to_be_short(tmp_path):
+    sound = np.zeros((44100, 1))
+    late = write_clip(tmp_path / "late.mp4", times_ms=range(0, 4000, 40), sound=sound, sound_start=3.0)
+    short = write_clip(tmp_path / "short.mp4", times_ms=range(0, 4000, 40), sound=sound)
+    ends = [_by_header(path).sound for path in (late, short)]
+    assert ends == pytest.approx([4.0, 1.0], abs=0.1)
 
 
 def test_without_a_list_of_test_videos(tree):

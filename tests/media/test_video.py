@@ -89,6 +89,10 @@ def test_probe_says_what_the_header_says(clip):
     assert (info.width, info.height) == (64, 48)
     assert info.duration == pytest.approx(1.0, abs=0.05)
     assert (info.audio.rate, info.audio.channels) == (44100, 2)
+    assert info.audio.start == pytest.approx(0, abs=0.05)
+    late = probe(clip("late.mp4", sound=np.zeros((22050, 2)), sound_start=0.5))
+    assert late.audio is not None
+    assert late.audio.start == pytest.approx(0.5, abs=0.05)
     assert probe(clip("b.mp4")).audio is None
 
 

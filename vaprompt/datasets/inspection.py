@@ -182,7 +182,8 @@ class Inspector:
 
 def _by_header(path: Path) -> _Media:
     info = probe(path)
-    return _Media(info, info.duration, None if info.audio is None else info.audio.duration, exact=False)
+    sound = None if info.audio is None or info.audio.duration is None else info.audio.start + info.audio.duration
+    return _Media(info, info.duration, sound, exact=False)
 
 
 def _decoded(path: Path) -> _Media:

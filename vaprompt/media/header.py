@@ -64,6 +64,14 @@ def duration(stream: Stream, container: InputContainer) -> float | None:
     return None if container.duration is None else container.duration / av.time_base
 
 
+def lead(first: Stream, second: Stream) -> float:
+    """Return the seconds from the first stream's start to the second's; 0 where the header states no length of it."""
+    begin, start = first.start_time, second.start_time
+    if second.duration is None or begin is None or start is None or not (first.time_base and second.time_base):
+        return 0.0
+    return float(start * second.time_base) - float(begin * first.time_base)
+
+
 class StatedEnd:
     """Compares the end that the header of an avi or mkv states with where its packets end.
 

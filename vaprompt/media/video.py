@@ -29,7 +29,7 @@ from vaprompt.media.container import (
     packets,
     video_stream,
 )
-from vaprompt.media.header import duration
+from vaprompt.media.header import duration, lead
 from vaprompt.media.limits import LONGEST_GAP, LONGEST_VIDEO, MOST_FRAMES
 from vaprompt.media.patience import Pulse, patiently, patiently_each
 
@@ -43,6 +43,8 @@ class AudioInfo:
     channels: int
     duration: float | None
     """Seconds; None where the header does not say."""
+    start: float = 0.0
+    """Seconds from the picture's first time stamp to the sound's; below 0 where the sound begins first."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ def probe(path: Path) -> MediaInfo:
                 height=video.codec_context.height,
                 rate=float(video.average_rate) if video.average_rate else None,
                 duration=duration(video, container),
-                audio=None if audio is None else AudioInfo(audio.rate, audio.channels, duration(audio, container)),
+                audio=None
+                if audio is None
+                else AudioInfo(audio.rate, audio.channels, duration(audio, container), lead(video, audio)),
                 frames=video.frames or None,
             )
 

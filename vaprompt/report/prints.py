@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import ListedColormap, LogNorm
 
 from vaprompt.errors import RunError
 from vaprompt.evaluation.protocols import Judged
@@ -205,7 +206,8 @@ def _draw_density(
 ) -> None:
     shown_BB = np.ma.masked_equal(count_BB, 0)
     norm = LogNorm(vmin=1, vmax=max(int(count_BB.max()), 2))
-    panel.imshow(shown_BB, origin="lower", extent=(-reach, reach, -reach, reach), cmap=HEAT, norm=norm)
+    shades = ListedColormap(colormaps[HEAT](np.linspace(0.3, 1, 256)))  # a single frame is to be seen on white
+    panel.imshow(shown_BB, origin="lower", extent=(-reach, reach, -reach, reach), cmap=shades, norm=norm)
     _frame(panel, reach, title, names)
 
 
