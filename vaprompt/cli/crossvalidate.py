@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from vaprompt.cli.options import DeviceOption, JsonOption, SetOption, StoreArgument
+from vaprompt.cli.options import DeviceOption, JsonOption, SetOption, StoreArgument, to_make
 
 
 def crossvalidate(
     store: StoreArgument,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for a run of each fold, and the scores.")],
+    out: Annotated[
+        Path, typer.Option(parser=to_make, metavar="DIR", help="Folder for a run of each fold, and the scores.")
+    ],
     recipe: Annotated[
         Path | None, typer.Argument(metavar="RECIPE", help="A training recipe (TOML); default: the paper's.")
     ] = None,

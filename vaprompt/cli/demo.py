@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from vaprompt.cli.options import DeviceOption, JsonOption
+from vaprompt.cli.options import DeviceOption, JsonOption, to_make
 
 
 def demo(
-    target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; default: demo.")] = Path("demo"),
+    target: Annotated[
+        Path, typer.Argument(parser=to_make, metavar="DIR", help="Folder to write; default: demo.")
+    ] = Path("demo"),
     videos: Annotated[int | None, typer.Option(metavar="N", help="Draw so many videos, for a quicker look.")] = None,
     seconds: Annotated[float | None, typer.Option(metavar="S", help="Length of each video.")] = None,
     epochs: Annotated[int | None, typer.Option(metavar="E", help="Train at most so many epochs.")] = None,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from vaprompt.cli.options import DeviceOption, JsonOption
+from vaprompt.cli.options import DeviceOption, JsonOption, to_make
 
 
 def evaluate(
@@ -38,7 +38,7 @@ def evaluate(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder for what is written; default: RUN, if there is one."),
+        typer.Option(parser=to_make, metavar="DIR", help="Folder for what is written; default: RUN, if there is one."),
     ] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from vaprompt.cli.options import DeviceOption, JsonOption, SetOption
+from vaprompt.cli.options import DeviceOption, JsonOption, SetOption, to_make
 
 
 def finetune(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run to start from: its weights, recipe, encoders.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="The data set that its store was made of.")],
-    new: Annotated[Path, typer.Option("--run", metavar="NEW", help="Folder for the new run.")],
+    new: Annotated[Path, typer.Option("--run", parser=to_make, metavar="NEW", help="Folder for the new run.")],
     recipe: Annotated[
         Path | None, typer.Argument(metavar="RECIPE", help="A recipe; default: train/finetune.toml.")
     ] = None,
@@ -33,7 +33,9 @@ def finetune(
     ] = None,
     scratch: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep decoded media here, for other fine-tunings too; default: in NEW."),
+        typer.Option(
+            parser=to_make, metavar="DIR", help="Keep decoded media here, for other fine-tunings too; default: in NEW."
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with one that was stopped; ends with the same weights.")

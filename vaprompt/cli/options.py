@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vaprompt.errors import OptionError
+from vaprompt.errors import OptionError, StoreError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 SetOption = Annotated[
@@ -42,6 +43,22 @@ def to_write(text: str) -> Path:
         StoreError: the URL cannot be understood.
     """
     return _on_this_machine(text, "write it on this machine; `vaprompt store push` brings a folder to s3:// or gs://")
+
+
+def to_make(text: str | Path) -> Path:
+    """Return the path of what a command makes that is no store: a run, a page, a table; given as by `to_write`.
+
+    Raises:
+        OptionError: it is elsewhere.
+    """
+    from vaprompt.store.urls import local_path, shown
+
+    with suppress(StoreError):
+        path = local_path(text)
+        if path is not None:
+            return path
+    remedy = "name a folder or file of this machine, and copy it there in the end"
+    raise OptionError(shown(str(text)), fault="is not on this machine", remedy=remedy)
 
 
 def to_read(text: str) -> Path:

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from vaprompt.cli.options import DeviceOption, JsonOption
+from vaprompt.cli.options import DeviceOption, JsonOption, to_make
 
 app = typer.Typer(help="Pictures of a run, for print.", no_args_is_help=True, rich_markup_mode=None)
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run that was evaluated.")]
-OutOption = Annotated[Path, typer.Option(metavar="FILE", help="A .svg, .pdf or .png file.")]
+OutOption = Annotated[Path, typer.Option(parser=to_make, metavar="FILE", help="A .svg, .pdf or .png file.")]
 WidthOption = Annotated[
     Literal["single", "double"], typer.Option(help="One column of a paper (3.25 in), or both (6.875 in).")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from vaprompt.cli.options import DeviceOption, JsonOption
+from vaprompt.cli.options import DeviceOption, JsonOption, to_make
 
 
 def predict(
@@ -16,7 +16,7 @@ def predict(
         list[Path],
         typer.Argument(metavar="MEDIA", help="Videos, with or without sound; or sound, for a run that only listens."),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one CSV and one plot a video.")],
+    out: Annotated[Path, typer.Option(parser=to_make, metavar="DIR", help="Folder for one CSV and one plot a video.")],
     faces: Annotated[
         Literal["auto", "detect", "frames"],
         typer.Option(help="detect: find faces; frames: take whole frames; auto: find them where the run needs them."),
@@ -40,7 +40,9 @@ def predict(
     ] = False,
     overlay: Annotated[
         Path | None,
-        typer.Option(metavar="NEW.mp4", help="Write all that as a video, too, its sound kept; of one MEDIA."),
+        typer.Option(
+            parser=to_make, metavar="NEW.mp4", help="Write all that as a video, too, its sound kept; of one MEDIA."
+        ),
     ] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,

@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from vaprompt.cli.options import DeviceOption, JsonOption
+from vaprompt.cli.options import DeviceOption, JsonOption, to_make
 
 
 def report(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN", help="A run that was evaluated; several are set side by side.")
     ],
-    out: Annotated[Path, typer.Option(metavar="PAGE.html", help="The page to write.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(parser=to_make, metavar="PAGE.html", help="The page to write.")] = Path(
+        "report.html"
+    ),
     store: Annotated[
         str | None, typer.Option(metavar="STORE", help="The run's store, or its URL; default: where it was.")
     ] = None,

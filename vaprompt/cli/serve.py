@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from vaprompt.cli.options import DeviceOption, JsonOption
+from vaprompt.cli.options import DeviceOption, JsonOption, to_make
 
 
 def serve(
@@ -26,7 +26,9 @@ def serve(
     ] = None,
     keep: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep videos and results here; by default they are removed at the end."),
+        typer.Option(
+            parser=to_make, metavar="DIR", help="Keep videos and results here; by default they are removed at the end."
+        ),
     ] = None,
     faces: Annotated[
         Literal["auto", "detect", "frames"],

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from vaprompt.cli.options import DeviceOption, JsonOption
+from vaprompt.cli.options import DeviceOption, JsonOption, to_make
 
 FAULTY = 2
 
@@ -20,7 +20,7 @@ def submit(
     store: Annotated[
         str | None, typer.Option(metavar="STORE", help="The store that holds the template's videos, or its URL.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The submission to write.")] = None,
+    out: Annotated[Path | None, typer.Option(parser=to_make, metavar="FILE", help="The submission to write.")] = None,
     fill: Annotated[
         Literal["interpolate", "previous", "nearest"],
         typer.Option(help="Where frames without a face crop have their values from."),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vaprompt.cli.clusters import AddressOption, CpusOption, Engine, EngineOption, GpusOption, chosen_cluster
-from vaprompt.cli.options import DeviceOption, JsonOption, LogOption, SetOption, StoreArgument
+from vaprompt.cli.options import DeviceOption, JsonOption, LogOption, SetOption, StoreArgument, to_make
 
 
 class Stacking(StrEnum):
@@ -23,7 +23,7 @@ class Stacking(StrEnum):
 def sweep(
     store: StoreArgument,
     recipe: Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="Which variants: a list, a grid, or a search.")],
-    runs: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the variants' runs.")],
+    runs: Annotated[Path, typer.Option(parser=to_make, metavar="DIR", help="Folder for the variants' runs.")],
     changes: SetOption = None,
     workers: Annotated[
         int | None,

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from vaprompt.cli.options import JsonOption
+from vaprompt.cli.options import JsonOption, to_make
 
 
 def synth(
-    target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; must not hold anything yet.")],
+    target: Annotated[
+        Path, typer.Argument(parser=to_make, metavar="DIR", help="Folder to write; must not hold anything yet.")
+    ],
     videos: Annotated[int | None, typer.Option(metavar="N", min=3, max=500, help="Number of annotated people.")] = None,
     seconds: Annotated[float | None, typer.Option(metavar="S", min=2, max=3600, help="Length of each video.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="K", min=0, help="Same seed, same data set.")] = None,

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from vaprompt.cli.options import DeviceOption, JsonOption, LogOption, SetOption, StoreArgument
+from vaprompt.cli.options import DeviceOption, JsonOption, LogOption, SetOption, StoreArgument, to_make
 
 
 def train(
     store: StoreArgument,
-    run: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the run: weights, recipe, metrics.")],
+    run: Annotated[
+        Path, typer.Option(parser=to_make, metavar="RUN", help="Folder for the run: weights, recipe, metrics.")
+    ],
     recipe: Annotated[
         Path | None, typer.Argument(metavar="RECIPE", help="A training recipe; default: the paper's.")
     ] = None,

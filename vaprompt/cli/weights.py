@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vaprompt.cli.options import JsonOption, SetOption
+from vaprompt.cli.options import JsonOption, SetOption, to_make
 
 app = typer.Typer(
     help="Bring the encoders' weights to where they are needed.", no_args_is_help=True, rich_markup_mode=None
@@ -22,7 +22,7 @@ def _group() -> None:
 @app.command()
 def fetch(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="An extraction recipe, such as extract/paper.toml.")],
-    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the weights.")],
+    to: Annotated[Path, typer.Option(parser=to_make, metavar="DIR", help="Folder for the weights.")],
     changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
