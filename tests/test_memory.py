@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from tests.cli.calling import call
+from tests.media.clips import write_clip
+from tests.prediction import cheap
 from vaprompt.errors import RunError
 from vaprompt.memory import enough_memory
 
@@ -102,3 +104,30 @@ def test_so_it_is_wherever_scoring_runs_out_of_it(small_run, tmp_path, monkeypat
     assert done.code == 2
     assert f"{small_run}: memory does not suffice" in done.fault
     assert "end what else needs memory" in done.fault
+
+
+@pytest.mark.parametrize("place", ["load_run", "image_encoder", "predict_subjects"])
+def test_so_it_is_wherever_a_prediction_runs_out_of_it(tmp_path, monkeypatch, place):
+    cheap.use(monkeypatch)
+    monkeypatch.setattr(f"vaprompt.prediction.predict.{place}", of_torch)
+    clip = write_clip(tmp_path / "a.mp4", times_ms=range(0, 400, 40))
+    done = call("predict", "cheap", clip, "--out", tmp_path / "out", "--device", "cpu")
+    assert done.code == 2
+    assert "cheap: memory does not suffice" in done.fault
+    assert "end what else needs memory" in done.fault
+
+
+def test_so_it_is_where_a_fold_is_scored(small_store, tmp_path, monkeypatch):
+    monkeypatch.setattr("vaprompt.evaluation.crossvalidation.train", lambda *_, **__: None)
+    monkeypatch.setattr("vaprompt.evaluation.crossvalidation.load_run", of_torch)
+    done = call("crossvalidate", small_store, "train/demo.toml", "--folds", "3", "--out", tmp_path, "--device", "cpu")
+    assert done.code == 2
+    assert f"{tmp_path / 'fold1'}: memory does not suffice" in done.fault
+
+
+@pytest.mark.parametrize("take", [of_torch, of_numpy, of_python, of_the_system])
+def test_so_it_is_where_nobody_thought_of_it(tmp_path, monkeypatch, take):
+    monkeypatch.setattr("vaprompt.report.leaderboard.leaderboard", lambda *_, **__: take())
+    done = call("runs", tmp_path)
+    assert done.code == 2
+    assert done.fault.startswith("vaprompt: memory does not suffice (")

@@ -39,6 +39,7 @@ from vaprompt.cli import (
 )
 from vaprompt.cli.output import printable
 from vaprompt.errors import OptionError, VapromptError
+from vaprompt.memory import lack_of_memory
 
 BUG, INTERRUPTED = 1, 130
 
@@ -98,7 +99,11 @@ def run(arguments: Sequence[str]) -> int:
         return _misused(error)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except Exception as error:  # whatever reaches this line is a bug of ours
+    except Exception as error:
+        lack = lack_of_memory(error)
+        if lack is not None:
+            return _fail(str(lack), lack.exit_code)
+        # Whatever reaches this line is a bug of ours.
         if os.environ.get("VAPROMPT_TRACEBACK") == "1":
             traceback.print_exc()
         return _fail(f"a fault in vaprompt itself: {_one_line(error)}; please report it with {_saved_traceback()}", BUG)

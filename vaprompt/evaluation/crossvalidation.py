@@ -25,6 +25,7 @@ from vaprompt.evaluation.ensemble import Member
 from vaprompt.evaluation.evaluate import LABELLED, by_video, judge_split, summary
 from vaprompt.evaluation.protocols import Judged, official
 from vaprompt.files import require_folder, write_json
+from vaprompt.memory import ELSEWHERE, enough_memory
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
@@ -82,7 +83,7 @@ def cross_validate(
 
     Raises:
         StoreError: the store has fewer source videos with labels than folds, or cannot be trained on.
-        RunError: `out` holds folds of something else.
+        RunError: `out` holds folds of something else; or memory does not suffice.
         TargetError: `out` cannot be written.
     """
     require_folder(out)
@@ -99,8 +100,9 @@ def cross_validate(
         folder = out / f"fold{index + 1}"
         folded = FoldedStore.of(source, part)
         trained = train(folded, recipe, folder, device=device, stopping=STOPPING, progress=progress)
-        member = Member(load_run(folder, device), folded)
-        videos = judge_split([member], held_out, every, f"scoring fold {index + 1} of {folds}", progress)
+        with enough_memory(folder, remedy=ELSEWHERE):
+            member = Member(load_run(folder, device), folded)
+            videos = judge_split([member], held_out, every, f"scoring fold {index + 1} of {folds}", progress)
         judged += videos
         notes += trained.notes
         found.append(

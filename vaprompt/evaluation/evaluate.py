@@ -31,7 +31,7 @@ from vaprompt.evaluation.protocols import (
 )
 from vaprompt.evaluation.smoothing import Smoothing, candidates, smoothed, tune
 from vaprompt.files import require_folder
-from vaprompt.memory import enough_memory
+from vaprompt.memory import ELSEWHERE, enough_memory
 from vaprompt.metrics import Scores, scores
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
@@ -40,7 +40,6 @@ from vaprompt.training.inputs import read_inputs
 from vaprompt.windows import describe_ends
 
 LABELLED = ("train", "validation")
-ELSEWHERE = "end what else needs memory, give --device cpu where a GPU's is too small, or use a larger machine"
 NO_SCORES = Scores(valence=None, arousal=None, mean=None, frames=0)
 
 

@@ -30,6 +30,7 @@ from vaprompt.media.clock import has_picture, row_times
 from vaprompt.media.container import file_size
 from vaprompt.media.patience import Pulse, patiently
 from vaprompt.media.video import frame_times, probe
+from vaprompt.memory import ELSEWHERE, enough_memory
 from vaprompt.prediction.subjects import gaps_note, predict_subjects
 from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.recipes import validated
@@ -120,7 +121,7 @@ def predict(
         progress: who is told how far it is.
 
     Raises:
-        RunError: the run cannot be loaded.
+        RunError: the run cannot be loaded, or memory does not suffice.
         WeightsError: the encoders that made its store are not at hand.
         FingerprintError: the encoders or the detector at hand are not those.
         DetectorError: faces are to be looked for, and the detector is not installed.
@@ -171,12 +172,19 @@ def load_predictor(
         progress: who is told how far the loading is.
 
     Raises:
-        RunError: the run cannot be loaded.
+        RunError: the run cannot be loaded, or memory does not suffice.
         WeightsError: the encoders that made its store are not at hand.
         FingerprintError: the encoders or the detector at hand are not those.
         DetectorError: faces are to be looked for, and the detector is not installed.
     """
     device = pick_device(device)
+    with enough_memory(run, remedy=ELSEWHERE):
+        return _loaded(run, faces, person, every, device, progress)
+
+
+def _loaded(
+    run: Path, faces: FaceChoice, person: PersonChoice, every: int | None, device: str, progress: Progress
+) -> Predictor:
     loaded = load_run(run, device)
     recipe = validated(ExtractRecipe, loaded.facts["extraction"], where=str(run))
     used = loaded.recipe.model.modalities
@@ -216,8 +224,13 @@ class Predictor:
 
         Raises:
             MediaError: the video cannot be decoded, or shows no face where faces are to be detected.
+            RunError: memory does not suffice for it.
             TargetError: the CSV cannot be written.
         """
+        with enough_memory(self.run.path, remedy=ELSEWHERE):
+            return self._predicted(file, target, progress)
+
+    def _predicted(self, file: Path, target: Path, progress: Progress) -> list[PredictedVideo]:
         seconds = probe(file).duration if self.seeing is not None else None
         people: list[Person | None] = [None]
         notes: list[str] = []
