@@ -153,6 +153,8 @@ def test_a_trial_whose_values_do_not_fit_together_fails_and_the_search_goes_on(s
         if one.state == "failed":
             assert f"sweep.toml, {one.variant.label} ({{'model.width': 1" in one.reason
             assert not one.variant.run.exists()
+            assert one.fields["model.width"] in (17, 18, 19)
+            assert str(one.fields) in one.reason
         else:
             assert one.variant.recipe.model.width in (16, 20)
     again = run_sweep(store, sweep, tmp_path / "runs", device="cpu", score=False)

@@ -24,6 +24,8 @@ class Standing:
     state: State
     reason: str | None = None
     """Why it failed."""
+    tried: Mapping[str, Any] | None = None
+    """The values that were to be tried, where there can be no recipe of them: the variant has the base's then."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Found:
     seconds: float | None
     """That it took in this call; None where it was there before."""
     fields: Mapping[str, Any]
-    """In which its recipe differs from the sweep's base."""
+    """In which its recipe differs from the sweep's base, or would."""
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON-ready values."""
@@ -88,5 +90,5 @@ def found_in(standing: Standing, outcome: Outcome | None, base: Mapping[str, Any
         epochs,
         read_scores(variant.run),
         None if outcome is None else outcome.seconds,
-        {key: value for key, (_, value) in differing(base, own).items()},
+        {key: value for key, (_, value) in differing(base, own).items()} if standing.tried is None else standing.tried,
     )

@@ -164,14 +164,13 @@ class Search:
         """Return how the trials so far stand, the best first, those without a score last."""
         ranked = sorted(self._trials(), key=lambda trial: (_badness(trial), trial.number))
         states: Mapping[str, State] = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed"}
-        return [
-            Standing(
-                self._variant(trial.number)[0],
-                states.get(trial.state.name, "training"),
-                trial.user_attrs.get(REASON),
-            )
-            for trial in ranked
-        ]
+        found = []
+        for trial in ranked:
+            variant, error = self._variant(trial.number)
+            tried = None if error is None else self._fields(trial.number)
+            state = states.get(trial.state.name, "training")
+            found.append(Standing(variant, state, trial.user_attrs.get(REASON), tried))
+        return found
 
     def _trials(self) -> list[optuna.trial.FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
@@ -219,7 +218,7 @@ class Search:
 
     def _variant(self, number: int) -> tuple[Variant, RecipeError | None]:
         """Return a trial as a variant, and why it cannot be trained: its recipe is then the base's."""
-        fields = {key: as_given(key, value) for key, value in self._trials()[number].params.items()}
+        fields = self._fields(number)
         name, error = _name(number), None
         try:
             recipe = validated(
@@ -231,6 +230,10 @@ class Search:
         except RecipeError as invalid:
             recipe, error = base_of(self._sweep, self._runs).recipe, invalid
         return Variant(name, recipe, self._runs / name), error
+
+    def _fields(self, number: int) -> dict[str, Any]:
+        """Return the values of a trial, by dotted key."""
+        return {key: as_given(key, value) for key, value in self._trials()[number].params.items()}
 
     def _require_same(self) -> None:
         about = json.dumps([self._sweep.base, self._search.model_dump(mode="json", exclude={"trials"})], sort_keys=True)
