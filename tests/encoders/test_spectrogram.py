@@ -94,6 +94,20 @@ def test_steps_of_a_recipe_are_those_of_the_encoder():
         audio_fingerprint(TINY.model_copy(update={"steps": 65}))
 
 
+@pytest.mark.parametrize("recipe", [TINY, AudioEncoderRecipe(kind="logmel")])
+def test_a_window_ends_within_what_the_encoder_takes(recipe):
+    longest = LogMelRecipe().reach
+    assert longest == 10.255
+    wave_BL = torch.zeros(2, round(longest * 16000))
+    wave_BL[1, -200:] = torch.randn(200)
+    heard_BFM = log_mel(wave_BL, LogMelRecipe())
+    assert not torch.equal(heard_BFM[0], heard_BFM[1])
+    assert torch.equal(log_mel(torch.nn.functional.pad(wave_BL, (0, 160)), LogMelRecipe()), heard_BFM)
+    assert audio_fingerprint(recipe.model_copy(update={"window": longest}))["window"] == longest
+    with pytest.raises(RecipeError, match=r"audio\.window = 10\.5: is more than the 10\.255 s that the encoder takes"):
+        audio_fingerprint(recipe.model_copy(update={"window": 10.5}))
+
+
 def test_the_log_mel_picture_is_the_log_mel():
     wave_BL = torch.randn(2, 160_000) * 0.1
     recipe = AudioEncoderRecipe(kind="logmel")
@@ -146,7 +160,7 @@ def test_tensors_that_do_not_fit_are_counted(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 2}))
     with pytest.raises(WeightsError, match="does not fit") as error:
-        audio_encoder(AudioEncoderRecipe(model="x", weights=str(tmp_path)))
+        audio_encoder(AudioEncoderRecipe(model="x", weights=str(tmp_path), window=2.0))
     assert "\n" not in str(error.value)
 
 

@@ -64,7 +64,7 @@ def audio_fingerprint(recipe: AudioEncoderRecipe, weights: Weights | None = None
 
     Raises:
         WeightsError: the weights are not at hand, or not an AST's.
-        RecipeError: more steps are asked for than the encoder has.
+        RecipeError: more steps are asked for than the encoder has, or longer windows than it takes.
     """
     if recipe.kind == "logmel":
         return _fingerprint(recipe, LogMelRecipe(), LogMelRecipe().frames, "none")
@@ -164,6 +164,13 @@ def _fingerprint(
             f"audio.steps = {recipe.steps}",
             fault=f"is more than the {own_steps} time steps of the encoder",
             remedy=f"set audio.steps to at most {own_steps}, or leave it out",
+        )
+    if recipe.window > mel.reach:
+        # The picture begins with the window: what it cuts is the latest sound.
+        raise RecipeError(
+            f"audio.window = {recipe.window:g}",
+            fault=f"is more than the {mel.reach:g} s that the encoder takes, and it would hear the oldest alone",
+            remedy=f"set audio.window to at most {mel.reach:g}",
         )
     network = recipe.kind == "ast"
     output = "last layer's patches, mean over frequency bands" if network else "log-Mel"

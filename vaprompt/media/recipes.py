@@ -23,6 +23,11 @@ class LogMelRecipe(Recipe):
     std: float = Field(4.5689974, gt=0)
     """The result is divided by twice this value, so that it spreads over about +-0.5."""
 
+    @property
+    def reach(self) -> float:
+        """Seconds of sound that fit on the picture; what comes behind is cut."""
+        return (self.frames - 1) * 0.010 + 0.025
+
 
 class DecibelRecipe(Recipe):
     """How sound becomes the released code's picture; a store's fingerprint holds every field."""
@@ -40,3 +45,8 @@ class DecibelRecipe(Recipe):
     """Samples from one column to the next (released)."""
     spread: float = Field(0.5, gt=0)
     """Standard deviation of the columns that hold sound, whose mean is 0 (released)."""
+
+    @property
+    def reach(self) -> float:
+        """Seconds of sound that fit on the picture; what comes behind is cut."""
+        return self.frames * self.hop / self.rate
