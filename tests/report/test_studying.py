@@ -18,7 +18,7 @@ from vaprompt.report.conditions import condition_error
 from vaprompt.report.densities import BINS, CELLS, FEWEST, counted, densities
 from vaprompt.report.evidence import VIEWING, differing_fields, from_paper, gather
 from vaprompt.report.explaining import MOST_STEPS, explain, seen_frames, summed_steps
-from vaprompt.report.listening import listen
+from vaprompt.report.listening import Heard, listen
 from vaprompt.report.run_page import regions_table
 from vaprompt.report.studying import study
 
@@ -285,3 +285,7 @@ def test_sound_is_heard_in_the_data_set_that_the_store_was_made_of(
     assert "has" in heard.missing[names[0]]
     with pytest.raises(DatasetError):
         listen(tmp_path / "nothing", store, names)
+    # Sound that is left out is not missing.
+    silent = tmp_path / "silent.toml"
+    silent.write_text(f'name = "data"\nroot = "{small_dataset}"\nmodalities = ["image"]\n')
+    assert listen(silent, store, names) == Heard(left_out=True)

@@ -22,6 +22,8 @@ class Heard:
     loudness: dict[str, Loudness] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     """Why a video's sound could not be measured."""
+    left_out: bool = False
+    """Whether the data set leaves its sound out."""
 
 
 def listen(data: Path, store: FeatureStore, videos: Sequence[str], progress: Progress = SILENT) -> Heard:
@@ -38,7 +40,10 @@ def listen(data: Path, store: FeatureStore, videos: Sequence[str], progress: Pro
     Raises:
         DatasetError, RecipeError: there is no data set, or its description is faulty.
     """
-    found = {video.name: video for video in open_dataset(data, progress).videos}
+    dataset = open_dataset(data, progress)
+    if "audio" not in dataset.modalities:
+        return Heard(left_out=True)
+    found = {video.name: video for video in dataset.videos}
     heard = Heard()
     known: dict[tuple[Path, float], Loudness] = {}
     with progress.task("listening", total=len(videos), unit="videos") as task:

@@ -18,6 +18,7 @@ from vaprompt.store import FeatureStore
 
 CLIP_SECONDS = 10.0
 NO_DATA = "the sound is in no store: --data DATA, with the data set, shows how loud it is and where somebody speaks"
+LEFT_OUT = "the data set leaves its sound out, and so does this page"
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def study(
     heard = Heard() if data is None else listen(data, member.store, list(explained), progress)
     if data is None:
         notes.append(NO_DATA)
+    if heard.left_out:
+        notes.append(LEFT_OUT)
     if heard.missing:
         first, reason = next(iter(heard.missing.items()))
         notes.append(f"the sound of {len(heard.missing)} videos is not shown; {first}: {reason}")
