@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,105 +11,14 @@ from selenium.webdriver.common.action_chains import ActionChains
 from tests.browsing import PHONE, Tab
 from tests.media.clips import grey, write_clip
 from tests.report.everybody import lies_over_each_other, pale, unnamed
+from tests.report.playing import TIME_F, at, go, runs_by, screening, show
 from tests.report.predictions import predicted
 from tests.report.runs import EVIL, LONG
-from vaprompt.prediction.predict import PredictedVideo
 from vaprompt.regions import RegionRecipe
-from vaprompt.report.footage import Footage, beside, inside
+from vaprompt.report.footage import inside
 from vaprompt.report.overlay import write_overlay
-from vaprompt.report.pages.page import write_page
-from vaprompt.report.prediction_page import Download, Screening, prediction_page
-from vaprompt.report.screening import screen
 
-TIMES = tuple(int(time) for time in np.cumsum([0, *[33, 67] * 79]))
-"""Milliseconds: a rate that varies, 8 s."""
-TIME_F = np.array(TIMES) / 1000
 GONE = (3.0, 5.0)
-
-
-def sound(seconds: float) -> np.ndarray:
-    """Return a note that is struck four times."""
-    time = np.arange(int(seconds * 44100)) / 44100
-    return (0.5 * np.sin(2 * math.pi * 220 * time) * (time % 2 < 1))[:, None].astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clip") / "a folder"
-    folder.mkdir()
-    return write_clip(folder / "talk.mp4", times_ms=TIMES, size=(320, 240), sound=sound(8))
-
-
-def screening(
-    people: list[PredictedVideo], footage: Footage | None = None, regions: RegionRecipe | None = None
-) -> Screening:
-    downloads = [Download(video.csv.name, "x") for video in people]
-    about = {"run": "runs/first"}
-    return screen(people, regions or RegionRecipe(), footage or Footage(), about=about, downloads=downloads)
-
-
-def show(
-    tab: Tab,
-    page: Path,
-    people: list[PredictedVideo],
-    footage: Footage | None = None,
-    regions: RegionRecipe | None = None,
-    *,
-    loaded: bool = True,
-) -> Tab:
-    """Write a prediction's page and open it; wait until it is there, and its video as well if that is `loaded`."""
-    media = people[0].media
-    tab.allowed.append(media.as_uri())
-    write_page(prediction_page(screening(people, footage or beside(media, page), regions)), page)
-    tab.open(page)
-    tab.wait(lambda: tab.script("return document.body.dataset.ready === 'true'"))
-    tab.wait(lambda: not loaded or runs_by(tab) != "wait")
-    return tab
-
-
-def runs_by(tab: Tab) -> str:
-    """Return what the page runs by: video, none, or wait while that is not known."""
-    return str(tab.script("return document.body.dataset.player"))
-
-
-def film(tab: Tab, name: str) -> Any:
-    """Return a property of the page's video."""
-    return tab.script("return document.getElementById('video')[arguments[0]]", name)
-
-
-def plays(tab: Tab, *, from_: float = 0) -> None:
-    """Wait until the video plays, and is beyond a moment."""
-    tab.wait(lambda: not film(tab, "paused") and not film(tab, "seeking") and film(tab, "currentTime") > from_)
-
-
-def frames_asked_for(tab: Tab, during: int = 20) -> float:
-    """Return how often a page asks to be called with the screen's next frame, of as many frames as go by meanwhile."""
-    counting = """
-        const [during, done] = arguments;
-        const own = window.requestAnimationFrame;
-        let asked = 0;
-        let left = during;
-        window.requestAnimationFrame = (called) => (asked++, own(called));
-        const frame = () => {
-          if (left--) return own(frame);
-          window.requestAnimationFrame = own;
-          done(asked / during);
-        };
-        own(frame);
-    """
-    return float(tab.chrome.execute_async_script(counting, during))
-
-
-def at(tab: Tab) -> float:
-    """Return the moment that the page is at, in seconds."""
-    return float(tab.script("return document.getElementById('seek').value"))
-
-
-def go(tab: Tab, frame: int) -> None:
-    """Step to a frame (from 0) from the beginning, by the keyboard, and wait until it is on the screen."""
-    tab.press("home", *["."] * frame)
-    tab.wait(lambda: not tab.script("return document.getElementById('video').seeking"))
-    tab.settle()
 
 
 def numbers(tab: Tab, row: int) -> list[float]:
@@ -214,153 +122,6 @@ def test_everything_runs_with_the_video_and_leads_to_a_moment(tab: Tab, clip: Pa
         assert tab.overflow() == 0
     tab.resize(*PHONE, density=2)
     tab.picture("prediction-phone")
-
-
-def test_keys_in_quick_succession_each_count(tab: Tab, clip: Path, tmp_path: Path):
-    show(tab, tmp_path / "talk.html", [predicted(clip, TIME_F)])
-    # A key every few milliseconds, while the browser is still showing what an earlier one asked for.
-    hurry = """
-        const [count, done] = arguments;
-        let left = count;
-        const next = () => {
-          document.body.dispatchEvent(new KeyboardEvent("keydown", { key: ".", bubbles: true }));
-          if (--left) setTimeout(next, left % 7);
-          else done();
-        };
-        next();
-    """
-    for first in (0, 60):
-        tab.chrome.execute_async_script(hurry, 60)
-        tab.wait(lambda: not tab.script("return document.getElementById('video').seeking"))
-        tab.settle()
-        assert at(tab) == pytest.approx(TIME_F[first + 60], abs=1e-3)
-
-
-HEARS_WHAT_IS_SAID = "document.getElementById('video').requestVideoFrameCallback = (heard) => (window.tell = heard)"
-"""From its next frame on a page hears of frames what is said, and of no others."""
-TELL = "window.tell(0, { mediaTime: arguments[0] })"
-
-
-def test_a_frame_told_of_late_does_not_take_a_page_back(tab: Tab, clip: Path, tmp_path: Path):
-    show(tab, tmp_path / "talk.html", [predicted(clip, TIME_F)])
-    tab.script(HEARS_WHAT_IS_SAID)
-    go(tab, 60)
-    tab.wait(lambda: tab.script("return window.tell !== undefined"))
-    tab.script(TELL, TIME_F[59])
-    tab.press(".")
-    assert at(tab) == pytest.approx(TIME_F[61], abs=1e-3)
-    # In play it follows what it is told.
-    tab.press("k")
-    tab.wait(
-        lambda: not tab.script("const video = document.getElementById('video'); return video.paused || video.seeking")
-    )
-    tab.script(TELL, TIME_F[70])
-    assert at(tab) == pytest.approx(TIME_F[70], abs=1e-3)
-
-
-def test_a_step_right_after_play_is_where_a_page_stays(tab: Tab, clip: Path, tmp_path: Path):
-    show(tab, tmp_path / "talk.html", [predicted(clip, TIME_F)])
-    tab.script(HEARS_WHAT_IS_SAID)
-    go(tab, 60)
-    tab.wait(lambda: tab.script("return window.tell !== undefined"))
-    # Both before the browser comes to say that it plays.
-    tab.script("""
-        for (const key of ["k", "."]) document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
-    """)
-    tab.wait(lambda: film(tab, "paused") and not film(tab, "seeking"))
-    tab.settle()
-    tab.script(TELL, TIME_F[59])
-    assert at(tab) == pytest.approx(TIME_F[61], abs=1e-3)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seeks", [True, False])
-def test_a_video_that_is_paused_elsewhere_is_where_it_is_though_no_frame_was_told(
-    tab: Tab, clip: Path, tmp_path: Path, seeks: bool
-):
-    show(tab, tmp_path / "talk.html", [predicted(clip, TIME_F)])
-    tab.script(HEARS_WHAT_IS_SAID)
-    go(tab, 20)
-    tab.wait(lambda: tab.script("return window.tell !== undefined"))
-    tab.press("[", "[", "[", "k")
-    plays(tab)
-    if seeks:
-        tab.press("arrow_right")
-    else:
-        tab.script("Object.defineProperty(document, 'hidden', { value: true })")
-    sent = at(tab)
-    plays(tab, from_=sent + 0.15)
-    assert at(tab) == sent
-    tab.script("document.getElementById('video').pause()")
-    tab.settle()
-    now = film(tab, "currentTime")
-    assert now > sent + 0.15
-    assert at(tab) == pytest.approx(TIME_F[now >= TIME_F][-1], abs=2e-3)
-    # The frame that it stopped at may be told of later.
-    frame = int(np.flatnonzero(now >= TIME_F)[-1]) - 1
-    tab.script(TELL, TIME_F[frame])
-    assert at(tab) == pytest.approx(TIME_F[frame], abs=1e-3)
-
-
-HELD = """
-    window.held = true;
-    const { get } = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, "readyState");
-    Object.defineProperty(HTMLMediaElement.prototype, "readyState", {
-      get() {
-        return window.held ? 0 : get.call(this);
-      },
-    });
-    window.addEventListener("loadeddata", (event) => window.held && event.stopImmediatePropagation(), true);
-"""
-"""A video that takes long to load."""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("then", "player"), [("loadeddata", "video"), ("error", "none")])
-def test_who_presses_play_before_a_video_is_there_sees_it_play(
-    tab: Tab, clip: Path, tmp_path: Path, then: str, player: str
-):
-    with tab.beforehand(HELD):
-        show(tab, tmp_path / "talk.html", [predicted(clip, TIME_F)], loaded=False)
-    assert runs_by(tab) == "wait"
-    tab.press("[", "[", "[", "k")
-    tab.wait(lambda: at(tab) > 0.2)
-    before = at(tab)
-    # Some file's loading ends one way or the other.
-    tab.script("window.held = false; document.getElementById('video').dispatchEvent(new Event(arguments[0]))", then)
-    assert runs_by(tab) == player
-    assert tab.one("#play").get_attribute("aria-label") == "Pause"
-    tab.wait(lambda: at(tab) > before + 0.3)
-    if player == "video":
-        plays(tab, from_=before + 0.3)
-        assert frames_asked_for(tab) == 0
-    tab.press("k")
-    assert tab.one("#play").get_attribute("aria-label") == "Play"
-    tab.settle()
-    stood = at(tab)
-    assert frames_asked_for(tab) == 0
-    assert at(tab) == stood < TIME_F[-1]
-
-
-@pytest.mark.slow
-def test_where_a_browser_tells_of_no_frames_a_page_looks_once_a_frame(tab: Tab, clip: Path, tmp_path: Path):
-    with tab.beforehand("delete HTMLVideoElement.prototype.requestVideoFrameCallback"):
-        show(tab, tmp_path / "talk.html", [predicted(clip, TIME_F)])
-    tab.press("[", "[", "[", "k")
-    plays(tab)
-    assert 0.9 <= frames_asked_for(tab) <= 1.1
-    for _ in range(3):
-        tab.press("arrow_right", "arrow_left")
-        plays(tab)
-    assert 0.9 <= frames_asked_for(tab) <= 1.1
-    # It pauses where it is, and not where it was sent to before.
-    sent = at(tab)
-    plays(tab, from_=sent + 0.3)
-    tab.press("k")
-    tab.settle()
-    assert frames_asked_for(tab) == 0
-    assert at(tab) > sent + 0.2
-    assert film(tab, "currentTime") - 0.1 < at(tab) <= film(tab, "currentTime")
 
 
 def test_a_page_that_holds_its_video_can_be_carried_away(tab: Tab, clip: Path, tmp_path: Path):
