@@ -94,6 +94,10 @@ def _described(source: Path, progress: Progress) -> Dataset:
     if recipe.faces != "auto" and "image" not in recipe.modalities:
         fault = f"faces = '{recipe.faces}' says nothing where modalities leave pictures out"
         raise RecipeError(source, fault=fault, remedy="remove it, or add 'image' to modalities")
+    if recipe.known_rates.described and (recipe.taken == MODALITIES or recipe.faces in ("frames", "detect")):
+        # A store would be refused to whoever adds or corrects one, though nothing depends on it.
+        fault = "a rate says nothing where videos tell the times of their frames"
+        raise RecipeError(source, fault=fault, remedy="remove it, or set modalities = ['audio'], or ['image'] of crops")
     # An absolute or ~ path replaces the folder of the description; a relative one starts there.
     root = source.parent / Path(recipe.root).expanduser()
     if recipe.synthetic is not None:
