@@ -2,13 +2,13 @@
 
 import json
 import shutil
-import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.finetuning.conftest import heads_recipe, recipe
+from tests.media.clips import WAV_RATE, write_wav
 from vaprompt import FeatureStore
 from vaprompt.cli.main import run as command
 from vaprompt.datasets.check import check
@@ -25,18 +25,7 @@ from vaprompt.recipes import read_recipe, shipped
 from vaprompt.store.verification import verify
 from vaprompt.training.run import train
 
-RATE = 16000
 FROZEN = {"image": {"tune": "none"}, "audio": {"tune": "none"}, "epochs": 1}
-
-
-def write_wav(path: Path, wave_L: np.ndarray) -> Path:
-    """Write mono sound in [-1, 1] as 16-bit numbers."""
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes((wave_L * 32767).round().clip(-32768, 32767).astype("<i2").tobytes())
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -55,8 +44,8 @@ def alone(small_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         shutil.copytree(both.root, folder / kind, ignore=shutil.ignore_patterns(*left))
     for path in media:
         assert path is not None
-        length = round((float(frame_times(path)[-1]) + 0.04) * RATE)
-        write_wav(folder / "sound" / f"{path.stem}.wav", cut_pieces(list(sound_pieces(path, rate=RATE)), 0, length))
+        length = round((float(frame_times(path)[-1]) + 0.04) * WAV_RATE)
+        write_wav(folder / "sound" / f"{path.stem}.wav", cut_pieces(list(sound_pieces(path, rate=WAV_RATE)), 0, length))
     for kind, modality in (("sound", "audio"), ("crops", "image")):
         lines = [f'name = "{kind}"', f'root = "{kind}"', f'modalities = ["{modality}"]', *rates]
         (folder / f"{kind}.toml").write_text("\n".join(lines) + "\n")
@@ -134,9 +123,13 @@ def test_a_run_that_only_listens_predicts_sound_alone_and_videos(
     assert command(["predict", str(tmp_path / "run"), given[0], "--out", str(tmp_path / "one")]) == 0
     assert "sound alone: 30 rows a second" in capsys.readouterr().out
     assert command(["predict", str(tmp_path / "run"), given[1], "--out", str(tmp_path / "two")]) == 0
-    # There is nothing that a page could show.
-    assert command(["predict", str(tmp_path / "run"), given[0], "--out", str(tmp_path / "three"), "--page"]) == 3
-    assert "holds sound alone, and a page shows a video" in capsys.readouterr().err
+    # A page plays it; a video cannot be made of it.
+    assert command(["predict", str(tmp_path / "run"), given[0], "--out", str(tmp_path / "three"), "--page"]) == 0
+    assert '<audio id="video"' in (tmp_path / "three" / f"{sound.stem}.html").read_text()
+    overlay = ["--overlay", str(tmp_path / "new.mp4")]
+    assert command(["predict", str(tmp_path / "run"), given[0], "--out", str(tmp_path / "four"), *overlay]) == 2
+    assert "holds sound alone, and an overlay is a video" in capsys.readouterr().err
+    assert not (tmp_path / "four").exists()
     heard, seen = (
         np.loadtxt(tmp_path / place / f"{sound.stem}.csv", delimiter=",", skiprows=1) for place in ("one", "two")
     )
@@ -179,10 +172,15 @@ def test_what_does_not_fit_is_told_in_a_line(alone: Path, tmp_path: Path):
     (tmp_path / "sound.toml").write_text('faces = "crops"\n' + text)
     with pytest.raises(RecipeError, match="says nothing where modalities leave pictures out"):
         open_dataset(tmp_path / "sound.toml")
+    # A rate beside videos, which have their own.
+    for other in ("modalities = ['image', 'audio']", "modalities = ['image']\nfaces = 'frames'"):
+        (tmp_path / "crops.toml").write_text(f"{other}\nname = 'crops'\nroot = 'crops'\nrate = 30\n")
+        with pytest.raises(RecipeError, match="a rate says nothing where videos tell"):
+            open_dataset(tmp_path / "crops.toml")
 
 
 def test_the_rows_of_sound_are_known_from_its_length_and_half_a_file_is_refused(tmp_path: Path):
-    sound = write_wav(tmp_path / "a.wav", np.zeros(RATE * 2))
+    sound = write_wav(tmp_path / "a.wav", np.zeros(WAV_RATE * 2))
     assert not has_picture(sound)
     np.testing.assert_allclose(row_times(sound, 25), np.arange(50) / 25)
     assert len(row_times(sound, 25, annotated=52)) == 52

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import wave
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+
+WAV_RATE = 16000
 
 
 def grey(frame: int) -> int:
@@ -66,3 +69,13 @@ def _piece(sound: np.ndarray, rate: int, start: float) -> av.AudioFrame:
     frame.sample_rate = rate
     frame.pts, frame.time_base = round(start * rate), Fraction(1, rate)
     return frame
+
+
+def write_wav(path: Path, wave_L: np.ndarray) -> Path:
+    """Write mono sound in [-1, 1] as 16-bit numbers, `WAV_RATE` a second."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(WAV_RATE)
+        file.writeframes((wave_L * 32767).round().clip(-32768, 32767).astype("<i2").tobytes())
+    return path

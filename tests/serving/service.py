@@ -25,6 +25,7 @@ FACTS = {
     "run": "made-up",
     "notes": [],
     "faces": False,
+    "pictures": True,
     "window": 10.0,
     "phrases": [f"region {number}" for number in range(9)],
     "centres": [[v, a] for v in (-0.66, 0.0, 0.66) for a in (-0.66, 0.0, 0.66)],

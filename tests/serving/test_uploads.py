@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 
-from tests.media.clips import write_clip
+from tests.media.clips import write_clip, write_wav
 from tests.serving.service import Served, read_all, served, video
-from vaprompt.serving.kinds import kind_of
+from vaprompt.serving.kinds import kind_of, suffixes
 from vaprompt.serving.limits import Limits
 
 
@@ -144,6 +145,15 @@ def test_containers_are_told_by_their_first_bytes(tmp_path: Path, suffix: str):
     kind = kind_of(clip.read_bytes()[:512])
     assert kind is not None
     assert kind.suffix == suffix
+
+
+def test_sound_alone_is_taken_where_it_is_wanted(tmp_path: Path):
+    head = write_wav(tmp_path / "a.wav", np.zeros(1000)).read_bytes()[:512]
+    taken = kind_of(head, sound=True)
+    assert taken is not None
+    assert (taken.suffix, taken.content_type) == (".wav", "audio/wav")
+    assert kind_of(head) is None
+    assert suffixes(sound=True).removeprefix(suffixes(sound=False)) == ",.wav,.m4a,.ogg"
 
 
 def test_a_length_that_is_not_stated_is_counted(strict: Served):

@@ -29,7 +29,7 @@ from vaprompt.files import make_folder, published, require_folder
 from vaprompt.media.clock import has_picture, row_times
 from vaprompt.media.container import file_size
 from vaprompt.media.patience import Pulse, patiently
-from vaprompt.media.video import frame_times, probe
+from vaprompt.media.video import frame_times, probe, probe_sound
 from vaprompt.memory import ELSEWHERE, enough_memory
 from vaprompt.prediction.subjects import gaps_note, predict_subjects
 from vaprompt.progress import SILENT, Progress, Task
@@ -75,6 +75,8 @@ class PredictedVideo:
     """Where the face is; None for whole frames."""
     margin: float = 1.0
     """Side of the crops that the network saw, as a multiple of what `track` places."""
+    seen: bool = True
+    """Whether the network saw anything; False for a run that only listens."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ class Predictor:
             return self._predicted(file, target, progress)
 
     def _predicted(self, file: Path, target: Path, progress: Progress) -> list[PredictedVideo]:
-        seconds = probe(file).duration if self.seeing is not None else None
+        seconds = self.duration(file)
         people: list[Person | None] = [None]
         notes: list[str] = []
         if self.detector is not None:
@@ -272,9 +274,21 @@ class Predictor:
                     interpolation=describe_ends(self.run.recipe.window.stride, self.every),
                     track=person,
                     margin=self.recipe.face.scale,
+                    seen=self.seeing is not None,
                 )
             )
         return results
+
+    def duration(self, file: Path) -> float | None:
+        """Return how long a file is by its header, in seconds; None where that does not say.
+
+        Raises:
+            MediaError: it is none that this run can predict.
+        """
+        if self.seeing is not None or has_picture(file):
+            return probe(file).duration
+        sound = probe_sound(file)
+        return None if sound is None else sound.duration
 
     def _row_times(self, file: Path, reached: _Reached, notes: list[str]) -> Float64[np.ndarray, "F"]:
         """Return the times of a file's rows; put into `notes` what is to be remarked about them."""

@@ -25,7 +25,7 @@ class Footage:
     content: str = ""
     """The video in base64, where the page holds it."""
     kind: str = ""
-    """Its media type, such as video/mp4."""
+    """Its media type, such as video/mp4 or audio/x-wav."""
 
     @property
     def policy(self) -> dict[str, str]:
@@ -68,4 +68,4 @@ def fits(media: Path) -> bool:
 
 def _kind(media: Path) -> str:
     known = mimetypes.guess_type(media.name)[0] or ""
-    return known if known.startswith("video/") else "video/mp4"
+    return known if known.startswith(("video/", "audio/")) else "video/mp4"

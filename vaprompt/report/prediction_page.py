@@ -1,4 +1,4 @@
-"""The page of a prediction: the video plays, and what was predicted of each person in it moves along.
+"""The page of a prediction: the video, or the sound alone, plays, and what was predicted of each person moves along.
 
 It is one file; the video lies beside it, inside it, or where a server says (`footage.Footage`). Long videos are reduced
 so that the page of two hours stays far below 20 MB, and no peak of a trace is lost.
@@ -33,7 +33,7 @@ MOST_WINDOWS = 150_000
 """Windows, likewise; each takes some 10 bytes."""
 MOST_LOOKS = 300_000
 """Places of faces, likewise; each takes some 8 bytes."""
-WHOLE = "the whole picture"
+WHOLE, SOUND = "the whole picture", "the sound"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Screening:
     """Of one video, at least one; the most prominent first."""
     regions: RegionRecipe
     footage: Footage
-    appearance: Appearance
+    appearance: Appearance | None
+    """None where there is nothing but sound."""
     loudness: Loudness | None = None
     """None where nobody listened."""
     about: Mapping[str, str] = field(default_factory=dict)
@@ -80,7 +81,7 @@ def prediction_page(screening: Screening) -> Page:
         "names": [who(video) for video in screening.people],
         "notes": notes(screening),
         "interpolation": first.interpolation,
-        "silence": _silence(screening.loudness),
+        "silence": _silence(screening),
     }
     return Page(
         "prediction.html",
@@ -95,6 +96,8 @@ def prediction_page(screening: Screening) -> Page:
 
 def who(video: PredictedVideo) -> str:
     """Return what the subject of a prediction is called."""
+    if not video.seen:
+        return SOUND
     if video.track is None:
         return WHOLE
     return "the face" if video.person is None else f"person {video.person}"
@@ -110,10 +113,12 @@ def notes(screening: Screening) -> list[str]:
     return found
 
 
-def _silence(loudness: Loudness | None) -> str:
-    if loudness is None:
+def _silence(screening: Screening) -> str:
+    if screening.loudness is None:
         return "the sound was not listened to"
-    return "the video has no sound, or nothing but silence" if loudness.silent else ""
+    if not screening.loudness.silent:
+        return ""
+    return "nothing but silence" if screening.appearance is None else "the video has no sound, or nothing but silence"
 
 
 def _data(screening: Screening) -> dict[str, Any]:
@@ -126,11 +131,11 @@ def _data(screening: Screening) -> dict[str, Any]:
         "video": {
             "address": screening.footage.address,
             "kind": screening.footage.kind,
-            "start": look.start,
-            "codec": look.codec,
-            "width": look.width,
-            "height": look.height,
-            "shape": look.shape,
+            # Rows of sound alone begin with its file.
+            "start": 0.0 if look is None else look.start,
+            "picture": None
+            if look is None
+            else {"codec": look.codec, "width": look.width, "height": look.height, "shape": look.shape},
         },
         "seconds": float(time_F[-1]),
         "frames": len(time_F),

@@ -17,7 +17,7 @@ from vaprompt.report.footage import MOST_EMBEDDED, Footage, address, beside, fit
 from vaprompt.report.pages.page import write_page
 from vaprompt.report.prediction_page import Download, Screening, prediction_page
 
-TOO_LARGE = f"the video is larger than {MOST_EMBEDDED // 1_000_000} MB and is not put into the page"
+TOO_LARGE = f"the file is larger than {MOST_EMBEDDED // 1_000_000} MB and is not put into the page"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,6 @@ def write_pages(
         for media, people in by_media.items():
             target = people[0].csv.parent / f"{media.stem}.html"
             try:
-                _require_picture(media)
                 held = embed and fits(media)
                 footage = inside(media) if held else beside(media, target)
                 downloads = [Download(video.csv.name, address(video.csv, target)) for video in people]
@@ -80,23 +79,18 @@ def screen(
     Args:
         people: the predictions of one video, at least one.
         regions: the run's.
-        footage: where the page finds the video.
+        footage: where the page finds the video, or the sound.
         about: what the page says of it, as name and text.
         downloads: files that the page offers.
         name: what to call the video; by default its file's name.
 
     Raises:
-        MediaError: the video cannot be decoded.
+        MediaError: the file cannot be decoded.
     """
     media = people[0].media
     loudness = measure_loudness(media, last=float(people[0].time_F[-1]))
-    return Screening(people, regions, footage, appearance(media), loudness, about, downloads, name)
-
-
-def _require_picture(media: Path) -> None:
-    if not has_picture(media):
-        fault = "holds sound alone, and a page shows a video"
-        raise MediaError(media, fault=fault, remedy="its CSV and its plot are there; leave --page out")
+    look = appearance(media) if has_picture(media) else None
+    return Screening(people, regions, footage, look, loudness, about, downloads, name)
 
 
 def people_of(report: PredictionReport) -> dict[Path, list[PredictedVideo]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vaprompt.report.pages.page import CHART_SCRIPTS, CHART_STYLES, Page, policy_of, render
-from vaprompt.serving.kinds import SUFFIXES
+from vaprompt.serving.kinds import suffixes
 from vaprompt.serving.limits import Limits
 
 RECORDER = "recorder.js"
@@ -21,15 +21,16 @@ def front_page(facts: Mapping[str, Any], limits: Limits, host: str, *, kept: boo
         host: as the browser asked for it, and the gate let it pass.
         kept: whether videos and results stay when the server ends.
     """
+    taken = suffixes(sound=limits.sound)
     page = Page(
         "serve.html",
         f"{facts['run']}: vaprompt",
-        context={"facts": facts, "limits": limits, "suffixes": SUFFIXES, "kept": kept},
+        context={"facts": facts, "limits": limits, "suffixes": taken, "kept": kept},
         data={
             "serve": {
                 "run": facts,
                 "bytes": limits.bytes,
-                "suffixes": SUFFIXES.split(","),
+                "suffixes": taken.split(","),
             }
         },
         scripts=(*CHART_SCRIPTS, "moving.js", "serve.js", "live.js"),

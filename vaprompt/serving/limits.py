@@ -1,4 +1,4 @@
-"""What a server takes at most, so that its memory and its disk stay bounded whatever is sent to it."""
+"""What a server takes, and at most, so that its memory and its disk stay bounded whatever is sent to it."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ class Limits:
     """Bytes of one message of the live view."""
     name: int = 200
     """Characters of a video's name that are kept."""
+    sound: bool = False
+    """Whether files of sound alone are taken, as they are for a run that only listens."""
 
 
 class Refusal(Exception):  # noqa: N818 (nothing of ours went wrong)

@@ -125,6 +125,7 @@ async def _serve(
     engine = Engine(settings)
     try:
         await engine.start(progress)
+        limits = replace(limits, sound=not engine.facts["pictures"])
         service = Service(engine, Jobs(engine, workplace, limits), limits, asyncio.Event())
         gate = Gate(make_app(service), names=names_of(address.host), token=address.token)
         await Server(gate, service, lambda: ready(address), limits).serve(sockets=[listener])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from vaprompt.serving.kinds import CONTENT_TYPES, HEAD, SUFFIXES, Kind, kind_of
+from vaprompt.serving.kinds import CONTENT_TYPES, HEAD, Kind, kind_of, suffixes
 from vaprompt.serving.limits import Limits, Refusal
 from vaprompt.serving.workplace import Room
 
@@ -88,10 +88,10 @@ async def receive(
                         taken = received
                     pending += chunk
                     if kind is None and len(pending) >= HEAD:
-                        kind = _required_kind(pending)
+                        kind = _required_kind(pending, limits)
                     if len(pending) >= PIECE:
                         await _write(file, pending)
-            kind = kind or _required_kind(pending)
+            kind = kind or _required_kind(pending, limits)
             await _write(file, pending)
         if stated is not None and received != stated:
             raise Refusal(400, f"ended after {received} of {stated} bytes")
@@ -111,10 +111,12 @@ async def drain(chunks: AsyncIterator[bytes], limits: Limits) -> None:
                 pass
 
 
-def _required_kind(head: bytes | bytearray) -> Kind:
-    kind = kind_of(bytes(head[:HEAD]))
+def _required_kind(head: bytes | bytearray, limits: Limits) -> Kind:
+    kind = kind_of(bytes(head[:HEAD]), sound=limits.sound)
     if kind is None:
-        raise Refusal(415, f"is no video that is read here; those are {SUFFIXES.replace(',', ' ')}")
+        what = "video or sound" if limits.sound else "video"
+        listed = suffixes(sound=limits.sound).replace(",", " ")
+        raise Refusal(415, f"is no {what} that is read here; those are {listed}")
     return kind
 
 

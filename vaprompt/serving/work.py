@@ -20,7 +20,6 @@ from typing import Any
 
 from vaprompt.errors import HangError, MediaError, VapromptError
 from vaprompt.extraction.decoder import Gone, receive, send
-from vaprompt.media.video import probe
 from vaprompt.prediction.predict import PredictedVideo, Predictor, load_predictor
 from vaprompt.progress import Task
 from vaprompt.report.footage import address, beside
@@ -133,7 +132,7 @@ class Work:
 
     def _predict(self, predictor: Predictor, message: dict[str, Any]) -> dict[str, Any]:
         media, folder, job = Path(message["media"]), Path(message["folder"]), message["job"]
-        seconds = probe(media).duration
+        seconds = predictor.duration(media)
         if seconds is not None and seconds > self._settings.seconds:
             raise _too_long(media, seconds, self._settings.seconds)
         progress = JobProgress(self, job, media)
@@ -234,6 +233,7 @@ def facts(predictor: Predictor) -> dict[str, Any]:
         "run": run.path.absolute().name,
         "notes": predictor.notes(whole=predictor.detector is None),
         "faces": predictor.detector is not None,
+        "pictures": predictor.seeing is not None,
         "window": run.recipe.window.seconds,
         "phrases": list(run.recipe.regions.phrases),
         "centres": run.recipe.regions.centres_K2().tolist(),

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from vaprompt.errors import MediaError, TargetError
+from vaprompt.media.clock import has_picture
 from vaprompt.media.video import probe, read_frames
 from vaprompt.media.writing import check_target, written
 from vaprompt.progress import SILENT, Progress
@@ -37,6 +38,7 @@ class Overlay:
             Subject(video, who(video), str(number + 1) if several else "", PEOPLE[number])
             for number, video in enumerate(people)
         ]
+        assert screening.appearance is not None, "`require_overlay` refuses sound alone"
         self.places = layout(screening.appearance.shape)
         self._plane = Plane(self.places.plane, screening.regions)
         self._people = People(self.places.people)
@@ -116,11 +118,15 @@ def require_overlay(target: Path, media: Sequence[Path]) -> None:
 
     Raises:
         TargetError: there are several videos, or the target is no place for this one.
+        MediaError: it has no picture.
     """
     if len(media) != 1:
         fault = f"is one video, and {len(media)} are given"
         raise TargetError(target, fault=fault, remedy="predict one at a time with --overlay")
     check_target(target, media[0])
+    if not has_picture(media[0]):
+        fault = "holds sound alone, and an overlay is a video"
+        raise MediaError(media[0], fault=fault, remedy="leave --overlay out; --page plays it with its traces")
 
 
 def _mark(film: Image.Image, subject: Subject, points: list[tuple[float, float]]) -> None:

@@ -5,7 +5,7 @@ pictures and stays in the present. */
 "use strict";
 
 const Live = (() => {
-  const { rate, window: span, phrases, centres, faces } = Data.block("serve").run;
+  const { rate, window: span, phrases, centres, faces, pictures } = Data.block("serve").run;
   const PICTURE = 1;
   const SOUND = 2;
   const MOST_UNDER_WAY = 2;
@@ -19,7 +19,7 @@ const Live = (() => {
   const TAIL = 3;
   /** Seconds between what a screen reader is told. */
   const SAID_EVERY = 5;
-  const PERSON = { name: faces ? "the face" : "the whole picture", mark: "", colour: "--predicted" };
+  const PERSON = { name: faces ? "the face" : pictures ? "the whole picture" : "the sound", mark: "", colour: "--predicted" };
 
   const at = (id) => document.getElementById(id);
   const [view, stage, video, start, stop, microphone, told, figures, meter] = [

@@ -53,7 +53,7 @@ const Player = (() => {
     };
   }
 
-  /** Follows a video element, frame by frame where the browser tells of frames. */
+  /** Follows a video or audio element, frame by frame where the browser tells of frames. */
   function film(video, start, tell) {
     const framewise = "requestVideoFrameCallback" in video;
     // The media's own time of the first frame, as the browser tells it with that frame, else as the file says it.
@@ -174,6 +174,7 @@ const Player = (() => {
     }
     function ready() {
       if (shown !== "wait") return;
+      // A video without a picture; an element that is for sound alone has no width.
       if (video.videoWidth === 0) return failed();
       shown = "video";
       take(film(video, start, tell));

@@ -49,7 +49,7 @@
     const [x, y, size, angle] = ["x", "y", "size", "angle"].map((part) => Data.at(track.time, track[part], at));
     const half = Math.exp(size) / 2;
     const [cosine, sine] = [half * Math.cos(angle), half * Math.sin(angle)];
-    const tall = data.video.height / data.video.width;
+    const tall = data.video.picture.height / data.video.picture.width;
     return [[-1, -1], [1, -1], [1, 1], [-1, 1]].map(([right, down]) => [
       x + cosine * right - sine * down,
       (y + sine * right + cosine * down) / tall,
@@ -63,7 +63,7 @@
     );
   }
 
-  // The video, and what stands in its place where there is none.
+  // The video or the sound, and what stands in its place where there is none.
   function load() {
     // Whoever has no script has the browser's own buttons.
     video.controls = false;
@@ -84,17 +84,20 @@
   function lost() {
     const where = data.video.address ? ", or the file is no longer where it was when this page was made" : "";
     $("mute").hidden = $("full").hidden = $("film-keys").hidden = true;
-    $("lost").textContent =
-      `This browser cannot play this video: it may not know the codec ${data.video.codec}${where}. ` +
-      "The traces are all here, and play as if it did. “vaprompt predict … --overlay NEW.mp4” writes a video that plays everywhere.";
+    const { picture } = data.video;
+    $("lost").textContent = picture
+      ? `This browser cannot play this video: it may not know the codec ${picture.codec}${where}. ` +
+        "The traces are all here, and play as if it did. “vaprompt predict … --overlay NEW.mp4” writes a video that plays everywhere."
+      : `This browser cannot play this sound: it may not know its codec${where}. The traces are all here, and play as if it did.`;
     $("lost").hidden = false;
     video.classList.add("unseen");
   }
 
   /** Lay the boxes over the picture, wherever it is in its frame. */
   function fit() {
+    if (!data.video.picture) return;
     const { clientWidth, clientHeight } = $("stage");
-    const shape = video.videoWidth > 0 ? video.videoWidth / video.videoHeight : data.video.shape;
+    const shape = video.videoWidth > 0 ? video.videoWidth / video.videoHeight : data.video.picture.shape;
     const width = Math.min(clientWidth, clientHeight * shape);
     Object.assign($("boxes").style, {
       width: `${width}px`,
@@ -266,7 +269,7 @@
     video.muted = !video.muted;
     $("mute").setAttribute("aria-pressed", String(video.muted));
   };
-  const full = () => (document.fullscreenElement ? document.exitFullscreen() : $("stage").requestFullscreen().catch(() => {}));
+  const full = () => !$("full").hidden && (document.fullscreenElement ? document.exitFullscreen() : $("stage").requestFullscreen().catch(() => {}));
   const step = (frames) => {
     player.pause();
     const index = Data.before(time, player.now() + 1e-4) + frames;
