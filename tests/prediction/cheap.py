@@ -52,25 +52,36 @@ class Loudness:
         return loud_BS[:, :, None].expand(-1, -1, self.dim).contiguous()
 
 
-def cheap_run(audio: Loudness, faces: str = "crops") -> Run:
+BOTH = ("image", "audio")
+
+
+def cheap_run(audio: Loudness, faces: str = "crops", modalities: Sequence[str] = BOTH) -> Run:
     """Return a run with random weights."""
     torch.manual_seed(0)
-    recipe = TrainRecipe.model_validate({"window": {"seconds": 4.0, "stride": 1.5, "frames": 5}, "model": {"width": 8}})
-    dims = {"image": IMAGE, "audio": audio.dim}
+    model = {"width": 8, "modalities": tuple(modalities)}
+    recipe = TrainRecipe.model_validate({"window": {"seconds": 4.0, "stride": 1.5, "frames": 5}, "model": model})
+    dims = {name: dim for name, dim in (("image", IMAGE), ("audio", audio.dim)) if name in modalities}
     prototype_KE = torch.nn.functional.normalize(torch.randn(9, IMAGE), dim=1)
     estimator = Estimator(recipe.model, image_dim=IMAGE, audio_dim=audio.dim, prototype_KE=prototype_KE)
     facts: dict[str, Any] = {
         "dims": dims,
         "extraction": {"audio": {"window": 4.0, "hop": 1.0}},
-        "store": {"dataset": {"faces": faces}, "fingerprints": {"image": {}, "audio": {}}},
+        "store": {"dataset": {"faces": faces}, "fingerprints": {name: {} for name in dims}},
     }
     return Run(Path("cheap"), recipe, facts, estimator.eval(), "cpu")
 
 
-def use(monkeypatch, *, audio: Loudness | None = None, faces: str = "crops", detector=None) -> Colours:
+def use(
+    monkeypatch,
+    *,
+    audio: Loudness | None = None,
+    faces: str = "crops",
+    detector=None,
+    modalities: Sequence[str] = BOTH,
+) -> Colours:
     """Let `predict` load these; without a `detector` it is as if the extra were not installed."""
     hearing, seeing = audio or Loudness(), Colours()
-    monkeypatch.setattr(module, "load_run", lambda run, device: cheap_run(hearing, faces))
+    monkeypatch.setattr(module, "load_run", lambda run, device: cheap_run(hearing, faces, modalities))
     monkeypatch.setattr(module, "image_encoder", lambda recipe, device: seeing)
     monkeypatch.setattr(module, "audio_encoder", lambda recipe, device: hearing)
     monkeypatch.setattr(module, "remarks", lambda extraction: [])
