@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vaprompt.errors import RecipeError
+from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.recipes import read_recipe, shipped, validated, write_recipe
 from vaprompt.training.recipe import TrainRecipe
 
@@ -64,6 +65,19 @@ def test_the_place_of_a_fault_is_the_option_where_it_is_the_options(tmp_path):
 def test_a_recipe_of_another_kind_is_told_the_keys_of_this_one():
     with pytest.raises(RecipeError, match=r"unknown key 'image_rate'; valid ones are stream, window, .*, epochs"):
         read_recipe(TrainRecipe, shipped("extract", "demo"))
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("image.batch=0", "image.batch = 0 is not allowed; Input should be 'auto' or greater than or equal to 1"),
+        ("image_rate=-1", "image_rate = -1 is not allowed; Input should be 'all' or greater than 0"),
+    ],
+)
+def test_a_field_of_several_types_is_told_by_its_name_with_all_that_it_may_be(override, says):
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(ExtractRecipe, None, [override])
+    assert str(caught.value) == f"--set {override}: {says}"
 
 
 def test_what_never_ends_is_not_read_to_its_end():

@@ -194,18 +194,25 @@ def _culprit(error: ValidationError, overrides: Sequence[str]) -> str | None:
 
 def _explained(kind: type[Recipe], error: ValidationError, where: str) -> RecipeError:
     """Turn pydantic's first complaint into one line with the key, the fault and the way out."""
-    first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"]]
-    key = ".".join(path)
+    complaints = error.errors(include_url=False)
+    first = complaints[0]
+    key = ".".join(str(part) for part in first["loc"])
+    known = known_keys(kind)
     if first["type"] == "extra_forbidden":
-        return RecipeError(where, fault=f"unknown key '{key}'", remedy=_valid_ones(key, known_keys(kind)))
+        return RecipeError(where, fault=f"unknown key '{key}'", remedy=_valid_ones(key, known))
     given = first["input"]
     if first["type"] == "value_error" and isinstance(given, Mapping):
         # Each field is as it may be, but not together: the recipe's own check says what would be.
         told = f"{key} is" if key else "is"
         return RecipeError(where, fault=f"{told} not right as a whole", remedy=str(first["ctx"]["error"]))
+    remedy = first["msg"]
+    parent = ".".join(str(part) for part in first["loc"][:-1])
+    if key not in known and parent in known and isinstance(first["loc"][-1], str):
+        # A field that may be of several types: there is a complaint about each, under the type's name.
+        key, wanted = parent, [other["msg"] for other in complaints if other["loc"][:-1] == first["loc"][:-1]]
+        remedy = " or ".join(dict.fromkeys(wanted)).replace(" or Input should be ", " or ")
     shown = f"{given!r}" if isinstance(given, (str, int, float, bool, list)) else type(given).__name__
-    return RecipeError(where, fault=f"{key} = {shown[:80]} is not allowed", remedy=first["msg"])
+    return RecipeError(where, fault=f"{key} = {shown[:80]} is not allowed", remedy=remedy)
 
 
 def _valid_ones(key: str, known: Sequence[str]) -> str:

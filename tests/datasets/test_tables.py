@@ -119,6 +119,8 @@ def test_frames_are_whole_numbers_from_one(tmp_path, frame):
         (["video,when,valence,arousal", "a,0,0,0"], r"1: has no column 'time' or 'frame', only video, when"),
         (["clip,time,valence,arousal", "a,0,0,0"], r"1: has no column 'video'.*\[labels.columns\]"),
         (["video,time,valence", "a,0,0"], "1: has no column 'arousal'"),
+        (["video;time;valence;arousal", "a;0;0;0"], r'parted otherwise: set delimiter = ";" under \[labels\]'),
+        (["video\ttime\tvalence\tarousal", "a\t0\t0\t0"], r'set delimiter = "\\t" under'),
         (["video,time,valence,valence,arousal", "a,0,0,0,0"], "1: has two columns 'valence'"),
         ([HEADER, "a,0,0"], "2: the row has 3 cells, and the header 4"),
         ([HEADER, "a,0,0,0,0"], "2: the row has 5 cells"),

@@ -84,7 +84,8 @@ def open_dataset(source: Path, progress: Progress = SILENT) -> Dataset:
         raise DatasetError(
             source,
             fault="is in no layout that is known (affwild2)",
-            remedy="give the folder that holds annotations and videos; data/README.md shows the layout",
+            remedy="give the folder that holds annotations and videos, or for videos with a table of labels a "
+            "description such as data/csv-example.toml; data/README.md shows both",
         )
     return read_affwild2(source, faces="auto")
 

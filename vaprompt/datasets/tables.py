@@ -9,6 +9,7 @@ Axes: R rows of a video.
 from __future__ import annotations
 
 import csv
+import json
 import math
 from array import array
 from collections.abc import Iterator, Sequence
@@ -164,9 +165,11 @@ class _Reading:
             shown = f"{columns.time}' or '{columns.frame}" if key == "position" else name
             if name not in names:
                 fault = f"has no column '{shown}', only {', '.join(names)[:120]}"
-                raise AnnotationError(
-                    self._path, line=1, fault=fault, remedy="name the columns under [labels.columns] in the description"
-                )
+                remedy = "name the columns under [labels.columns] in the description"
+                between = next((sign for sign in ";\t|" if len(names) == 1 and sign in names[0]), None)
+                if between is not None:
+                    remedy = f"its columns are parted otherwise: set delimiter = {json.dumps(between)} under [labels]"
+                raise AnnotationError(self._path, line=1, fault=fault, remedy=remedy)
             if names.count(name) > 1:
                 raise AnnotationError(
                     self._path, line=1, fault=f"has two columns '{name}'", remedy="remove or rename one of them"
