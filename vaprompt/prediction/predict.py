@@ -6,9 +6,8 @@ Axes: F decoded frames of a video, W windows; the last axis 2 is valence, arousa
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +18,7 @@ from vaprompt.devices import pick_device
 from vaprompt.encoders.base import AudioEncoder, ImageEncoder
 from vaprompt.encoders.recipes import remarks
 from vaprompt.encoders.registry import audio_encoder, image_encoder
-from vaprompt.errors import MediaError, TargetError, VapromptError
+from vaprompt.errors import MediaError
 from vaprompt.extraction.encode_media import sound_notes
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.faces.detector import INSTALL, CenterFace, Detector, missing
@@ -27,10 +26,9 @@ from vaprompt.faces.search import find_faces
 from vaprompt.faces.tracking import Person
 from vaprompt.files import make_folder, published, require_folder
 from vaprompt.media.clock import has_picture, row_times
-from vaprompt.media.container import file_size
-from vaprompt.media.patience import Pulse, patiently
 from vaprompt.media.video import frame_times, probe, probe_sound
 from vaprompt.memory import ELSEWHERE, enough_memory
+from vaprompt.prediction.asked import csv_targets, unreadable_files
 from vaprompt.prediction.subjects import gaps_note, predict_subjects
 from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.recipes import validated
@@ -129,9 +127,9 @@ def predict(
         DetectorError: faces are to be looked for, and the detector is not installed.
         TargetError: `out` cannot be written, or two files would have the same name there.
     """
-    targets = _targets(media, out)
+    targets = csv_targets(media, out)
     require_folder(out)
-    unreadable = _unreadable(targets)
+    unreadable = unreadable_files(targets)
     if len(unreadable) == len(targets):  # known at once, where loading the encoders takes a while
         read_complete(run)
         for reason in unreadable.values():
@@ -370,39 +368,6 @@ def _write(
         for index, (time, (valence, arousal)) in enumerate(zip(time_F, shown_F2, strict=True)):
             face = () if face_F is None else (int(face_F[index]),)
             rows.writerow((index + 1, f"{time:.6f}", f"{valence:.6f}", f"{arousal:.6f}", *face))
-
-
-def _targets(media: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """Return each media file's CSV; two files of one name in different folders would overwrite each other."""
-    targets: dict[Path, Path] = {}
-    for file in media:
-        target = out / f"{file.stem}.csv"
-        clash = [other for other, taken in targets.items() if taken == target and other != file]
-        if clash:
-            raise TargetError(
-                target,
-                fault=f"would be written for both {clash[0]} and {file}",
-                remedy="predict them into two folders, or rename one",
-            )
-        targets[file] = target
-    if not targets:
-        raise VapromptError(None, fault="no media file is given", remedy="name one or more video files")
-    return targets
-
-
-def _unreadable(files: Iterable[Path]) -> dict[str, str]:
-    """Return of each file that is missing, empty or no file at all what is wrong with it."""
-    found: dict[str, str] = {}
-    for file in files:
-        try:
-            patiently(file, partial(_looked_at, file))
-        except MediaError as error:
-            found[str(file)] = str(error)
-    return found
-
-
-def _looked_at(file: Path, _: Pulse) -> int:
-    return file_size(file)
 
 
 def _require_same_encoders(run: Run, seeing: ImageEncoder | None, hearing: AudioEncoder | None) -> None:
