@@ -8,7 +8,7 @@ import pytest
 from jaxtyping import Float, UInt8
 from PIL import ImageColor
 
-from tests.media.clips import grey, write_clip
+from tests.media.clips import grey, write_clip, write_wav
 from tests.report.predictions import predicted
 from vaprompt.errors import MediaError, TargetError
 from vaprompt.media.audio import sound_pieces
@@ -177,6 +177,10 @@ def test_what_cannot_be_written_is_refused_in_a_line(clip: Path, tmp_path: Path)
         require_overlay(tmp_path / "." / "clip.mp4", [clip])
     with pytest.raises(TargetError, match="is one video, and 2 are given"):
         require_overlay(tmp_path / "a.mp4", [clip, clip])
+    with pytest.raises(MediaError, match="holds sound alone, and an overlay is a video"):
+        require_overlay(tmp_path / "a.mp4", [write_wav(tmp_path / "voice.wav", np.zeros(1000))])
+    # What cannot be read at all is told of when it is predicted, as without an overlay.
+    require_overlay(tmp_path / "a.mp4", [tmp_path / "missing.mp4"])
     (tmp_path / "file").write_text("in the way")
     screening = shown(predicted(clip, TIME_F, whole=True))
     with pytest.raises(TargetError, match="cannot be"):

@@ -124,7 +124,11 @@ def require_overlay(target: Path, media: Sequence[Path]) -> None:
         fault = f"is one video, and {len(media)} are given"
         raise TargetError(target, fault=fault, remedy="predict one at a time with --overlay")
     check_target(target, media[0])
-    if not has_picture(media[0]):
+    try:
+        seen = has_picture(media[0])
+    except MediaError:
+        return  # which is told of as of every file that cannot be predicted
+    if not seen:
         fault = "holds sound alone, and an overlay is a video"
         raise MediaError(media[0], fault=fault, remedy="leave --overlay out; --page plays it with its traces")
 
