@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from vaprompt.store import FeatureStore
 from vaprompt.store.index import INDEX_FILE
 from vaprompt.store.layout import read_attributes, write_attributes
 from vaprompt.store.repair import repair
+from vaprompt.store.sharing.packed import pack
 from vaprompt.store.storage import Folder
 from vaprompt.store.verification import verify
 
@@ -289,6 +291,30 @@ def test_what_is_no_store_is_refused(tmp_path):
     for place in ("nothing", "empty"):
         with pytest.raises(StoreError, match="feature store"):
             verify(tmp_path / place)
+
+
+@pytest.mark.parametrize("place", ["folder", "archive"])
+def test_an_index_that_tells_of_other_markers_is_found(tmp_path, place):
+    """As where markers are put back from a copy, in place: no folder's time changes, and readers believe the index."""
+    store = filled(tmp_path / "s.zarr", {"a": "train", "b": "train"})
+    store.write_index()
+    index = (store.path / INDEX_FILE).read_bytes()
+    for stream in ("image", "audio", "labels"):
+        attributes = read_attributes(Folder(store.path), f"{stream}/a")
+        write_attributes(store.path / stream / "a", {**attributes, "split": "test"}, aside=tmp_path)
+    if place == "folder":
+        found = verify(store.path)
+        assert repair(store.path, found).removed == found.faults
+        assert FeatureStore.open(store.path).split("a") == "test"
+    else:
+        pack(store.path, tmp_path / "whole.zip")
+        assert verify(tmp_path / "whole.zip").ok
+        with zipfile.ZipFile(tmp_path / "whole.zip") as good, zipfile.ZipFile(tmp_path / "s.zip", "w") as bad:
+            for name in good.namelist():
+                bad.writestr(name, index if name == INDEX_FILE else good.read(name))
+        found = verify(tmp_path / "s.zip")
+    (fault,) = found.faults
+    assert (fault.key, fault.fault) == (INDEX_FILE, "tells of another audio/a than is there")
 
 
 def test_it_says_what_made_the_videos(tmp_path, capsys):

@@ -24,13 +24,14 @@ from vaprompt.progress import SILENT, Progress
 from vaprompt.store.attributes import MADE_AS, MADE_BY, marker_faults
 from vaprompt.store.content import EMBEDDING, content_faults, finite_halves, form_faults, usual_widths
 from vaprompt.store.feature_store import FeatureStore
-from vaprompt.store.index import INDEX_FILE, MOST_INDEX, index_bytes, parse_index
+from vaprompt.store.index import INDEX_FILE, MOST_INDEX, Index, index_bytes, parse_index, summary
 from vaprompt.store.layout import (
     FAILED,
     GROUP_FILE,
     TEXT,
     checked_name,
     digest_of,
+    group_metadata,
     joined,
     read_attributes,
 )
@@ -101,6 +102,7 @@ def verify(location: Path | str, *, deep: bool = False, progress: Progress = SIL
     if storage is None or (storage.size(GROUP_FILE) is None and not tree):
         FeatureStore.open(location)  # says what is there instead
     assert storage is not None
+    index, index_faults = _index(storage)
     faults = list(_group_faults(storage, ""))
     if not faults:
         FeatureStore.open(location)  # refuses other formats
@@ -122,7 +124,11 @@ def verify(location: Path | str, *, deep: bool = False, progress: Progress = SIL
             looked.add(found)
             task.advance(1, f"{stream} {video}".strip())
     widths = usual_widths(looked.widths)
-    faults += [*links, *looked.faults, *_across(tree, looked, widths), *_index_faults(storage)]
+    faults += [*links, *looked.faults, *_across(tree, looked, widths), *index_faults]
+    if index is not None and not faults and index.current(storage):
+        differences = _differences(index, looked.markers)
+        if differences and _index(storage)[0] == index:  # else somebody has just changed what is there
+            faults += differences
     seen = {video for stream, video in groups if kind_of(stream) not in (TEXT, FAILED)}
     nbytes = sum(_listed(marker) for marker in looked.markers.values())
     return Verification(len(seen), nbytes, faults, widths, _makers(looked.markers.values()))
@@ -349,17 +355,28 @@ def _across(
                 yield Fault("labels", video, "value", f"has {rows} rows, but the video has {frames} frames")
 
 
-def _index_faults(storage: Storage) -> Iterator[Fault]:
+def _index(storage: Storage) -> tuple[Index | None, list[Fault]]:
+    """Return the index, if there is one that is whole, and what is wrong with it."""
     try:
         content = storage.read(INDEX_FILE, MOST_INDEX)
     except FileNotFoundError:
-        return
+        return None, []
     except StoreError as error:
-        yield Fault("", "", INDEX_FILE, error.fault)
-        return
+        return None, [Fault("", "", INDEX_FILE, error.fault)]
     index = parse_index(content)
     if index is None or content != index_bytes(index):
-        yield Fault("", "", INDEX_FILE, "is not what was written")
+        return None, [Fault("", "", INDEX_FILE, "is not what was written")]
+    return index, []
+
+
+def _differences(index: Index, markers: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[Fault]:
+    """Return, if it is so, that an index tells of other markers than there are; whoever reads the store would believe it."""
+    told = {(stream, video): one for stream, videos in index.markers.items() for video, one in videos.items()}
+    for stream, video in sorted(told.keys() | markers.keys()):
+        marker = markers.get((stream, video))
+        if marker is None or told.get((stream, video)) != summary(marker, group_metadata(marker)):
+            return [Fault("", "", INDEX_FILE, f"tells of another {stream}/{video} than is there")]
+    return []
 
 
 def _makers(markers: Iterable[Mapping[str, Any]]) -> list[Maker]:
