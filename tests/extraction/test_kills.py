@@ -27,7 +27,8 @@ from vaprompt.store.layout import STREAMS
 EVENLY = 24
 """Kills at evenly spaced moments of a run."""
 NAMED = {
-    "the folder is there and nothing in it": r"open .*\.writer ",
+    "the folder is there and nothing in it": r"open .*\.begins ",
+    "a writer has begun to say who it is": r"rename .*\.begins ",
     "a writer is there and has no folder aside": r"mkdir .*/\.aside/[^/]+$",
     "the store has no attributes": r"replace .* \S+\.zarr/zarr\.json$",
     "a stream has no fingerprint": r"replace .* \S+\.zarr/audio/zarr\.json$",

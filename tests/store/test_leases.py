@@ -19,6 +19,15 @@ from vaprompt.errors import StoreError
 from vaprompt.store import FeatureStore, leases
 from vaprompt.store.leases import present
 
+BEGINNING = """
+import json, os, signal, sys
+from pathlib import Path
+from vaprompt.store import leases
+json.dump = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+with leases.present(Path(sys.argv[1])):
+    pass
+"""
+
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -191,6 +200,35 @@ def leave_dead_holder(store: Path) -> None:
     (folder / "gone-1.writer").write_text(json.dumps(about))
     lease = leases.Leases(store)._lease("video a")
     lease.write_text(json.dumps({**about, "key": "video a"}))
+
+
+def test_a_writer_that_died_before_it_said_who_it_is_leaves_nothing(tmp_path):
+    """Killed at this moment, it leaves an empty file, of which nobody can tell whose it is."""
+    killed = subprocess.run([sys.executable, "-c", BEGINNING, tmp_path], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = (tmp_path / ".leases").iterdir()
+    assert left.read_bytes() == b""
+    with present(tmp_path):
+        assert not left.exists()
+    assert not (tmp_path / ".leases").exists()
+
+
+def test_a_writer_that_is_swept_away_while_it_begins_begins_again(tmp_path, monkeypatch):
+    write, begun = leases._write_new, []
+
+    def swept(file, content):
+        write(file, content)
+        begun.append(file)
+        if len(begun) == 1:
+            with monkeypatch.context() as patch:
+                patch.setattr(leases, "_write_new", write)
+                with present(tmp_path):
+                    assert not file.exists()
+
+    monkeypatch.setattr(leases, "_write_new", swept)
+    with present(tmp_path) as mine:
+        assert mine.acquire("video a")
+    assert not (tmp_path / ".leases").exists()
 
 
 def test_a_writer_that_comes_or_goes_leaves_the_others_work_alone(tmp_path):

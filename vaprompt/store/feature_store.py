@@ -142,13 +142,12 @@ class FeatureStore(StoreReader):
         # Of the stream's own fingerprint: one that is equal can be written otherwise, as 3 and 3.0.
         made_as = digest_of(fingerprint if there is None else there.get("fingerprint", {}))
         key = f"{place.name}/{checked_name(video, self.path)}"
-        writer = GroupWriter(self.path, key, self._leases, said={MADE_AS: made_as})
         if there is None:
             with self.writing() as leases:
                 write_attributes(place, {"fingerprint": fingerprint}, aside=self._aside(leases))
         self._markers.pop((stream, video), None)
         self._forget_index()
-        return writer
+        return GroupWriter(self.path, key, self._leases, said={MADE_AS: made_as})
 
     def write_text(self, embeddings: Mapping[str, Float32[np.ndarray, "D"]], fingerprint: Fingerprint) -> None:
         """Add the text embeddings of prompts to those that are there.

@@ -33,6 +33,8 @@ from vaprompt.store.attributes import shown
 from vaprompt.store.layout import ASIDE, LEASES, writable
 
 WRITER, LEASE = ".writer", ".lease"
+BEGINS = ".begins"
+"""Ends the name of a writer's file until its content is whole."""
 
 BEAT = 5.0
 """Seconds between two heartbeats."""
@@ -179,6 +181,8 @@ class Leases:
     def sweep(self) -> None:
         """Clear away what dead writers left: their half-written groups, their leases, and themselves."""
         with self._lock, writable(self._store):
+            for file in self._folder.glob(f"*{BEGINS}"):
+                file.unlink(missing_ok=True)  # whoever lives begins once more
             for file in self._folder.glob(f"*{WRITER}"):
                 if file != self._file and self._dead("", file.name.removesuffix(WRITER)):
                     self._bury(file.name.removesuffix(WRITER))
@@ -197,10 +201,13 @@ class Leases:
             for tries_left in range(99, -1, -1):
                 self._folder.mkdir(exist_ok=True)
                 try:
-                    _write_new(self._file, {**_here(), "writer": self.writer})
+                    # Whole at one moment: of a writer that died with an empty file, nobody could tell where it ran.
+                    begins = self._file.with_suffix(BEGINS)
+                    _write_new(begins, {**_here(), "writer": self.writer})
+                    begins.rename(self._file)
                     (self._store / ASIDE / self.writer).mkdir(parents=True)
                     break
-                except FileNotFoundError:  # another writer was just removing the empty folder
+                except FileNotFoundError:  # another writer was just clearing it away, or the empty folder
                     if not tries_left:
                         raise
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()

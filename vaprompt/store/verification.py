@@ -370,7 +370,7 @@ def _index(storage: Storage) -> tuple[Index | None, list[Fault]]:
 
 
 def _differences(index: Index, markers: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[Fault]:
-    """Return, if it is so, that an index tells of other markers than there are; whoever reads the store would believe it."""
+    """Return, if it is so, that an index tells of other markers than there are: whoever reads would believe it."""
     told = {(stream, video): one for stream, videos in index.markers.items() for video, one in videos.items()}
     for stream, video in sorted(told.keys() | markers.keys()):
         marker = markers.get((stream, video))
