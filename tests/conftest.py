@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from selenium.webdriver import Chrome
 
 from tests.browsing import Tab, chromium, pictures_folder
@@ -23,6 +24,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What is kept between runs of the program is not to outlive the tests, nor to come from before them.
 _CACHE = tempfile.TemporaryDirectory(prefix="vaprompt-cache-")
 os.environ["VAPROMPT_CACHE"] = _CACHE.name
+
+# A machine that is busy with other things is no fault of what is tested.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 SMALL_SEED = 5
 

@@ -14,7 +14,7 @@ value = st.floats(-1, 1, width=32)
 row = st.one_of(st.tuples(value, value), st.just((-5, -5)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=st.lists(row, min_size=1, max_size=60))
 def test_row_i_is_frame_i_and_minus_five_is_invalid(tmp_path_factory, rows):
     """Fault 1: an invalid row keeps its place, else all labels after it would shift."""

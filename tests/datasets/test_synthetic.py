@@ -79,7 +79,7 @@ def test_six_people_show_all_that_affwild2_contains() -> None:
 
 
 @given(videos=st.integers(3, 200), validation=st.floats(0.05, 0.45), test=st.floats(0.05, 0.45))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_person_is_dealt_once(videos: int, validation: float, test: float) -> None:
     recipe = SyntheticRecipe(videos=videos, seconds=2, validation_share=validation, test_share=test)
     recordings = deal(recipe)

@@ -56,7 +56,7 @@ def test_empty_cells_and_the_mark_are_not_valid(tmp_path):
     assert found.invalid == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     low=st.floats(-100, 100),
     width=st.floats(0.01, 1000),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import ASTConfig, ASTForAudioClassification, ASTModel
@@ -23,7 +23,6 @@ SMALL = ASTConfig(
 )
 
 
-@settings(deadline=None)
 @given(bands=st.integers(1, 5), steps=st.integers(1, 7), seed=st.integers(0, 99))
 def test_patches_are_pooled_like_an_explicit_loop(bands, steps, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -35,7 +34,6 @@ def test_patches_are_pooled_like_an_explicit_loop(bands, steps, seed):
     torch.testing.assert_close(patches_over_time(patch_BPD, bands), expected_BSD)
 
 
-@settings(deadline=None)
 @given(length=st.integers(1, 120), steps=st.integers(1, 120))
 def test_steps_are_means_over_equal_shares_of_time(length, steps):
     sequence_BSD = torch.randn(1, length, 2, generator=torch.Generator().manual_seed(0))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.evaluation.definition import exact_lin, lin
@@ -29,7 +29,6 @@ value = st.floats(-1, 1, width=32)
 pair = st.tuples(value, value)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(pair, pair, st.booleans()), min_size=1, max_size=40), st.integers(1, 4))
 def test_any_predictions_labels_and_gaps_over_any_number_of_videos(rows, count):
     prediction = np.array([row[0] for row in rows], np.float32)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.evaluation.definition import lin
@@ -271,7 +271,6 @@ def test_runs_of_other_videos_are_not_averaged(trained, tmp_path):
         evaluate([run, tmp_path / "again"], device="cpu")
 
 
-@settings(deadline=None)
 @given(
     sounds=st.lists(st.integers(0, 9), min_size=1, max_size=60),
     most=st.integers(1, 20),

@@ -1,7 +1,7 @@
 """Frames without a picture: where windows end, and where their values come from."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vaprompt.evaluation.filling import fill_frames, picture_ends
@@ -27,7 +27,6 @@ def test_frames_without_a_picture_are_filled_as_asked():
         np.testing.assert_allclose(fill_frames(have, value, time, fill)[:, 0], expected, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(st.sets(st.integers(0, 60), min_size=1), st.sampled_from(["interpolate", "previous", "nearest"]))
 def test_filling_keeps_what_is_there_and_stays_between_its_neighbours(kept, fill):
     time = np.arange(61) / 30

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vaprompt.errors import RecipeError
@@ -63,7 +63,6 @@ def test_at_a_varying_rate_time_decides_and_not_the_count_of_frames():
         np.testing.assert_allclose(smooth(time, value, Smoothing(kind, 2.0))[inside], value[inside], atol=2e-3)
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 60), st.sampled_from(["mean", "gaussian", "median"]), st.floats(0.1, 30), st.integers(0, 2**32 - 1)
 )

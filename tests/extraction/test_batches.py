@@ -32,7 +32,7 @@ def numbers(batch):
     return [number for stretch in batch.stretches for number in stretch]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     stretches=st.lists(
         st.tuples(st.sampled_from(["image", "audio"]), st.integers(0, 1), st.integers(1, 9)), max_size=40
@@ -164,7 +164,7 @@ class Clock:
 
 
 @given(overhead=st.floats(0.001, 0.5), best=st.sampled_from([1, 2, 4, 8, 16, 32]))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_auto_takes_the_smallest_of_the_best_sizes(overhead, best):
     clock = Clock()
 
@@ -189,7 +189,7 @@ def test_an_accelerator_takes_the_largest_of_the_best_sizes_as_every_batch_costs
 
 
 @given(victim=st.sampled_from([1, 2, 4, 8, 16, 32]), slower=st.floats(1, 1.9), best=st.sampled_from([4, 8, 16]))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_a_disturbance_while_a_size_is_tried_decides_nothing(victim, slower, best):
     clock = Clock()
     first = {"calls": 0}

@@ -158,7 +158,7 @@ class Poisoned:
 
 
 @given(data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_just_the_deadly_videos_fail_and_all_others_are_done(data):
     count = data.draw(st.integers(1, 14), label="videos")
     hands = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=3), label="hands")

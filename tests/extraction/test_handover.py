@@ -37,7 +37,7 @@ def windows(generator, length, step, count, kind):
     length=st.integers(1, 30),
     cut=st.integers(0, 3),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_windows_arrive_as_they_were(device, parts, length, cut):
     generator = np.random.default_rng(0)
     part_KLs = [windows(generator, length, step, count, kind) for step, count, kind in parts]

@@ -15,13 +15,12 @@ def turned(x: float, y: float, side: float, angle: float) -> np.ndarray:
 
 
 @given(st.floats(-1, 2), st.floats(-1, 2), st.floats(0.01, 2), st.floats(-3, 3))
-@settings(deadline=None)
 def test_the_placement_is_what_the_landmarks_were_made_with(x, y, side, angle):
     np.testing.assert_allclose(placements(turned(x, y, side, angle)[None])[0], [x, y, np.log(side), angle], atol=1e-6)
 
 
 @given(st.floats(0.15, 0.6), st.floats(-3, 3), st.sampled_from([32, 112, 160]))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_each_landmark_lands_on_its_place_in_the_template(side, angle, size):
     """Reference: a soft dot painted at a landmark must appear at the template's point, scaled to the crop."""
     landmark_P2 = turned(0.5, 0.4, side, angle)

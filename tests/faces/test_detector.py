@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vaprompt.errors import DetectorError
@@ -52,7 +52,6 @@ box = st.tuples(*[st.integers(0, 20)] * 2, *[st.integers(1, 20)] * 2)
 
 
 @given(box, box)
-@settings(deadline=None)
 def test_overlap_is_counted_in_pixels(first, second):
     """Reference: paint both on a grid and count."""
     boxes = np.array([[x, y, x + width, y + height] for x, y, width, height in (first, second)], float)

@@ -75,7 +75,7 @@ def test_a_face_that_moves_by_more_than_itself_is_looked_for_where_it_is_going()
     assert person.visible(45).all()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(6, 60), st.floats(0, 0.03), st.integers(0, 2**16))
 def test_the_crop_follows_a_moving_face_without_lag_and_steadies_a_shaking_one(rate, shake, seed):
     generator = np.random.default_rng(seed)

@@ -20,7 +20,7 @@ def test_nothing_is_drawn_where_nothing_is_wanted():
     assert draw(AugmentationRecipe(), 1, 2, 3) is None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**31))
 def test_all_pictures_of_a_window_are_changed_alike(seed):
     """A window that shows the same picture three times shows one changed picture three times."""
@@ -31,14 +31,14 @@ def test_all_pictures_of_a_window_are_changed_alike(seed):
     assert (changed == changed[:1]).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**31))
 def test_the_same_seed_is_the_same_change_and_another_is_another(seed):
     assert draw(ALL, seed, 1) == draw(ALL, seed, 1)
     assert draw(ALL, seed, 1) != draw(ALL, seed, 2)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**31))
 def test_changes_stay_within_the_recipe(seed):
     drawn = draw(ALL, seed)

@@ -151,7 +151,7 @@ def test_a_video_without_sound_is_silent(tmp_path):
     np.testing.assert_array_equal(window.mel_FM, log_mel(torch.zeros(1, RATE), MEL)[0].numpy())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     end=st.floats(-2, 4, allow_nan=False),
     window=st.floats(0.05, 2),

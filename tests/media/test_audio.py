@@ -114,7 +114,7 @@ def test_streaming_equals_reading_at_once(tmp_path, name):
         np.testing.assert_array_equal(window_L, padded[stop : stop + RATE])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_windows_together_are_the_windows_one_by_one_also_where_pieces_overlap(data):
     lengths = data.draw(st.lists(st.integers(1, 30), max_size=12))

@@ -15,7 +15,7 @@ def write_crop(path, level=128):
     return path
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(frames=st.sets(st.integers(1, 47435), min_size=1, max_size=40))
 def test_a_crop_keeps_its_frame_whatever_is_missing_before_it(tmp_path_factory, frames):
     """Fault 1: counting the files would shift everything after the first missing crop."""

@@ -47,7 +47,7 @@ def test_parity_with_open_clip(height, width, size):
     assert steps.mean() < 0.02
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     height=st.integers(8, 300), width=st.integers(8, 300), size=st.sampled_from([32, 112, 224]), seed=st.integers(0, 9)
 )
@@ -64,7 +64,7 @@ def test_a_batch_is_its_pictures_one_by_one():
 
 
 @pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     height=st.integers(8, 300),
     width=st.integers(8, 300),

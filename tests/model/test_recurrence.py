@@ -28,7 +28,7 @@ def torchs(gru, sequence, slope):
     return states, torch.autograd.grad(states, [sequence, *gru.parameters()], slope)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(steps=st.integers(1, 20), windows=st.integers(1, 5), channels=st.integers(1, 6), units=st.integers(1, 7))
 def test_states_and_derivatives_are_those_of_torchs_gru(steps, windows, channels, units):
     torch.manual_seed(steps)

@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.media.clips import write_clip
@@ -42,7 +42,6 @@ def test_streaming_gives_what_holding_everything_gives(monkeypatch, tmp_path):
     assert seeing.encoded < len(video.time_F) / 2, "frames that no window uses need no encoding"
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.integers(0, 2**16))
 def test_rows_are_there_as_long_as_they_are_needed(sizes, seed):
     generator = np.random.default_rng(seed)

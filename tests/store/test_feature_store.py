@@ -21,7 +21,7 @@ from vaprompt.store.layout import read_attributes
 from vaprompt.store.storage import Folder
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pieces=st.lists(st.integers(0, 9), min_size=1, max_size=8),
     chunk_rows=st.integers(1, 12),

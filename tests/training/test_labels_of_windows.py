@@ -12,7 +12,7 @@ from vaprompt.training.recipe import TrainRecipe
 from vaprompt.windows import WindowRecipe
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(videos(), st.floats(0.1, 3), st.integers(1, 30), st.floats(0, 1), st.integers(0, 2**32 - 1))
 def test_any_rate_gaps_and_invalid_stretches(video, stride, frames, share, seed):
     time_F, exists_N, audio_end_A, seconds = video
