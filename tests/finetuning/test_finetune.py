@@ -247,7 +247,8 @@ def test_pictures_alone(small_store, small_dataset, tmp_path):
     assert facts["start"]["largest_difference"] <= BOUND
 
 
-@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_mixed_precision_learns_and_saves_single(base, small_dataset, tmp_path, precision):
     changes = {"precision": precision, "epochs": 1, "checkpointing": False, "at_once": 6}
     finetune(base, small_dataset, recipe(**changes), tmp_path / "new", device="cpu")
@@ -256,6 +257,7 @@ def test_mixed_precision_learns_and_saves_single(base, small_dataset, tmp_path, 
     assert facts_of(tmp_path / "new")["start"]["largest_difference"] < 0.05
 
 
+@pytest.mark.slow
 def test_augmentation_changes_what_is_trained_on_and_not_what_is_scored(tuned, base, small_dataset, tmp_path):
     wild = {"flip": 0.5, "crop": 0.2, "brightness": 0.3, "gain": 6, "time_mask": 200, "band_mask": 30}
     finetune(base, small_dataset, recipe(augmentation=wild, epochs=1), tmp_path / "new", device="cpu")
@@ -337,6 +339,7 @@ def test_memory_that_ends_outside_the_encoders_is_one_line_too(base, small_datas
         finetune(base, small_dataset, recipe(epochs=1), tmp_path / "new", device="cpu")
 
 
+@pytest.mark.slow
 def test_memory_that_does_not_suffice_is_told_or_made_do_with(base, small_dataset, tmp_path, monkeypatch):
     from vaprompt.finetuning.step import RawEncoders
 

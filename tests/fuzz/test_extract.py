@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.cli.calling import call
 from tests.fuzz.mutate import boxes, mutants
@@ -88,10 +89,12 @@ def _go(root: Path, count: int) -> None:
     assert len(failed) > count / 4, "the damage does none"
 
 
+@pytest.mark.slow
 def test_an_extraction_of_damaged_videos_lists_them_and_takes_the_rest(tmp_path):
     _go(tmp_path, 16 * TIMES)
 
 
+@pytest.mark.slow
 def test_a_video_whose_decoder_hangs_fails_alone_and_the_program_ends(tmp_path, monkeypatch):
     whole = _clip(tmp_path)
     names = _dataset(tmp_path / "data", [whole], whole)

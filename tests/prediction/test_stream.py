@@ -64,6 +64,7 @@ def test_only_rows_that_are_used_are_numbered():
     np.testing.assert_array_equal(used_M[place_WT], [[0, 4, 9], [4, 9, 9]])
 
 
+@pytest.mark.slow
 def test_two_hours_take_no_more_memory_than_two_minutes(tmp_path):
     """The embeddings of all windows would be 7,200 x 4 x 8,192 half-precision numbers: 450 MB."""
     # In a process of its own: what other tests of this one leave behind, or still do, counts in its memory.
