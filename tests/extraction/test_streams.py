@@ -137,10 +137,21 @@ def test_a_store_can_begin_with_a_named_stream(data, tmp_path):
     path = tmp_path / "s.zarr"
     extract(data, recipe(OTHER), path, stream="b32")
     assert FeatureStore.open(path, "b32").videos() == ["v1", "v2", "v3", "v4"]
-    with pytest.raises(StoreError, match=r"under no name; the names that it has: b32; .*--set stream=b32"):
+    with pytest.raises(StoreError, match=r"under no name; the names that have one: b32; .*--set stream=b32"):
         trained(path, tmp_path / "run")
     extract(data, recipe(), path)
     assert FeatureStore.open(path).image("v1").embedding_ND.shape == (FRAMES, 3)
+
+
+def test_a_stream_of_sound_alone_has_no_pictures_under_any_name(data, tmp_path):
+    heard, path = replace(data, modalities=("audio",)), tmp_path / "s.zarr"
+    extract(heard, recipe(), path)
+    extract(heard, recipe("audio.weights=random:1"), path, stream="other")
+    about = read_attributes(Folder(path), "")
+    assert about is not None
+    assert about["streams"]["other"]["own"] == ["audio"]
+    with pytest.raises(StoreError, match=r"has no stream 'image' \(streams that it has: audio, labels\)"):
+        trained(path, tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "a/b", "..", "a b", "x" * 65])

@@ -219,12 +219,13 @@ class StoreListing:
         return None if index is None else index.markers.get(self._group(stream), {}).get(video)
 
     def _lacks(self, stream: str) -> StoreError:
-        named = ", ".join(sorted(named_streams(self._root)))
+        # What is not there under no name, no name shares.
+        named = sorted(name for name, about in named_streams(self._root).items() if stream in about["own"])
         if self._stream is None and named:
             return StoreError(
                 str(self.location),
-                fault=f"has no {stream} that was extracted under no name; the names that it has: {named}",
-                remedy=f"choose one, as in --set stream={min(named_streams(self._root))}",
+                fault=f"has no {stream} that was extracted under no name; the names that have one: {', '.join(named)}",
+                remedy=f"choose one, as in --set stream={named[0]}",
             )
         return StoreError(
             str(self.location),

@@ -86,8 +86,10 @@ def own_kinds(store: Path, root: Mapping[str, Any], name: str, fingerprints: Map
         return list(there[name]["own"])
     own = []
     for kind in ENCODED:
+        if kind not in fingerprints:
+            continue  # the data set leaves it out
         attributes = read_attributes(Folder(store), kind)
-        if attributes is None or differences(attributes.get("fingerprint", {}), fingerprints.get(kind, {})):
+        if attributes is None or differences(attributes.get("fingerprint", {}), fingerprints[kind]):
             own.append(kind)
     if not own:
         raise StoreError(
