@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vaprompt.cli.output import print_json, print_table, score, size
+from vaprompt.cli.tell import notes_of_all
 
 
 @dataclass
@@ -41,3 +42,10 @@ def test_an_undefined_score_is_no_number():
 )
 def test_sizes_are_in_the_unit_that_suits(count: float, shown: str):
     assert size(count) == shown
+
+
+def test_what_is_remarked_about_all_is_found_and_what_is_said_of_one_alone_stays_there():
+    assert notes_of_all([["silence", "drawn"], ["drawn"], ["drawn", "gaps"]]) == ["drawn"]
+    assert notes_of_all([["silence"], []]) == []
+    assert notes_of_all([["silence"]]) == []
+    assert notes_of_all([]) == []

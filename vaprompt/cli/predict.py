@@ -60,6 +60,7 @@ def predict(
     """
     from vaprompt.cli.output import print_json, print_lines, size
     from vaprompt.cli.progress import progress
+    from vaprompt.cli.tell import notes_of_all
     from vaprompt.prediction.predict import predict as run_prediction
     from vaprompt.report.figures import plot_prediction
     from vaprompt.report.footage import Footage
@@ -93,11 +94,12 @@ def predict(
         ]
         print_json({"done": done, "failed": report.failed})
     else:
+        of_all = notes_of_all([video.notes for video in report.done])
         for video, plot in zip(report.done, plots, strict=True):
             whom = "" if video.person is None else f", person {video.person}"
             print_lines([f"{video.media}{whom}: {len(video.time_F)} frames -> {video.csv}, {plot}"])
             print_lines([f"  {video.interpolation}"])
-            print_lines(f"  note: {note}" for note in video.notes)
+            print_lines(f"  note: {note}" for note in video.notes if note not in of_all)
         for file, shown in pages.items():
             print_lines([f"{file}: page -> {shown.path} ({size(shown.bytes)})"])
             print_lines(f"  note: {note}" for note in shown.notes)
@@ -105,4 +107,5 @@ def predict(
             print_lines([f"{media[0]}: overlay -> {overlay} ({size(overlay.stat().st_size)})"])
             if len(report.done) > MOST_PEOPLE:
                 print_lines([f"  note: {MOST_PEOPLE} of {len(report.done)} people are drawn, the most prominent"])
+        print_lines(f"note: {note}" for note in of_all)
     raise typer.Exit(0 if not report.failed else 3 if report.done else 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -83,3 +83,9 @@ def _score_row(name: str, scores: Mapping[str, Any]) -> tuple[object, ...]:
 
 def _filter(smoothing: Mapping[str, Any]) -> str:
     return "not smoothed" if smoothing["kind"] == "none" else f"{smoothing['kind']} of {smoothing['seconds']:g} s"
+
+
+def notes_of_all(notes: Sequence[Sequence[str]]) -> list[str]:
+    """Return what is remarked about each of several things alike, so that it can be said once; of one, nothing."""
+    first, others = notes[:1], notes[1:]
+    return [note for own in first for note in own if others and all(note in other for other in others)]

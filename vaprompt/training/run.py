@@ -71,7 +71,7 @@ def train(
 ) -> TrainResult:
     """Train heads on a store's features, and leave the best epoch's weights in `run`.
 
-    A killed training goes on behind its last whole epoch when the same is asked for again, and ends with the
+    A killed training goes on behind its last saved epoch when the same is asked for again, and ends with the
     weights of an undisturbed one. A complete run of the same recipe and store is left as it is.
 
     Args:

@@ -79,7 +79,7 @@ def train_stacked(
     """Train several recipes of one group of `stackable` on one store, each into its folder, and return how each ended.
 
     A run that breaks, or whose folder holds something else, ends with its error, and the others go on. Killed and
-    started again, they go on behind their last whole epochs; each can be gone on with by `train` as well.
+    started again, they go on behind their last saved epochs; each can be gone on with by `train` as well.
 
     Args:
         store: as in `train`, as is all that follows.
