@@ -1,7 +1,11 @@
 """Sound lies on the picture's clock: offset, silence, resampling, mono, and streaming that changes nothing."""
 
+from pathlib import Path
+
+import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +13,7 @@ from tests.media.clips import write_clip
 from vaprompt.errors import MediaError
 from vaprompt.media import audio
 from vaprompt.media.audio import audio_windows, has_audio, sound_extent
+from vaprompt.media.clock import has_picture, row_times
 
 RATE = 16000
 
@@ -195,3 +200,41 @@ def test_real_clips_with_and_without_sound(clips):
     assert has_audio(clips / "silent_track.mp4")
     assert not windows(clips / "silent_track.mp4", (5.0,))[0].any()
     assert np.abs(windows(clips / "talk_25fps.mp4", (5.0,))[0]).max() > 0.1
+
+
+def write_music(path: Path, *, cover: bool, begins: int = 8000) -> Path:
+    """Write an m4a whose sound begins half a second late, with a cover if asked for."""
+    sound = av.AudioFrame.from_ndarray((np.sin(np.arange(32000) * 0.05) * 8000).astype(np.int16)[None], "s16", "mono")
+    sound.rate, sound.pts = 16000, begins
+    picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), "rgb24")
+    picture.pts = 0
+    with av.open(str(path), "w", format="mp4") as container:
+        heard = container.add_stream("aac", rate=16000, layout="mono")
+        if cover:
+            seen = container.add_stream("mjpeg")
+            seen.width, seen.height, seen.pix_fmt, seen.disposition = 64, 64, "yuvj420p", Disposition.attached_pic
+            container.mux([*seen.encode(picture), *seen.encode(None)])
+        container.mux([*heard.encode(sound), *heard.encode(None)])
+    return path
+
+
+def test_the_cover_of_a_piece_of_music_is_no_clock(tmp_path):
+    with_cover, without = (write_music(tmp_path / f"{cover}.m4a", cover=cover) for cover in (True, False))
+    assert not has_picture(with_cover)
+    assert sound_extent(with_cover) == sound_extent(without)
+    np.testing.assert_array_equal(row_times(with_cover, 10.0), row_times(without, 10.0))
+    ends = np.arange(1, 5) / 2
+    np.testing.assert_array_equal(
+        list(audio_windows(with_cover, ends, window=0.5, rate=16000)),
+        list(audio_windows(without, ends, window=0.5, rate=16000)),
+    )
+
+
+def test_a_format_that_is_not_read_is_told_with_those_that_are(tmp_path):
+    with av.open(str(tmp_path / "a.flac"), "w") as container:
+        stream = container.add_stream("flac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), "s16", "mono")
+        frame.rate = 16000
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    with pytest.raises(MediaError, match=r"a\.flac: cannot be opened as any of the formats .* wav; .* to NEW\.wav"):
+        sound_extent(tmp_path / "a.flac")

@@ -142,7 +142,7 @@ def _sound_only(path):
         ("missing", "no such file"),
         ("empty", "is empty"),
         ("text", "cannot be decoded"),
-        ("playlist", "cannot be decoded"),
+        ("playlist", "cannot be opened as any of the formats"),
         ("folder", "is not a file"),
         ("index at the end, cut", "is cut off"),
         ("index at the start, cut", "is cut off"),

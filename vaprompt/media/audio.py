@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from vaprompt.errors import MediaError
-from vaprompt.media.container import REPAIR, audio_stream, check_sound, opened, packets
+from vaprompt.media.container import REPAIR, audio_stream, check_sound, has_moving_pictures, opened, packets
 from vaprompt.media.limits import BACKWARDS_SOUND, LONGEST_VIDEO
 from vaprompt.media.patience import Pulse, patiently, patiently_each
 from vaprompt.media.video import first_frame_seconds
@@ -252,8 +252,8 @@ def _resampled(resampler: av.AudioResampler, decoded: av.AudioFrame | None) -> I
 def _zero(path: Path, pulse: Pulse) -> float:
     """Return the container's own time of what counts as zero, in seconds."""
     with opened(path) as container:
-        pictures, sound = container.streams.best("video"), container.streams.best("audio")
-        if pictures is None and sound is not None:
+        sound = container.streams.best("audio")
+        if sound is not None and not has_moving_pictures(container):
             start, base = sound.start_time, sound.time_base
             return 0.0 if start is None or base is None else float(start * base)
     return first_frame_seconds(path, pulse)

@@ -13,12 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from av.stream import Disposition
 from jaxtyping import Float64
 
 from vaprompt.errors import MediaError
 from vaprompt.media.audio import sound_extent
-from vaprompt.media.container import opened
+from vaprompt.media.container import has_moving_pictures, opened
 from vaprompt.media.limits import MOST_FRAMES
 from vaprompt.media.patience import Pulse, patiently
 from vaprompt.media.video import frame_times
@@ -36,8 +35,7 @@ def has_picture(path: Path) -> bool:
 
     def work(pulse: Pulse) -> bool:
         with opened(path) as container:
-            stream = container.streams.best("video")
-            return stream is not None and not stream.disposition & Disposition.attached_pic
+            return has_moving_pictures(container)
 
     return patiently(path, work)
 

@@ -15,7 +15,7 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Stream
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from vaprompt.errors import MediaError
@@ -45,11 +45,15 @@ def opened(path: Path) -> Iterator[InputContainer]:
     with faults(path):
         if is_cut_off(path, size):
             raise cut_off(path)
-        container = av.open(
-            f"file:{path}",
-            metadata_errors="replace",
-            container_options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"},
-        )
+        try:
+            container = av.open(
+                f"file:{path}",
+                metadata_errors="replace",
+                container_options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"},
+            )
+        except av.error.ArgumentError:  # what FFmpeg says of all other formats
+            fault = f"cannot be opened as any of the formats that are read: {', '.join(FORMATS)}"
+            raise MediaError(path, fault=fault, remedy=f"{REPAIR}, or sound alone to NEW.wav") from None
         with container:
             yield container
 
@@ -90,6 +94,12 @@ def file_size(path: Path) -> int:
     if state.st_size == 0:
         raise MediaError(path, fault="is empty", remedy=COPY_AGAIN)
     return state.st_size
+
+
+def has_moving_pictures(container: InputContainer) -> bool:
+    """Say whether a file has moving pictures; the cover of a piece of music is none."""
+    stream = container.streams.best("video")
+    return stream is not None and not stream.disposition & Disposition.attached_pic
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
