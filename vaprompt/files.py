@@ -105,6 +105,9 @@ def require_folder(folder: Path) -> None:
 
 def unwritable(target: Path, error: OSError) -> TargetError:
     """Return the error for a target that the system does not let us write."""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        fault = "cannot be written: a file is in the place of a folder"
+        return TargetError(target, fault=fault, remedy="choose another path, or move that file away")
     return TargetError(
         target, fault=f"cannot be written ({error.strerror or error})", remedy="check the path, its rights and the disk"
     )

@@ -122,7 +122,7 @@ class SweepRecipe(Recipe):
         found = dict(flattened(self.grid))
         for key, values in found.items():
             if not isinstance(values, list) or not values:
-                raise ValueError(f"grid.{key} must be a list of values")
+                raise ValueError(f"grid.{key} must be a list of values, at least one, such as [0.0, 0.2]")
             if len({repr(value) for value in values}) < len(values):
                 raise ValueError(f"grid.{key} has a value twice")
         return found

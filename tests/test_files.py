@@ -1,0 +1,25 @@
+"""Files that appear whole or not at all, and folders to write into."""
+
+import pytest
+
+from vaprompt.errors import TargetError
+from vaprompt.files import make_folder, published, require_folder
+
+
+@pytest.mark.parametrize("below", ["", "a", "a/b"])
+def test_a_file_in_the_place_of_a_folder_is_told_to_be_one(tmp_path, below):
+    (tmp_path / "file").write_text("mine")
+    folder = tmp_path / "file" / below
+    with pytest.raises(TargetError, match="cannot be written: a file is in the place of a folder; choose another"):
+        make_folder(folder)
+    with pytest.raises(TargetError, match="a folder"), published(folder / "x.csv"):
+        pass
+    with pytest.raises(TargetError, match="is a file"):
+        require_folder(folder)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_is_required_of_a_folder_makes_none(tmp_path):
+    require_folder(tmp_path / "a" / "b")
+    require_folder(tmp_path)
+    assert not list(tmp_path.iterdir())
