@@ -83,6 +83,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]):
         ["evaluate", "run", "--split", "tset"],
         ["synth", "--video", "3"],
         ["synth", "drawn", "--videos", "2"],
+        ["demo", "drawn", "--epochs", "0"],
         ["train", "a.zarr", "--run"],
         ["store", "infi"],
     ],

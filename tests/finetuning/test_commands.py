@@ -14,7 +14,7 @@ def options() -> list[str]:
     return ["--set", "optimiser.encoder_learning_rate=1e-4", "--set", "at_once=4", "--set", f"epochs={FAST['epochs']}"]
 
 
-def test_a_complete_one_is_left_alone_and_told(tuned, base, small_dataset):
+def test_a_complete_one_is_left_alone_and_told(tuned, base, small_dataset, small_store):
     """The recipe that the options make is the one that the fixture used, so nothing is trained again."""
     outcome = call("finetune", base, small_dataset, "--run", tuned, *options(), "--device", "cpu", "--json")
     assert outcome.code == 0, outcome.err
@@ -23,7 +23,8 @@ def test_a_complete_one_is_left_alone_and_told(tuned, base, small_dataset):
     assert told["stream"] == "tuned"
     assert set(told["start"]) >= {"valence", "arousal", "mean", "largest_difference"}
     shown = call("finetune", base, small_dataset, "--run", tuned, *options(), "--device", "cpu")
-    assert shown.out.splitlines()[-1].startswith(f"next: vaprompt extract {small_dataset} --encoders {tuned} --store")
+    following = f"next: vaprompt extract {small_dataset} --encoders {tuned} --store {small_store}, then"
+    assert shown.out.splitlines()[-1].startswith(following)
     outcome = call("finetune", base, small_dataset, "--run", tuned, *options(), "--seed", "4", "--device", "cpu")
     assert outcome.code == 2
     assert "finetune.seed (0 there, 4 asked for)" in outcome.fault

@@ -14,9 +14,11 @@ def demo(
     target: Annotated[
         Path, typer.Argument(parser=to_make, metavar="DIR", help="Folder to write; default: demo.")
     ] = Path("demo"),
-    videos: Annotated[int | None, typer.Option(metavar="N", help="Draw so many videos, for a quicker look.")] = None,
-    seconds: Annotated[float | None, typer.Option(metavar="S", help="Length of each video.")] = None,
-    epochs: Annotated[int | None, typer.Option(metavar="E", help="Train at most so many epochs.")] = None,
+    videos: Annotated[
+        int | None, typer.Option(metavar="N", min=3, max=500, help="Draw so many videos, for a quicker look.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(metavar="S", min=2, max=3600, help="Length of each video.")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="E", min=1, help="Train at most so many epochs.")] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:

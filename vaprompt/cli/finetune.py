@@ -56,6 +56,7 @@ def finetune(
     from vaprompt.finetuning.recipe import FinetuneRecipe
     from vaprompt.recipes import read_recipe, shipped
     from vaprompt.training.run import summary
+    from vaprompt.training.runs import read_facts
 
     seeded = [*(changes or ()), *([] if seed is None else [f"seed={seed}"])]
     wanted = read_recipe(FinetuneRecipe, recipe or shipped("train", "finetune"), seeded)
@@ -76,5 +77,6 @@ def finetune(
         print_json(summary(result))
         return
     print_lines(training_lines(result))
-    at = store or "STORE"
+    known = store or str(read_facts(run)["store"]["path"])
+    at = known if "://" in known or Path(known).exists() else "STORE"
     print_lines([f"next: vaprompt extract {data} --encoders {new} --store {at}, then vaprompt evaluate {new}"])
