@@ -97,7 +97,11 @@ def content_faults(
             yield "value", "leaves [-1, 1] in frames that are valid"
 
 
-def finite_halves(content: bytes) -> bool:
+def finite_halves(content: bytes | memoryview) -> bool:
     """Say whether the content of an embedding's chunk, half floats, is finite throughout."""
-    # All ones in the exponent: many times as fast as numpy's own test of half floats.
-    return len(content) % 2 == 0 and not bool(np.any((np.frombuffer(content, np.uint16) & 0x7C00) == 0x7C00))
+    if len(content) % 2:
+        return False
+    # What is not finite has all ones in its exponent, and so lies above all else: of either sign, as whole numbers. Two
+    # passes without a copy, many times as fast as numpy's own test of half floats.
+    bits = np.frombuffer(content, np.uint16)
+    return bool(bits.max(initial=0) < 0xFC00 and bits.view(np.int16).max(initial=0) < 0x7C00)

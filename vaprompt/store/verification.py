@@ -267,7 +267,9 @@ def _files(
         if fault is not None:
             note(key, fault)
             whole = False
-        elif content is not None and _is_halves(group, key) and not finite_halves(content[:-CHECKSUM_BYTES]):
+        elif (
+            content is not None and _is_halves(group, key) and not finite_halves(memoryview(content)[:-CHECKSUM_BYTES])
+        ):
             # Chunk by chunk, as it is at hand: an hour of sound is too large to be held whole.
             note(key, "holds values that are not finite")
     return whole
