@@ -97,6 +97,7 @@ def test_a_second_demo_makes_nothing_again(first_demo: tuple[Path, Call]):
     )
 
 
+@pytest.mark.slow
 def test_a_demo_that_was_stopped_while_training_ends_like_the_undisturbed_one(
     first_demo: tuple[Path, Call], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

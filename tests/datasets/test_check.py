@@ -316,6 +316,7 @@ def test_the_real_counts_on_three_million_empty_crops(tmp_path):
     assert memory < 1000
 
 
+@pytest.mark.slow
 def test_the_real_counts_without_crops(tmp_path):
     write_tree(tmp_path / "data", official.OFFICIAL, crops=False)
     result = found(tmp_path / "data")

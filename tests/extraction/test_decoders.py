@@ -310,6 +310,7 @@ def test_a_process_that_does_not_start_is_one_line(decoders, monkeypatch, before
     assert not isinstance(caught.value, MediaError)
 
 
+@pytest.mark.slow
 def test_a_store_is_the_same_whoever_decodes(dataset, recipe, store, tmp_path, monkeypatch):
     monkeypatch.setenv(SETTING, "3")
     report = extract(dataset, recipe, tmp_path / "s.zarr")

@@ -182,6 +182,7 @@ pipeline.extract(open_dataset(Path(sys.argv[1])), read_recipe(ExtractRecipe, Non
 """
 
 
+@pytest.mark.slow
 def test_a_killed_extraction_ends_like_an_undisturbed_one(dataset, recipe, store, tmp_path):
     target = tmp_path / "killed.zarr"
     command = [sys.executable, "-c", KILLED, str(dataset.root), str(target), "6", *TINY]

@@ -211,6 +211,7 @@ def test_a_killed_fine_tuning_ends_like_an_undisturbed_one_at_rarer_points(
     check_kill(place, owner, function, at, base, small_dataset, tuned, tmp_path / "tuned")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_tuned_is_tuned_again_and_keeps_what_stays(tuned, tuned_store, small_dataset, tmp_path):
     """Its image encoder alone is trained: its tuned audio encoder comes along, so that the folder needs no other."""
     wanted = recipe(audio={"tune": "none"}, image={"tune": "norms"}, epochs=1)
@@ -301,6 +302,7 @@ def test_what_does_not_fit_the_run_is_refused_before_anything_is_written(base, s
         finetune(base, small_dataset, recipe(), new, device="cpu")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_names_step_videos_and_what_is_left(base, small_dataset, tmp_path, monkeypatch):
     from vaprompt.finetuning import session
 

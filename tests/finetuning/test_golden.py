@@ -62,6 +62,7 @@ def first_losses(base: Path, data: Path, new: Path) -> list[list[float]]:
     return np.array(seen).round(7).tolist()
 
 
+@pytest.mark.slow
 def test_the_first_losses_are_those_that_were_committed(small_store, small_dataset, tmp_path):
     kept = json.loads(GOLDEN.read_text())["loss_ccc_kl"]
     found = first_losses(fixed_run(small_store, tmp_path / "base"), small_dataset, tmp_path / "new")
