@@ -9,7 +9,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from media import textured
+from media import repeat, textured
 from PIL import Image
 
 from vaprompt.datasets.base import Dataset, Video
@@ -37,9 +37,10 @@ def material(folder: Path, kind: str, count: int, *, crops: int, seconds: int) -
             write_video(folder / "0.mp4", 360, 640, seconds, 25, sound=False)
         else:
             # Of different lengths, as real ones are: else all would end and begin at the same time.
+            part, length = folder / "part.mp4", seconds // (2 * LENGTHS)
+            write_video(part, 64, 64, length, 1, sound=True)
             for number in range(LENGTHS):
-                length = seconds * (LENGTHS + 1 + 2 * number) // (2 * LENGTHS)
-                write_video(folder / f"{number}.mp4", 64, 64, length, 1, sound=True)
+                repeat(part, folder / f"{number}.mp4", LENGTHS + 1 + 2 * number, seconds=length)
     videos = []
     for number in range(count):
         # Copies, as two videos of one file would share its sound.

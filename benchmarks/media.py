@@ -121,5 +121,21 @@ def write_video(target: Path, picture_HWC: np.ndarray) -> None:
                 container.mux(packet)
 
 
+def repeat(piece: Path, target: Path, times: int, *, seconds: int) -> None:
+    """Write a video of so many seconds several times, one after the other, without encoding it again."""
+    with av.open(str(target), "w") as out, av.open(str(piece)) as first:
+        streams = {stream.type: out.add_stream_from_template(stream) for stream in first.streams}
+        for turn in range(times):
+            with av.open(str(piece)) as container:
+                for packet in container.demux():
+                    if packet.dts is None or packet.pts is None:
+                        continue
+                    # A second's gap: sound is a little longer than the picture, and time stamps must ascend.
+                    shift = round((seconds + 1) * turn / packet.time_base)
+                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                    packet.stream = streams[packet.stream.type]
+                    out.mux(packet)
+
+
 if __name__ == "__main__":
     main()

@@ -32,7 +32,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
-from media import textured
+from media import repeat, textured
 
 from vaprompt.datasets.base import Dataset, Video
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
@@ -80,7 +80,7 @@ def memory(folder: Path, names: Sequence[str] = tuple(ROWS)) -> dict[str, Any]:
         minutes, count = ROWS[name]
         videos = [folder / f"{number + 1} of {minutes} minutes.mp4" for number in range(count)]
         for video in videos:
-            repeat(minute, video, minutes)
+            repeat(minute, video, minutes, seconds=60)
         command = [sys.executable, __file__, "--of", *map(str, videos), *(["--paced"] if minutes > 1 else [])]
         ended = subprocess.run(command, check=True, stdout=subprocess.PIPE)  # noqa: S603
         found[name] = json.loads(ended.stdout)
@@ -172,22 +172,6 @@ def write_minute(target: Path) -> None:
         for stream in (video, audio):
             for packet in stream.encode(None):
                 container.mux(packet)
-
-
-def repeat(minute: Path, target: Path, minutes: int) -> None:
-    """Write a video's packets so many times, one after the other, without encoding them again."""
-    with av.open(str(target), "w") as out, av.open(str(minute)) as first:
-        streams = {stream.type: out.add_stream_from_template(stream) for stream in first.streams}
-        for turn in range(minutes):
-            with av.open(str(minute)) as container:
-                for packet in container.demux():
-                    if packet.dts is None or packet.pts is None:
-                        continue
-                    # A second's gap: sound is a little longer than the picture, and time stamps must ascend.
-                    shift = round(61 * turn / packet.time_base)
-                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                    packet.stream = streams[packet.stream.type]
-                    out.mux(packet)
 
 
 if __name__ == "__main__":
