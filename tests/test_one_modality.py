@@ -21,6 +21,7 @@ from vaprompt.finetuning.finetune import finetune
 from vaprompt.media.audio import cut_pieces, sound_pieces
 from vaprompt.media.clock import has_picture, row_times
 from vaprompt.media.video import frame_times
+from vaprompt.prediction.predict import predict
 from vaprompt.recipes import read_recipe, shipped
 from vaprompt.store.verification import verify
 from vaprompt.training.run import train
@@ -139,12 +140,42 @@ def test_a_run_that_only_listens_predicts_sound_alone_and_videos(
         np.testing.assert_allclose(np.interp(seen[:, 1], heard[:, 1], heard[:, axis]), seen[:, axis], atol=0.02)
 
 
-def test_a_run_that_looks_refuses_sound_alone_in_a_line(stores: Path, tmp_path: Path, capsys):
+@pytest.fixture(scope="session")
+def looking_run(stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run that was trained on crops alone; nothing may be written into it."""
+    folder = tmp_path_factory.mktemp("looking") / "run"
     wanted = heads_recipe(epochs=1, model={**heads_recipe().model.model_dump(), "modalities": ["image"]})
-    train(stores / "crops.zarr", wanted, tmp_path / "run", device="cpu")
+    train(stores / "crops.zarr", wanted, folder, device="cpu")
+    return folder
+
+
+def test_a_run_that_looks_refuses_sound_alone_in_a_line(looking_run: Path, stores: Path, tmp_path: Path, capsys):
     sound = sorted((stores / "sound").glob("*.wav"))[0]
-    assert command(["predict", str(tmp_path / "run"), str(sound), "--out", str(tmp_path / "out")]) == 2
+    assert command(["predict", str(looking_run), str(sound), "--out", str(tmp_path / "out")]) == 2
     assert "has no video stream" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("every", [None, pytest.param(1, marks=pytest.mark.slow)])
+def test_crops_in_a_folder_are_predicted_as_an_evaluation_says(
+    looking_run: Path, stores: Path, tmp_path: Path, every: int | None
+):
+    dataset = open_dataset(stores / "crops.toml")
+    known = {video.name: video for video in evaluate(looking_run, every=every, out=tmp_path, device="cpu").videos}
+    compared = 0
+    for video in dataset.videos:
+        if video.name in known and video.crops is not None:
+            rate = dataset.rates.of(video.name)
+            out = tmp_path / "out"
+            (said,) = predict(looking_run, [video.crops], out, rate=rate, every=every, device="cpu").done
+            there_F = said.face_F
+            assert there_F is not None
+            whole = bool(there_F.all())
+            if not whole and every is None:
+                continue  # the edges of gaps are windows' ends besides, as in a video in which a face is gone
+            expected_F2 = known[video.name].prediction_F2[: len(there_F)]
+            np.testing.assert_allclose(said.value_F2[there_F], expected_F2[there_F], atol=1e-3)
+            compared += 1
+    assert compared > 0
 
 
 def test_what_does_not_fit_is_told_in_a_line(alone: Path, tmp_path: Path):

@@ -48,3 +48,16 @@ class Silent:
 
 
 SILENT: Progress = Silent()
+
+
+class Reached:
+    """Turns what is reached in all, such as a time in seconds, into steps of a task."""
+
+    def __init__(self, task: Task) -> None:
+        """Begin at 0."""
+        self._task, self._steps = task, 0.0
+
+    def __call__(self, steps: float) -> None:
+        """Take in how far it is."""
+        self._task.advance(steps - self._steps)
+        self._steps = steps

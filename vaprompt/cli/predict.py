@@ -14,7 +14,10 @@ def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run that `vaprompt train` made.")],
     media: Annotated[
         list[Path],
-        typer.Argument(metavar="MEDIA", help="Videos, with or without sound; or sound, for a run that only listens."),
+        typer.Argument(
+            metavar="MEDIA",
+            help="Videos, with or without sound; or sound, for a run that only listens; or folders of face crops.",
+        ),
     ],
     out: Annotated[Path, typer.Option(parser=to_make, metavar="DIR", help="Folder for one CSV and one plot a video.")],
     faces: Annotated[
@@ -30,6 +33,12 @@ def predict(
             metavar="N",
             min=1,
             help="End a window at every Nth frame (1: nothing is interpolated); default: every stride of the recipe.",
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="R", help="Frames a second of face crops, which do not tell it; or rows a second of sound alone."
         ),
     ] = None,
     page: Annotated[
@@ -50,11 +59,14 @@ def predict(
     """Predict valence and arousal for every decoded frame of MEDIA, from the run alone.
 
     The CSV's columns are frame (from 1), time (seconds), valence and arousal (-1 to 1) and, where faces are looked
-    for, face: 0 where there is none and the values are interpolated in time. A file that cannot be read is named
-    with its reason while the others go on; the exit code is then 3, or 2 where none could be read.
+    for or given, face: 0 where there is none and the values are interpolated in time. A file that cannot be read is
+    named with its reason while the others go on; the exit code is then 3, or 2 where none could be read.
 
     --page writes NAME.html beside the CSV: any browser opens it from disk and needs no network. It looks for the video
     where that is now, seen from the page; --embed puts it inside. --overlay writes a video that plays everywhere.
+
+    Of a folder of one person's face crops (00001.jpg is frame 1) --rate says the frames a second: it is predicted like
+    a video without sound.
 
     Example: vaprompt predict demo/run holiday.mp4 interview.mov --out predictions --page
     """
@@ -65,12 +77,16 @@ def predict(
     from vaprompt.report.figures import plot_prediction
     from vaprompt.report.footage import Footage
     from vaprompt.report.overlay import MOST_PEOPLE, require_overlay, write_overlay
-    from vaprompt.report.screening import screen, write_pages
+    from vaprompt.report.screening import require_pages, screen, write_pages
 
     if overlay is not None:
         require_overlay(overlay, media)
+    if page or embed:
+        require_pages(media)
     told = progress()
-    report = run_prediction(run, media, out, faces=faces, person=person, every=every, device=device, progress=told)
+    report = run_prediction(
+        run, media, out, faces=faces, person=person, every=every, rate=rate, device=device, progress=told
+    )
     plots = [plot_prediction(video) for video in report.done]
     about = {"run": str(run)}
     pages = write_pages(report, about=about, embed=embed, progress=told) if page or embed else {}

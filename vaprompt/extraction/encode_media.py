@@ -136,12 +136,12 @@ def encode_pictures(
 
 
 def audio_batches(
-    media: Path, recipe: AudioEncoderRecipe, encoder: AudioEncoder, *, last: float
+    media: Path | None, recipe: AudioEncoderRecipe, encoder: AudioEncoder, *, last: float
 ) -> Iterator[AudioFeatures]:
     """Yield the embeddings of a video's windows of sound, batch by batch, ends ascending; silence without sound.
 
     Args:
-        media: the video.
+        media: the video; None: there is none, and so no sound.
         recipe: the grid of windows, and how many are encoded at once.
         encoder: the network.
         last: time of the video's last frame, in seconds.
@@ -152,7 +152,7 @@ def audio_batches(
     """
     end_W = audio_ends(last, window=recipe.window, hop=recipe.hop)
     size = fixed(recipe)
-    if not has_audio(media):
+    if media is None or not has_audio(media):
         # One silence is like another.
         silence_1L = torch.zeros(1, round(recipe.window * encoder.rate))
         silence_1SD = stored(encoder.encode(silence_1L), "audio")

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64, UInt8
+from jaxtyping import Bool, Float64, Int32, Int64, UInt8
 
 from vaprompt.errors import MediaError
 from vaprompt.extraction.grid import frames_at_rate
@@ -30,6 +31,15 @@ class Picture:
     time: float
     """Seconds from the first frame."""
     rgb_HWC: UInt8[np.ndarray, "H W 3"]
+
+
+@runtime_checkable
+class Seen(Protocol):
+    """Somebody of whom it is known in which frames the face is there."""
+
+    def visible(self, frames: int) -> Bool[np.ndarray, "F"]:
+        """Return it for each of a video's `frames` frames."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -164,9 +174,7 @@ def face_pictures(
     yield from chosen_pictures(media, index_N, np.zeros(len(index_N), dtype=np.int64), [person], recipe)
 
 
-def visible_frames(
-    time_F: Float64[np.ndarray, "F"], rate: str | float, person: Person | None
-) -> Int64[np.ndarray, "N"]:
+def visible_frames(time_F: Float64[np.ndarray, "F"], rate: str | float, person: Seen | None) -> Int64[np.ndarray, "N"]:
     """Return the indices (from 0) of the frames to encode: a person's, or whole ones (None), at a recipe's rate."""
     index_N = np.arange(len(time_F)) if person is None else np.flatnonzero(person.visible(len(time_F)))
     return index_N if isinstance(rate, str) else index_N[frames_at_rate(time_F[index_N], rate)]

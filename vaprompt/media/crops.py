@@ -8,6 +8,7 @@ Axes: N crops, H height, W width.
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator
@@ -31,6 +32,11 @@ GROUP, GROUP_BYTES = 16, 2**22
 warnings.filterwarnings("ignore", message="Invalid APNG", category=UserWarning)
 
 CROP_NAME = re.compile(r"(\d{1,9})\.(?:jpg|jpeg|png)", re.IGNORECASE)
+
+
+def is_folder(path: Path) -> bool:
+    """Say whether a path is a folder, as one of crops is; what cannot be looked at is none."""
+    return os.path.isdir(path)  # noqa: PTH112 - pathlib raises where there are no rights
 
 
 def list_crops(folder: Path) -> tuple[Int32[np.ndarray, "N"], list[Path]]:

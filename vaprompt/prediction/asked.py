@@ -1,4 +1,4 @@
-"""The files that a prediction is asked for: where each one's CSV goes, and which cannot be used at all."""
+"""What a prediction is asked of: where each one's CSV goes, which cannot be used at all, and the rate of face crops."""
 
 from __future__ import annotations
 
@@ -6,21 +6,27 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from vaprompt.errors import MediaError, TargetError, VapromptError
+from vaprompt.errors import MediaError, OptionError, TargetError, VapromptError
+from vaprompt.media.clock import has_picture
 from vaprompt.media.container import file_size
+from vaprompt.media.crops import is_folder, last_crop
+from vaprompt.media.limits import LONGEST_VIDEO
 from vaprompt.media.patience import Pulse, patiently
+
+MOST_RATE = 240.0
+"""Frames a second, as in a data set's description."""
 
 
 def csv_targets(media: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """Return each media file's CSV; two files of one name would overwrite each other.
+    """Return the CSV of each media file or folder of crops; two of one name would overwrite each other.
 
     Raises:
-        TargetError: there are such two.
+        TargetError: there are such two, or pictures would come among the crops that are predicted.
         VapromptError: there is no file.
     """
     targets: dict[Path, Path] = {}
     for file in media:
-        target = out / f"{file.stem}.csv"
+        target = out / f"{file.resolve().name if is_folder(file) else file.stem}.csv"
         clash = [other for other, taken in targets.items() if taken == target and other != file]
         if clash:
             raise TargetError(
@@ -28,21 +34,67 @@ def csv_targets(media: Sequence[Path], out: Path) -> dict[Path, Path]:
                 fault=f"would be written for both {clash[0]} and {file}",
                 remedy="predict them into two folders, or rename one",
             )
+        if is_folder(file) and file.resolve() == out.resolve():
+            raise TargetError(out, fault="is the folder of face crops itself", remedy="name another folder with --out")
         targets[file] = target
     if not targets:
         raise VapromptError(None, fault="no media file is given", remedy="name one or more video files")
     return targets
 
 
-def unreadable_files(files: Iterable[Path]) -> dict[str, str]:
-    """Return of each file that is missing, empty or no file at all what is wrong with it."""
+def require_rate(rate: float | None) -> None:
+    """Refuse a rate that no pictures come at, as a data set's description does.
+
+    Raises:
+        OptionError: it is such a one.
+    """
+    if rate is not None and not 0 < rate <= MOST_RATE:
+        fault = "is not above 0 and at most 240"
+        raise OptionError(f"--rate {rate:g}", fault=fault, remedy="give the frames a second of the video")
+
+
+def known_rate(folder: Path, frames: int, rate: float | None) -> float:
+    """Return the rate of a folder of crops of so many frames.
+
+    Raises:
+        MediaError: it is not known, or would make them longer than a video may be.
+    """
+    if rate is None:
+        fault = "is a folder of face crops, which do not tell their times"
+        raise MediaError(folder, fault=fault, remedy="give the frames a second of their video, such as --rate 30")
+    if frames / rate > LONGEST_VIDEO:
+        fault = f"is of {frames} frames, {frames / rate:.0f} s at {rate:g} a second; {LONGEST_VIDEO:.0f} s are allowed"
+        raise MediaError(folder, fault=fault, remedy="correct --rate, or predict it in pieces")
+    return rate
+
+
+def unreadable_files(files: Iterable[Path], rate: float | None = None) -> dict[str, str]:
+    """Return what is wrong with each file or folder that cannot be used.
+
+    Those are files that are missing, empty or no file at all, folders without crops or of crops whose rate is not
+    known, and videos where there is a rate, as they tell their own.
+
+    Args:
+        files: what is to be predicted.
+        rate: frames or rows a second of what does not tell it.
+    """
     found: dict[str, str] = {}
     for file in files:
         try:
+            if is_folder(file):
+                known_rate(file, patiently(file, partial(_listed, file)), rate)
+                continue
             patiently(file, partial(_looked_at, file))
+            if rate is not None and has_picture(file):
+                fault = f"is a video, which tells the times of its frames: a rate of {rate:g} says nothing"
+                raise MediaError(file, fault=fault, remedy="leave --rate out, and predict face crops by themselves")
         except MediaError as error:
             found[str(file)] = str(error)
     return found
+
+
+def _listed(folder: Path, _: Pulse) -> int:
+    return last_crop(folder)
 
 
 def _looked_at(file: Path, _: Pulse) -> int:

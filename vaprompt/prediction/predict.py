@@ -5,7 +5,6 @@ Axes: F decoded frames of a video, W windows; the last axis 2 is valence, arousa
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,19 +17,22 @@ from vaprompt.devices import pick_device
 from vaprompt.encoders.base import AudioEncoder, ImageEncoder
 from vaprompt.encoders.recipes import remarks
 from vaprompt.encoders.registry import audio_encoder, image_encoder
-from vaprompt.errors import MediaError
+from vaprompt.errors import MediaError, OptionError
 from vaprompt.extraction.encode_media import sound_notes
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.faces.detector import INSTALL, CenterFace, Detector, missing
 from vaprompt.faces.search import find_faces
 from vaprompt.faces.tracking import Person
-from vaprompt.files import make_folder, published, require_folder
-from vaprompt.media.clock import has_picture, row_times
+from vaprompt.files import make_folder, require_folder
+from vaprompt.media.clock import has_picture, row_times, steady_times
+from vaprompt.media.crops import is_folder, last_crop
 from vaprompt.media.video import frame_times, probe, probe_sound
 from vaprompt.memory import ELSEWHERE, enough_memory
-from vaprompt.prediction.asked import csv_targets, unreadable_files
-from vaprompt.prediction.subjects import gaps_note, predict_subjects
-from vaprompt.progress import SILENT, Progress, Task
+from vaprompt.prediction.asked import csv_targets, known_rate, require_rate, unreadable_files
+from vaprompt.prediction.given_crops import GivenCrops
+from vaprompt.prediction.rows import write_rows
+from vaprompt.prediction.subjects import Subject, gaps_note, predict_subjects
+from vaprompt.progress import SILENT, Progress, Reached
 from vaprompt.recipes import validated
 from vaprompt.regions import RegionRecipe
 from vaprompt.store.fingerprint import require_equal
@@ -40,6 +42,7 @@ from vaprompt.windows import describe_ends
 WHOLE_FRAMES = "the run was trained on face crops; whole frames were used, so give videos that the face fills"
 ROWS_A_SECOND = 30.0
 """Of a prediction from sound alone, where the run's data set had frames: Aff-Wild2's usual rate."""
+CROPS_ARE_SILENT = "face crops have no sound: silence"
 NO_FACE = "no face was found: whole frames were used, and every row is marked with face 0"
 
 FaceChoice = Literal["auto", "detect", "frames"]
@@ -96,27 +99,30 @@ def predict(
     faces: FaceChoice = "auto",
     person: PersonChoice = "largest",
     every: int | None = None,
+    rate: float | None = None,
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> PredictionReport:
     """Write `frame,time,valence,arousal` of every decoded frame of each media file to a CSV in `out`.
 
     A run that leaves pictures out predicts files of sound alone as well: so many rows a second as its data set's
-    description says, or 30.
+    description says, or 30. A folder of one person's face crops, numbered by their frames, is predicted like a video
+    without sound, with a row for each frame up to the last crop.
 
     Valence and arousal are on the scale of the data set's labels, [-1, 1] unless its description says otherwise.
-    Where faces are looked for, a column `face` follows: 1 where the person's face is there, 0 where the values are
-    interpolated in time. A file that cannot be decoded is recorded in the report, and the others go on. Memory
-    does not grow with a video's length but for a few numbers a frame.
+    Where faces are looked for, or crops are given, a column `face` follows: 1 where the person's face is there, 0 where
+    the values are interpolated in time. A file that cannot be decoded is recorded in the report, and the others go on.
+    Memory does not grow with a video's length but for a few numbers a frame.
 
     Args:
         run: folder of a complete run.
-        media: video files; or of sound, for a run that only listens.
+        media: video files; or of sound, for a run that only listens; or folders of face crops.
         out: folder to write `<name>.csv` into, or `<name>.person<k>.csv` for all people; created.
         faces: `detect` looks for faces, `frames` takes whole frames; `auto` looks where the run was trained on faces
             and the detector is installed, and takes whole frames where there is no face at all.
         person: `largest` predicts whose face is large and there for long, `all` everybody.
         every: windows end at every so many frames (1: nothing is interpolated); by default at the recipe's stride.
+        rate: frames a second of face crops, or rows a second of sound alone; videos tell their own.
         device: `auto`, `cpu`, `cuda`, ...
         progress: who is told how far it is.
 
@@ -126,26 +132,40 @@ def predict(
         FingerprintError: the encoders or the detector at hand are not those.
         DetectorError: faces are to be looked for, and the detector is not installed.
         TargetError: `out` cannot be written, or two files would have the same name there.
+        OptionError: `rate` is none, or faces are to be detected in crops.
     """
+    require_rate(rate)
     targets = csv_targets(media, out)
     require_folder(out)
-    unreadable = unreadable_files(targets)
+    unreadable = unreadable_files(targets, rate)
     if len(unreadable) == len(targets):  # known at once, where loading the encoders takes a while
         read_complete(run)
         for reason in unreadable.values():
             progress.say(reason)
         return PredictionReport(failed=unreadable)
-    predictor = load_predictor(run, faces=faces, person=person, every=every, device=device, progress=progress)
+    folders = [file for file in targets if is_folder(file)]
+    if folders and faces == "detect":
+        fault = f"says nothing of {folders[0]}, whose pictures are of faces already"
+        raise OptionError("--faces detect", fault=fault, remedy="leave it out, and predict videos by themselves")
+    if len(folders) == len(targets):
+        faces = "frames"  # whether the detector is at hand does not matter
+    predictor = load_predictor(
+        run, faces=faces, person=person, every=every, rate=rate, device=device, progress=progress
+    )
     report = PredictionReport(regions=predictor.run.recipe.regions)
     begun = not out.exists()
     make_folder(out)
     with progress.task("predicting", total=len(targets), unit="videos") as task:
         for file, target in targets.items():
-            try:
-                report.done.extend(predictor.predict(file, target, progress))
-            except MediaError as error:
-                report.failed[str(file)] = str(error)
-                progress.say(str(error))
+            reason = unreadable.get(str(file), "")
+            if not reason:
+                try:
+                    report.done.extend(predictor.predict(file, target, progress))
+                except MediaError as error:
+                    reason = str(error)
+            if reason:
+                report.failed[str(file)] = reason
+                progress.say(reason)
             task.advance(1, file.name)
     if begun and not report.done:
         out.rmdir()  # made for nothing
@@ -158,6 +178,7 @@ def load_predictor(
     faces: FaceChoice = "auto",
     person: PersonChoice = "largest",
     every: int | None = None,
+    rate: float | None = None,
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> Predictor:
@@ -168,6 +189,7 @@ def load_predictor(
         faces: as for `predict`.
         person: as for `predict`.
         every: as for `predict`.
+        rate: as for `predict`.
         device: `auto`, `cpu`, `cuda`, ...
         progress: who is told how far the loading is.
 
@@ -179,11 +201,17 @@ def load_predictor(
     """
     device = pick_device(device)
     with enough_memory(run, remedy=ELSEWHERE):
-        return _loaded(run, faces, person, every, device, progress)
+        return _loaded(run, faces, person, every, rate, device, progress)
 
 
 def _loaded(
-    run: Path, faces: FaceChoice, person: PersonChoice, every: int | None, device: str, progress: Progress
+    run: Path,
+    faces: FaceChoice,
+    person: PersonChoice,
+    every: int | None,
+    rate: float | None,
+    device: str,
+    progress: Progress,
 ) -> Predictor:
     loaded = load_run(run, device)
     recipe = validated(ExtractRecipe, loaded.facts["extraction"], where=str(run))
@@ -195,7 +223,7 @@ def _loaded(
         hearing = audio_encoder(recipe.audio, device=device) if "audio" in used else None
         task.advance(hearing is not None, "audio")
     _require_same_encoders(loaded, seeing, hearing)
-    return Predictor(loaded, recipe, seeing, hearing, detector, faces, person, every)
+    return Predictor(loaded, recipe, seeing, hearing, detector, faces, person, every, rate)
 
 
 def label_scale(run: Run) -> tuple[float, float]:
@@ -218,6 +246,8 @@ class Predictor:
     faces: FaceChoice
     person: PersonChoice
     every: int | None
+    rate: float | None = None
+    """Frames a second of face crops, rows a second of sound alone."""
 
     def predict(self, file: Path, target: Path, progress: Progress = SILENT) -> list[PredictedVideo]:
         """Write one video's prediction to the CSV `target`, or one beside it for each person; return them.
@@ -232,31 +262,35 @@ class Predictor:
 
     def _predicted(self, file: Path, target: Path, progress: Progress) -> list[PredictedVideo]:
         seconds = self.duration(file)
-        people: list[Person | None] = [None]
+        people: list[Subject] = [None]
         notes: list[str] = []
-        if self.detector is not None:
+        if is_folder(file):
+            crops = GivenCrops.listed(file)
+            people, time_F = [crops], steady_times(crops.frames, known_rate(file, crops.frames, self.rate))
+        elif self.detector is not None:
             with progress.task(f"finding faces in {file.name}", total=seconds, unit="s") as task:
                 found = find_faces(file, self.detector, self.recipe.face, task)
             time_F = found.time_F
             notes += self._choose(found.people, people, file)
         else:
             with progress.task(f"looking through {file.name}", total=seconds, unit="s") as task:
-                time_F = self._row_times(file, _Reached(task), notes)
+                time_F = self._row_times(file, Reached(task), notes)
         with progress.task(f"predicting {file.name}", total=float(time_F[-1]), unit="s") as task:
             subjects = predict_subjects(
-                self.run, self.recipe, file, time_F, people, self.seeing, self.hearing, self.every, _Reached(task)
+                self.run, self.recipe, file, time_F, people, self.seeing, self.hearing, self.every, Reached(task)
             )
-        notes += sound_notes(file) if self.hearing is not None else []
+        if self.hearing is not None:
+            notes += [CROPS_ARE_SILENT] if is_folder(file) else sound_notes(file)
         notes += self.notes(whole=people == [None])
         results = []
         for number, (person, said) in enumerate(zip(people, subjects, strict=True), start=1):
-            alone = self.person == "largest" or person is None
+            alone = self.person == "largest" or not isinstance(person, Person)
             csv_file = target if alone else target.with_name(f"{target.stem}.person{number}.csv")
             face_F, gaps = None, None
-            if self.detector is not None:
+            if person is not None or self.detector is not None:
                 face_F = np.zeros(len(time_F), np.bool_) if person is None else person.visible(len(time_F))
                 gaps = None if person is None else gaps_note(face_F, time_F)
-            _write(csv_file, time_F, said.value_F2, face_F, label_scale(self.run))
+            write_rows(csv_file, time_F, said.value_F2, face_F, label_scale(self.run))
             own = [*([gaps] if gaps else []), *notes]
             results.append(
                 PredictedVideo(
@@ -270,7 +304,7 @@ class Predictor:
                     face_F=face_F,
                     person=None if alone else number,
                     interpolation=describe_ends(self.run.recipe.window.stride, self.every),
-                    track=person,
+                    track=person if isinstance(person, Person) else None,
                     margin=self.recipe.face.scale,
                     seen=self.seeing is not None,
                 )
@@ -283,20 +317,26 @@ class Predictor:
         Raises:
             MediaError: it is none that this run can predict.
         """
+        if is_folder(file):
+            if self.seeing is None:
+                fault = "is a folder, and the run only listens"
+                raise MediaError(file, fault=fault, remedy="give sound, or a video that has some")
+            frames = last_crop(file)
+            return frames / known_rate(file, frames, self.rate)
         if self.seeing is not None or has_picture(file):
             return probe(file).duration
         sound = probe_sound(file)
         return None if sound is None else sound.duration
 
-    def _row_times(self, file: Path, reached: _Reached, notes: list[str]) -> Float64[np.ndarray, "F"]:
+    def _row_times(self, file: Path, reached: Reached, notes: list[str]) -> Float64[np.ndarray, "F"]:
         """Return the times of a file's rows; put into `notes` what is to be remarked about them."""
         if self.seeing is not None or has_picture(file):
             return frame_times(file, reached)
-        rate = float(self.run.facts["store"]["dataset"].get("rate") or ROWS_A_SECOND)
+        rate = float(self.rate or self.run.facts["store"]["dataset"].get("rate") or ROWS_A_SECOND)
         notes.append(f"the file holds sound alone: {rate:g} rows a second")
         return row_times(file, rate, reached)
 
-    def _choose(self, found: list[Person], people: list[Person | None], file: Path) -> list[str]:
+    def _choose(self, found: list[Person], people: list[Subject], file: Path) -> list[str]:
         """Put those who are to be predicted into `people`; return what is to be remarked."""
         if not found:
             if self.faces == "detect":
@@ -325,17 +365,6 @@ class Predictor:
         return notes + remarks(self.run.facts["extraction"])
 
 
-class _Reached:
-    """Turns the time reached into progress."""
-
-    def __init__(self, task: Task) -> None:
-        self._task, self._seconds = task, 0.0
-
-    def __call__(self, seconds: float) -> None:
-        self._task.advance(seconds - self._seconds)
-        self._seconds = seconds
-
-
 def _detector(run: Run, faces: FaceChoice) -> Detector | None:
     """Return the detector, if faces are to be looked for and can be."""
     trained = run.facts["store"]["dataset"].get("faces")
@@ -351,23 +380,6 @@ def _detector(run: Run, faces: FaceChoice) -> Detector | None:
             remedy="install the version of the detector that the run's store was made with",
         )
     return detector
-
-
-def _write(
-    target: Path,
-    time_F: Float64[np.ndarray, "F"],
-    value_F2: Float32[np.ndarray, "F 2"],
-    face_F: Bool[np.ndarray, "F"] | None,
-    scale: tuple[float, float],
-) -> None:
-    low, high = scale
-    shown_F2 = low + (value_F2.astype(np.float64) + 1) / 2 * (high - low)
-    with published(target) as aside, aside.open("w", newline="", encoding="utf-8") as text:
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(("frame", "time", "valence", "arousal", *(() if face_F is None else ("face",))))
-        for index, (time, (valence, arousal)) in enumerate(zip(time_F, shown_F2, strict=True)):
-            face = () if face_F is None else (int(face_F[index]),)
-            rows.writerow((index + 1, f"{time:.6f}", f"{valence:.6f}", f"{arousal:.6f}", *face))
 
 
 def _require_same_encoders(run: Run, seeing: ImageEncoder | None, hearing: AudioEncoder | None) -> None:

@@ -1,6 +1,7 @@
-"""Whom a prediction is about: a person whose face was found, or the whole picture; and when it is to be asked.
+"""Whom a prediction is about: a person whose face was found or given, or the whole picture; and when it is asked.
 
-Axes: F frames of the video, W windows, N pictures that exist of a subject, A audio windows, S stretches.
+Axes: F frames of the video, W windows, N pictures that exist of a subject, M of them that are used,
+A audio windows, S stretches.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ from jaxtyping import Bool, Float16, Float32, Float64, Int64
 from vaprompt.encoders.base import AudioEncoder, ImageEncoder
 from vaprompt.extraction.encode_media import audio_batches, encode_pictures
 from vaprompt.extraction.grid import audio_ends
-from vaprompt.extraction.pictures import chosen_pictures, visible_frames
+from vaprompt.extraction.pictures import Picture, chosen_pictures, visible_frames
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.faces.tracking import Person
+from vaprompt.prediction.given_crops import GivenCrops
 from vaprompt.prediction.stream import stream_estimates, used_rows
 from vaprompt.training.runs import Run, WindowEstimates
 from vaprompt.windows import TOLERANCE, WindowRecipe, cut_windows, dense_ends, interpolate
 
 MOST_GAPS = 3
+
+Subject = Person | GivenCrops | None
+"""None stands for whole frames."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ def predict_subjects(
     recipe: ExtractRecipe,
     media: Path,
     time_F: Float64[np.ndarray, "F"],
-    people: Sequence[Person | None],
+    people: Sequence[Subject],
     seeing: ImageEncoder | None,
     hearing: AudioEncoder | None,
     every: int | None = None,
@@ -65,9 +70,9 @@ def predict_subjects(
     Args:
         run: what predicts.
         recipe: how the run's store was made.
-        media: the video, or its sound.
+        media: the video, or its sound, or the folder of face crops.
         time_F: its frames' times, in seconds from the first.
-        people: the subjects; None stands for whole frames.
+        people: the subjects; crops that are given are the only one.
         seeing: encodes pictures; None where the run leaves them out.
         hearing: encodes sound; None where the run leaves it out.
         every: windows end at every so many frames; by default at every stride of the run's recipe.
@@ -88,10 +93,12 @@ def predict_subjects(
     image: Iterator[Float16[np.ndarray, "_ D"]] | None = None
     audio: Iterator[Float16[np.ndarray, "_ S D"]] | None = None
     if seeing is not None:
-        pictures = chosen_pictures(media, index_M, person_M, people, recipe.face)
+        pictures = _pictures(media, index_M, person_M, people, recipe, time_F)
         image = (batch.embedding_ND for batch in encode_pictures(pictures, recipe, seeing))
     if hearing is not None:
-        audio = (batch.embedding_WSD for batch in audio_batches(media, recipe.audio, hearing, last=last))
+        # Crops are silent, as a video without sound is.
+        sound = None if isinstance(people[0], GivenCrops) else media
+        audio = (batch.embedding_WSD for batch in audio_batches(sound, recipe.audio, hearing, last=last))
     estimates = stream_estimates(
         run, image_WT, audio_W[order_W], image, audio, lambda done: reached(float(end_W[order_W[done - 1]]))
     )
@@ -116,8 +123,22 @@ def gaps_note(visible_F: Bool[np.ndarray, "F"], time_F: Float64[np.ndarray, "F"]
     return f"no face in {gone} of {len(visible_F)} frames, filled by interpolation: {shown}{more}"
 
 
+def _pictures(
+    media: Path,
+    index_M: Int64[np.ndarray, "M"],
+    person_M: Int64[np.ndarray, "M"],
+    people: Sequence[Subject],
+    recipe: ExtractRecipe,
+    time_F: Float64[np.ndarray, "F"],
+) -> Iterator[Picture]:
+    if isinstance(people[0], GivenCrops):
+        return people[0].pictures(index_M, time_F)
+    found = [person for person in people if not isinstance(person, GivenCrops)]
+    return chosen_pictures(media, index_M, person_M, found, recipe.face)
+
+
 def _asked(
-    person: Person | None,
+    person: Subject,
     time_F: Float64[np.ndarray, "F"],
     audio_end_A: Float64[np.ndarray, "A"],
     rate: str | float,

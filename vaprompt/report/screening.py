@@ -9,6 +9,7 @@ from pathlib import Path
 from vaprompt.errors import MediaError
 from vaprompt.media.appearance import appearance
 from vaprompt.media.clock import has_picture
+from vaprompt.media.crops import is_folder
 from vaprompt.media.loudness import measure_loudness
 from vaprompt.prediction.predict import PredictedVideo, PredictionReport
 from vaprompt.progress import SILENT, Progress
@@ -27,6 +28,20 @@ class ShownVideo:
     path: Path
     bytes: int
     notes: list[str] = field(default_factory=list)
+
+
+def require_pages(media: Sequence[Path]) -> None:
+    """Refuse, before anything is predicted, what no page can play.
+
+    Raises:
+        MediaError: one of them is a folder, such as one of face crops.
+    """
+    for file in media:
+        if is_folder(file):
+            fault = "is a folder, and a page plays a video or sound"
+            raise MediaError(
+                file, fault=fault, remedy="leave the page out; the picture beside the CSV shows the traces"
+            )
 
 
 def write_pages(

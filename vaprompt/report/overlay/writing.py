@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from vaprompt.errors import MediaError, TargetError
 from vaprompt.media.clock import has_picture
+from vaprompt.media.crops import is_folder
 from vaprompt.media.video import probe, read_frames
 from vaprompt.media.writing import check_target, written
 from vaprompt.progress import SILENT, Progress
@@ -123,6 +124,11 @@ def require_overlay(target: Path, media: Sequence[Path]) -> None:
     if len(media) != 1:
         fault = f"is one video, and {len(media)} are given"
         raise TargetError(target, fault=fault, remedy="predict one at a time with --overlay")
+    if is_folder(media[0]):
+        fault = "is a folder, and an overlay is drawn on a video"
+        raise MediaError(
+            media[0], fault=fault, remedy="leave --overlay out; the picture beside the CSV shows the traces"
+        )
     check_target(target, media[0])
     try:
         seen = has_picture(media[0])
