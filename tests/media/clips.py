@@ -11,6 +11,8 @@ import av
 import numpy as np
 
 WAV_RATE = 16000
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1", 16: "hexadecagonal"}
+"""FFmpeg's names of what sound with so many channels is written as."""
 
 
 def grey(frame: int) -> int:
@@ -42,7 +44,7 @@ def write_clip(
             stream.set_display_rotation(rotation)
         speech = None
         if sound is not None:
-            speech = container.add_stream(audio, rate=sound_rate, layout="mono" if sound.shape[1] == 1 else "stereo")
+            speech = container.add_stream(audio, rate=sound_rate, layout=LAYOUTS[sound.shape[1]])
             for packet in speech.encode(_piece(sound, sound_rate, sound_start)) if len(sound) else ():
                 container.mux(packet)
         for number, time in enumerate(times_ms, start=1):
@@ -64,7 +66,7 @@ def write_clip(
 def _piece(sound: np.ndarray, rate: int, start: float) -> av.AudioFrame:
     whole = np.round(np.clip(sound, -1, 1) * 32767).astype(np.int16)
     frame = av.AudioFrame.from_ndarray(
-        np.ascontiguousarray(whole.reshape(1, -1)), format="s16", layout="mono" if sound.shape[1] == 1 else "stereo"
+        np.ascontiguousarray(whole.reshape(1, -1)), format="s16", layout=LAYOUTS[sound.shape[1]]
     )
     frame.sample_rate = rate
     frame.pts, frame.time_base = round(start * rate), Fraction(1, rate)

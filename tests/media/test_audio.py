@@ -60,6 +60,14 @@ def test_stereo_becomes_the_mean_of_its_channels(tmp_path):
     np.testing.assert_allclose(window_L, sound[RATE // 2 : RATE // 2 + RATE, 0] / 2, atol=1e-4)
 
 
+@pytest.mark.parametrize("channels", [6, 8, 16])
+def test_surround_sound_becomes_the_mean_of_its_channels(tmp_path, channels):
+    """Of 8 channels and more, the process died."""
+    sound = tone(2, rate=RATE) * (np.arange(channels) == channels - 1)
+    (window_L,) = windows(lossless(tmp_path / "a.mov", sound=sound, sound_rate=RATE), (1.5,))
+    np.testing.assert_allclose(window_L, sound[RATE // 2 : RATE // 2 + RATE].mean(axis=1), atol=1e-4)
+
+
 def test_before_zero_and_after_the_end_there_is_silence(tmp_path):
     path = lossless(tmp_path / "a.mov", sound=tone(2, rate=RATE), sound_rate=RATE, times_ms=range(0, 5000, 40))
     before, start, end, after = windows(path, (-1.0, 0.5, 2.5, 4.5))

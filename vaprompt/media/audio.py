@@ -26,6 +26,9 @@ from vaprompt.media.video import first_frame_seconds
 
 GAP_SECONDS = 0.02
 """Time stamps that jump by more than this are a real gap; less is rounding in the container."""
+PACKED = "flt"
+"""FFmpeg's format of what a resampler makes: PyAV reads beyond the planes of a frame that has one for each of 8 channels
+or more, and the process dies of it."""
 
 
 def has_audio(path: Path) -> bool:
@@ -218,7 +221,7 @@ def _pieces(
                 for wave_CL in _resampled(resampler, None):
                     yield position, wave_CL
                     position += wave_CL.shape[1]
-            resampler = av.AudioResampler(format="fltp", layout=layout or decoded.layout, rate=rate)
+            resampler = av.AudioResampler(format=PACKED, layout=layout or decoded.layout, rate=rate)
             given, position = seen, round(seconds * rate)
         expected = seconds + decoded.samples / decoded.sample_rate
         for wave_CL in _resampled(resampler, decoded):
@@ -246,7 +249,7 @@ def _resampled(resampler: av.AudioResampler, decoded: av.AudioFrame | None) -> I
     if decoded is not None:
         decoded.pts = None
     for resampled in resampler.resample(decoded):
-        yield resampled.to_ndarray()
+        yield np.ascontiguousarray(resampled.to_ndarray().reshape(-1, resampled.layout.nb_channels).T)
 
 
 def _zero(path: Path, pulse: Pulse) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int16
 
 from vaprompt.errors import MediaError
-from vaprompt.media.audio import cut_pieces, mono
+from vaprompt.media.audio import PACKED, cut_pieces, mono
 from vaprompt.media.limits import LONGEST_VIDEO, MOST_SAMPLES, SOUND_RATES
 
 GAP_SECONDS = 0.2
@@ -63,7 +63,7 @@ class Microphone:
             raise MediaError("the microphone", fault=fault, remedy="send them in smaller pieces")
         if self._resampler is None or abs(time - self._expected) > GAP_SECONDS:
             # A resampler knows samples, not time: after a gap a fresh one starts.
-            self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=self._rate)
+            self._resampler = av.AudioResampler(format=PACKED, layout="mono", rate=self._rate)
             self._position, self._expected = round(time * self._rate), time
         self._expected += len(wave_L) / self._given
         piece = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave_L[None]), format="s16", layout="mono")
