@@ -71,6 +71,10 @@ class Annotations(Protocol):
         """
         ...
 
+    def digest(self, video: str) -> str:
+        """Return the SHA-256 of one video's rows, which those of other videos in the same file do not change."""
+        ...
+
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What decides how the rows become labels, for the store."""

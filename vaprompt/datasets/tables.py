@@ -9,6 +9,7 @@ Axes: R rows of a video.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 from array import array
@@ -71,6 +72,14 @@ class VideoRows:
     """Valence and arousal by turns; nan where a row is not valid."""
     fault: AnnotationError | None = None
     """The first row that breaks the format."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that labels are made of; rows that break the format differ from those that do not."""
+        found = hashlib.sha256(f"{'frame' if self.by_frame else 'time'} {self.fault is not None}\n".encode())
+        for numbers in (self.position, self.value):
+            found.update(np.array(numbers, dtype="<f8").tobytes())
+        return found.hexdigest()
 
     def annotation(self) -> TimedAnnotation:
         """Return the rows as an annotation.

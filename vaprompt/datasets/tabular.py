@@ -35,6 +35,10 @@ class TableAnnotations:
         """
         return self.rows[video].annotation()
 
+    def digest(self, video: str) -> str:
+        """Return the SHA-256 of one video's rows, however the table writes their numbers."""
+        return self.rows[video].digest
+
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What decides how rows become labels."""

@@ -28,7 +28,7 @@ from vaprompt.extraction.encode_media import BATCH_BYTES, sound_notes
 from vaprompt.extraction.grid import audio_ends
 from vaprompt.extraction.loaded import Encoders
 from vaprompt.extraction.parts import LabelPart, Message, Place, ReadEnd, Running, SoundOf, StreamEnd, Stretch
-from vaprompt.extraction.plan import sources
+from vaprompt.extraction.plan import own_rows, sources
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.extraction.sources import facts
 from vaprompt.extraction.stages import READ, RESIZE, ROOM, Meter
@@ -249,7 +249,10 @@ class Reader:
                 yield some
 
     def _sources(self, stream: str, video: Video) -> dict[str, Any]:
-        return {role: self._facts(path) for role, path in sources(self._dataset, stream, video).items()}
+        found = {role: self._facts(path) for role, path in sources(self._dataset, stream, video).items()}
+        if "annotation" in found:
+            found["annotation"] |= own_rows(self._dataset, video)
+        return found
 
     def _facts(self, path: Path) -> dict[str, Any]:
         # Asked so, what cannot be looked at is no folder, and `facts` says what is wrong with it.
