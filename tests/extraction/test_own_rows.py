@@ -111,7 +111,7 @@ def test_rows_that_are_not_valid_or_break_the_format_count_too(folder, row):
         assert report.done == ["v1"]
 
 
-def test_of_markers_of_earlier_versions_the_whole_table_counts(folder, monkeypatch):
+def test_of_markers_of_earlier_versions_the_labels_count(folder, monkeypatch):
     store, data = folder / "s.zarr", open_dataset(folder / "set.toml")
     with monkeypatch.context() as earlier:
         earlier.setattr(reading, "own_rows", lambda *_: {})
@@ -121,6 +121,11 @@ def test_of_markers_of_earlier_versions_the_whole_table_counts(folder, monkeypat
     assert "rows" not in FeatureStore.open(store).marker("labels", "v1")["source"]["annotation"]
     assert extract(data, recipe(), store, deep=True).skipped == list(NAMES)
     data = write(folder, [*lines(), "v2,8,0.9,0.9,train"])
-    assert list(extract(data, recipe(), store).changed) == list(NAMES)
-    assert extract(data, recipe(), store, refresh=True).done == list(NAMES)
-    assert list(extract(write(folder, lines()), recipe(), store).changed) == ["v2"]
+    told = extract(data, recipe(), store)
+    assert (list(told.changed), told.skipped) == (["v2"], ["v1", "v3"])
+    assert extract(data, recipe(), store, refresh=True).done == ["v2"]
+    assert extract(data, recipe(), store, deep=True).skipped == list(NAMES)
+    # Labels that cannot be read, or rows that do not fit any more, are no reason to think that nothing has changed.
+    shutil.rmtree(store / "labels" / "v1" / "value" / "c")
+    data = write(folder, [*lines(), "v2,8,0.9,0.9,train", "v3,900,0.9,0.9,train"])
+    assert list(extract(data, recipe(), store).changed) == ["v1", "v3"]

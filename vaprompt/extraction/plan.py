@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from vaprompt.datasets.base import Dataset, Video
-from vaprompt.errors import DatasetError, RecipeError
+from vaprompt.errors import AnnotationError, DatasetError, RecipeError, StoreError
 from vaprompt.extraction.sources import change
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.layout import Stream
@@ -116,14 +118,26 @@ class Examiner:
             return "it has an annotation, and had none" if "annotation" in there else "it has no annotation any more"
         for role, kept in made_of.items():
             rows = own_rows(self.dataset, video) if role == "annotation" else {}
-            if rows and "rows" in kept:  # which markers of earlier versions lack: of them the whole table counts
+            if rows and "rows" in kept:
                 same = kept["rows"] == rows["rows"]
                 reason = None if same else f"{there[role].name} has other rows of this video"
             else:
                 reason = change(kept, there.get(role), deep=self.deep)
+                if reason is not None and rows and self._same_labels(video):
+                    reason = None
             if reason is not None:
                 return f"{role} {reason}"
         return None
+
+    def _same_labels(self, video: Video) -> bool:
+        """Say whether a table's rows would give the labels that are stored, of which earlier markers say no `rows`."""
+        assert self.dataset.annotations is not None
+        try:
+            kept = self.store.labels(video.name)
+            now, _ = self.dataset.annotations.read(video.name).fitted(kept.time_F)
+        except (StoreError, AnnotationError):
+            return False  # as its file has changed, too
+        return np.array_equal(now.value_F2, kept.value_F2) and np.array_equal(now.valid_F, kept.valid_F)
 
 
 def plan(examiner: Examiner, *, limit: int | None = None, shard: Shard | None = None) -> Plan:
