@@ -132,7 +132,7 @@ moment = sys.argv[2]
 if moment == "before the rename":
     Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 if moment == "before the marker":
-    writing._digests = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    writing._files = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 with store.writer("image", "video2", store.fingerprint("image")) as writer:
     writer.append(embedding=np.ones((3000, 512), np.float16))
     if moment == "amid the arrays":

@@ -11,10 +11,9 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -210,39 +209,40 @@ def write_file(target: Path, content: bytes, *, aside: Path | None = None) -> No
         sync_folder(target.parent)
 
 
-def begin_sync(written: BufferedWriter) -> None:
-    """Let what is written of a file set out for the disk, without waiting, so that little is left to be synced.
+def begin_sync(descriptor: int) -> None:
+    """Let what is written of an open file set out for the disk, without waiting, so that little is left to be synced.
 
     Nothing depends on it: systems that know no such advice, and disks that take none, sync all of it later.
     """
-    written.flush()
     if hasattr(os, "posix_fadvise"):
         with suppress(OSError):
             # Of pages that are not needed, Linux begins to write those that differ, and keeps them until that is done.
-            os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def sync_folder(folder: Path) -> None:
     """Let the names in a folder reach the disk."""
-    _sync(folder)
+    _sync([str(folder)])
 
 
 def sync_tree(folder: Path) -> None:
     """Let every file below a folder, and every name in it, reach the disk."""
-    places = [(Path(place), names) for place, _, names in os.walk(folder, topdown=False)]
+    places = [(place, names) for place, _, names in os.walk(folder, topdown=False)]
+    files = [f"{place}/{name}" for place, names in places for name in names]
     # Several at a time, since most of it is waiting for the disk, which then takes them together.
     with ThreadPoolExecutor(SYNCS) as pool:
-        for paths in ([place / name for place, names in places for name in names], [place for place, _ in places]):
-            for _ in pool.map(_sync, paths):
+        for paths in (files, [place for place, _ in places]):
+            for _ in pool.map(_sync, (paths[start::SYNCS] for start in range(SYNCS))):
                 pass
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sync(paths: Iterable[str]) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

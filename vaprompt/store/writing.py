@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -110,9 +110,8 @@ class GroupWriter:
         with self._writing():
             for column in self._columns.values():
                 column.finish()
-        known = {name: facts for column in self._columns.values() for name, facts in column.files.items()}
         said = {**marker, **self._said, "status": "done"}
-        self._put_in_place(lambda: group_metadata({**said, "files": _digests(self._aside, known)}))
+        self._put_in_place(lambda: group_metadata({**said, "files": _files(self._columns.values())}))
 
     def copy(self, file: str, content: bytes) -> None:
         """Add a file as it is in another store; `file` is its path in the group.
@@ -167,24 +166,23 @@ class _Column:
     """One growing array: full chunks are written at once, the rest waits in memory (never more than a chunk).
 
     Its chunks are written here and not by zarr, which takes four times as long and holds Python's lock meanwhile, for
-    which the threads wait that feed an accelerator. What a chunk is, zarr's metadata says, and tests compare.
+    which the threads wait that feed an accelerator. Paths are strings for the same reason. What a chunk is, zarr's
+    metadata says, and tests compare.
     """
 
     def __init__(self, group: Path, name: str, like: np.ndarray) -> None:
-        self._folder = group / name
+        self._group, self._name = str(group), name
         self._shape, self._dtype = like.shape[1:], like.dtype
         row = max(1, like.dtype.itemsize * int(np.prod(self._shape, dtype=np.int64)))
         self._rows = max(1, CHUNK_BYTES // row)
         self._pending: list[np.ndarray] = []
         self._waiting = self._written = 0
         self.files: dict[str, dict[str, Any]] = {}
-        """Length and SHA-256 of every chunk, by its path in the group."""
+        """Length and SHA-256 of every file, by its path in the group."""
 
     def append(self, values: np.ndarray) -> None:
         if values.shape[1:] != self._shape or values.dtype != self._dtype:
-            raise ValueError(
-                f"{self._folder.name} holds {self._dtype} {self._shape}, not {values.dtype} {values.shape[1:]}"
-            )
+            raise ValueError(f"{self._name} holds {self._dtype} {self._shape}, not {values.dtype} {values.shape[1:]}")
         self._pending.append(values)
         self._waiting += len(values)
         # Strictly more: what fills one chunk exactly may be all there is.
@@ -206,7 +204,7 @@ class _Column:
             missing = np.zeros((self._rows - len(rest), *self._shape), dtype=self._dtype)
             self._write(np.concatenate((rest, missing)) if len(missing) else rest)
         zarr.create_array(
-            str(self._folder),
+            f"{self._group}/{self._name}",
             shape=(length, *self._shape),
             chunks=(self._rows, *self._shape),
             dtype=self._dtype,
@@ -214,6 +212,9 @@ class _Column:
             # Features hardly compress, and reading must be fast; but without a checksum a flipped bit is silent.
             compressors=Crc32cCodec(),
         )
+        key = f"{self._name}/{GROUP_FILE}"
+        metadata = Path(self._group, key).read_bytes()
+        self.files[key] = {"bytes": len(metadata), "sha256": hashlib.sha256(metadata).hexdigest()}
 
     def _taken(self) -> np.ndarray:
         together = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
@@ -225,30 +226,34 @@ class _Column:
         content = np.ascontiguousarray(chunk, dtype=chunk.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
         content.flags.writeable = False  # else the checksum would be made of a copy
         end = checksum(content)
-        file = self._folder.joinpath("c", str(self._written // self._rows), *("0" for _ in self._shape))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("wb") as target:
-            target.write(content.data)
-            target.write(end)
+        key = self._new_chunk()
+        with open(f"{self._group}/{key}", "wb", buffering=0) as target:  # noqa: PTH123
+            for part in (content.data, memoryview(end)):
+                while part:
+                    part = part[target.write(part) :]
             # The disk has work while the next chunk is computed, and `publish` hardly waits for it.
-            begin_sync(target)
+            begin_sync(target.fileno())
         digest = hashlib.sha256(content.data)
         digest.update(end)
-        name = file.relative_to(self._folder.parent).as_posix()
-        self.files[name] = {"bytes": len(content) + len(end), "sha256": digest.hexdigest()}
+        self.files[key] = {"bytes": len(content) + len(end), "sha256": digest.hexdigest()}
         self._written += len(chunk)
 
+    def _new_chunk(self) -> str:
+        """Return the path of the next chunk in the group, once the folders for it are there."""
+        folder = f"{self._name}/c"
+        if not self._written:
+            Path(self._group, folder).mkdir(parents=True)
+        *folders, name = (str(self._written // self._rows), *("0" for _ in self._shape))
+        for new in folders:
+            folder = f"{folder}/{new}"
+            os.mkdir(f"{self._group}/{folder}")  # noqa: PTH102
+        return f"{folder}/{name}"
 
-def _digests(group: Path, known: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return length and SHA-256 of every file below the group but its own metadata, by path; some are known."""
-    found = {}
-    for file in sorted(path for path in group.rglob("*") if path.is_file()):
-        name = file.relative_to(group).as_posix()
-        if name in known:
-            found[name] = known[name]
-        elif name != GROUP_FILE:
-            found[name] = {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    return found
+
+def _files(columns: Iterable[_Column]) -> dict[str, dict[str, Any]]:
+    """Return length and SHA-256 of every file of finished columns, by path, in the order of the folders."""
+    found = {key: facts for column in columns for key, facts in column.files.items()}
+    return {key: found[key] for key in sorted(found, key=lambda key: key.split("/"))}
 
 
 def remove(group: Path, aside: Path) -> None:
