@@ -47,6 +47,20 @@ def make(job: Job | None, store: FeatureStore) -> None:
             writer.publish({"split": job.video.split})
 
 
+def test_the_largest_videos_come_first_and_alike_ones_in_order(dataset, tmp_path):
+    sizes = {"v1": 5, "v2": 9, "v3": 5, "v4": 0}
+    videos = []
+    for name, size in sizes.items():
+        media = tmp_path / f"{name}.mp4" if size else None
+        if media is not None:
+            media.write_bytes(bytes(size))
+        videos.append(replace(dataset.videos[0], name=name, media=media))
+    with claims(replace(dataset, videos=tuple(videos)), tmp_path / "s.zarr") as mine:
+        assert [job.video.name for job in mine.todo.jobs] == ["v2", "v1", "v3", "v4"]
+        (tmp_path / "v1.mp4").unlink()  # its reader will say so
+        assert [job.video.name for job in plan(mine.examiner).jobs] == ["v2", "v3", "v1", "v4"]
+
+
 def test_two_writers_get_different_videos_and_hear_of_each_others_end(dataset, tmp_path):
     with claims(dataset, tmp_path / "s.zarr") as mine, claims(dataset, tmp_path / "s.zarr") as other:
         my, others = iter(mine), iter(other)

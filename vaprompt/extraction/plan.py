@@ -36,6 +36,7 @@ class Plan:
     """All that is to be done, and all that is not."""
 
     jobs: tuple[Job, ...]
+    """The largest media files first: else a long one that comes last is read by one reader while all else waits."""
     done: tuple[str, ...]
     """Videos that are whole already."""
     changed: Mapping[str, str]
@@ -161,7 +162,16 @@ def plan(examiner: Examiner, *, limit: int | None = None, shard: Shard | None = 
             changed[video.name] = found
         else:
             done.append(video.name)
+    jobs.sort(key=_media_bytes, reverse=True)
     return Plan(tuple(jobs), tuple(done), changed, unreadable)
+
+
+def _media_bytes(job: Job) -> int:
+    """Return the size of a job's media file; 0 without one, or where it cannot be seen, as its reader will tell."""
+    try:
+        return 0 if job.video.media is None else job.video.media.stat().st_size
+    except OSError:
+        return 0
 
 
 def own_rows(dataset: Dataset, video: Video) -> dict[str, str]:
