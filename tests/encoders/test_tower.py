@@ -5,7 +5,7 @@ import open_clip
 import pytest
 import torch
 
-from vaprompt.encoders import clip
+from vaprompt.encoders import clip, tower
 from vaprompt.encoders.clip import OpenClipEncoder
 from vaprompt.encoders.pieces import InPieces, piece_size
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
@@ -39,6 +39,20 @@ def test_a_rearranged_vision_transformer_is_open_clips_own(quick, dtype):
     assert cosine > (0.999999 if dtype == torch.float32 else 0.999)
     if dtype == torch.float32:
         torch.testing.assert_close(ours_BD, expected_BD, atol=2e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("first_only", [False, True])
+def test_tokens_that_fill_tiles_change_nothing(monkeypatch, first_only):
+    torch.manual_seed(0)
+    layers = [tower.clip_parts(block) for block in small(True).visual.transformer.resblocks]
+    token_BTD = torch.randn(2, 50, 128)
+    run = tower.Tower(layers, 4, torch.float32, first_only=first_only)
+    expected = run(token_BTD)
+    monkeypatch.setattr(tower, "filled", lambda tokens, dtype, device: tokens + 14)
+    filled = run(token_BTD)
+    assert filled.shape == expected.shape == (2, 1 if first_only else 50, 128)
+    torch.testing.assert_close(filled, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_other_image_encoders_are_left_to_open_clip():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -18,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaprompt.encoders.attention import attention
+from vaprompt.encoders.attention import attention, filled, fused
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SLOPE = 1.702
@@ -129,19 +130,22 @@ class Layer:
         self._down = _linear(parts.down, dtype, weight=1 / slope)
         self._attend = attention(dtype, parts.out.weight.device)
 
-    def __call__(self, token_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B t D"]:
-        """Return the tokens after this layer: all of them, or the first alone."""
+    def __call__(
+        self, token_BTD: Float[Tensor, "B T D"], mask_T: Float[Tensor, "T"] | None = None
+    ) -> Float[Tensor, "B t D"]:
+        """Return the tokens after this layer: all of them, or the first alone; `mask_T` is added to all scores."""
+        attend = self._attend if mask_T is None else partial(fused, mask_T=mask_T)
         normed_BTD = self._before(token_BTD)
         *others, key_BHTC, value_BHTC = self._split(self._qkv(normed_BTD))
         if self._query is None:
-            return self._rest(self._attend(others[0], key_BHTC, value_BHTC), token_BTD)
+            return self._rest(attend(others[0], key_BHTC, value_BHTC), token_BTD)
         # On the processor, products of few rows are made item by item: their sums would depend on how many there are.
         step = 1 if token_BTD.device.type == "cpu" else max(1, len(token_BTD))
         rows = []
         for start in range(0, len(token_BTD), step):
             some = slice(start, start + step)
             (query_BH1C,) = self._split(self._query(normed_BTD[some, :1].contiguous()))
-            mixed_B1D = self._attend(query_BH1C, key_BHTC[some], value_BHTC[some])
+            mixed_B1D = attend(query_BH1C, key_BHTC[some], value_BHTC[some])
             rows.append(self._rest(mixed_B1D, token_BTD[some, :1].contiguous()))
         return rows[0] if len(rows) == 1 else torch.cat(rows)
 
@@ -169,9 +173,15 @@ class Tower:
 
     def __call__(self, token_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B t D"]:
         """Return the tokens after the last layer: all of them, or the first alone."""
+        tokens, mask_T = token_BTD.shape[1], None
+        more = filled(tokens, token_BTD.dtype, token_BTD.device) - tokens
+        if more:
+            token_BTD = F.pad(token_BTD, (0, 0, 0, more))
+            mask_T = token_BTD.new_zeros(tokens + more)
+            mask_T[tokens:] = -torch.inf
         for layer in self._layers:
-            token_BTD = layer(token_BTD)
-        return token_BTD
+            token_BTD = layer(token_BTD, mask_T)
+        return token_BTD[:, :tokens]
 
 
 def _linear(
