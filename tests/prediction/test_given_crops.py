@@ -121,7 +121,7 @@ def test_what_cannot_be_predicted_is_told_in_a_line_while_others_go_on(monkeypat
     told = {Path(file).name: reason for file, reason in report.failed.items()}
     assert list(told) == [file.name for file in files[1:]]
     for name in ("empty", "other"):
-        assert "holds no face crop" in told[name]
+        assert "is a folder without numbered pictures, such as 00001.jpg; name a folder" in told[name]
     assert "numbers the frames from 0" in told["zero"]
     assert f"{broken / '00001.png'}: is not a readable jpg or png" in told["broken"]
     assert "is of 9999999 frames, 800000 s at 12.5 a second; 86400 s are allowed" in told["long"]

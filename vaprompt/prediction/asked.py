@@ -9,7 +9,7 @@ from pathlib import Path
 from vaprompt.errors import MediaError, OptionError, TargetError, VapromptError
 from vaprompt.media.clock import has_picture
 from vaprompt.media.container import file_size
-from vaprompt.media.crops import is_folder, last_crop
+from vaprompt.media.crops import is_folder, last_crop, list_crops
 from vaprompt.media.limits import LONGEST_VIDEO
 from vaprompt.media.patience import Pulse, patiently
 
@@ -94,6 +94,9 @@ def unreadable_files(files: Iterable[Path], rate: float | None = None) -> dict[s
 
 
 def _listed(folder: Path, _: Pulse) -> int:
+    if not len(list_crops(folder)[0]):
+        fault = "is a folder without numbered pictures, such as 00001.jpg"
+        raise MediaError(folder, fault=fault, remedy="name a folder of one person's face crops, or media files")
     return last_crop(folder)
 
 
