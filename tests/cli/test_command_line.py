@@ -1,5 +1,7 @@
 """The command line as people script against it: names, help, speed, and how failures are told."""
 
+import errno
+import io
 import json
 import subprocess
 import sys
@@ -102,6 +104,45 @@ def test_a_wrong_call_exits_with_2_and_says_in_one_line_what_is_wrong(
 def test_an_empty_argument_is_refused_and_no_path_to_here(capsys: pytest.CaptureFixture[str]):
     assert run(["data", "check", ""]) == 2
     assert capsys.readouterr().err.startswith("vaprompt: vaprompt data check '': an argument is empty; ")
+    assert run(["evaluate", "runs/first", "--out="]) == 2
+    assert "--out=: an argument is empty; " in capsys.readouterr().err
+
+
+def test_a_folder_that_is_gone_is_no_place_to_start_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert run(["doctor"]) == 2
+    assert capsys.readouterr().err == (
+        "vaprompt: the folder that this was started in is no more; cd to one that exists, and run it there\n"
+    )
+
+
+def test_results_that_cannot_be_printed_are_the_disks_fault(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sys.stdout", Full())
+    assert run(["--version"]) == 2
+    line = "what is printed: cannot be written (No space left on device); make room on that disk"
+    assert capsys.readouterr().err == f"vaprompt: {line}\n"
+
+
+def test_a_closed_stdout_is_taken_by_no_file_of_ours():
+    """Another file would get its number, and what is printed."""
+    source = (
+        "from vaprompt.cli.main import _open_streams as f; f(); import os; print(1); os.write(2, b'%d' % os.dup(0))"
+    )
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" <&- >&-', sys.executable, source], stderr=subprocess.PIPE, check=False
+    )
+    assert (done.returncode, int(done.stderr) > 2) == (0, True), done.stderr
 
 
 def test_a_group_of_commands_alone_shows_what_there_is(capsys: pytest.CaptureFixture[str]):

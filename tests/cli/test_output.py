@@ -33,6 +33,14 @@ def test_a_table_fits_80_columns_and_loses_nothing(capsys: pytest.CaptureFixture
         assert text in shown
 
 
+def test_a_narrow_terminal_cuts_no_number(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    print_table(("run", "valence", "arousal", "mean"), [("first", 0.027, -0.018, 0.123), ("second", 1.0, 0.5, None)])
+    shown = capsys.readouterr().out
+    for text in ("run", "first", "second", "valence", "arousal", "0.027", "-0.018", "0.123", "1.000", "0.500"):
+        assert text in shown.split()
+
+
 def test_an_undefined_score_is_no_number():
     assert (score(None), score(float("nan")), score(0.12345)) == ("-", "-", "0.123")
 

@@ -43,6 +43,7 @@ def test_line_ends_and_empty_last_lines_do_not_matter(tmp_path, text):
         ("0.1", "1 values"),
         ("", "the row is empty"),
         ("happy,0.2", "is not two numbers"),
+        ("0_1,0.2", "is not two numbers"),
         ("7.3,0.2", r"valence 7.3 is outside \[-1, 1\]"),
         ("0.2,-1.01", r"arousal -1.01 is outside \[-1, 1\]"),
         ("nan,0.2", "valence nan"),

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shlex
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,6 +45,8 @@ from vaprompt.errors import OptionError, VapromptError
 from vaprompt.memory import lack_of_memory
 
 BUG, INTERRUPTED = 1, 130
+EMPTY = re.compile(r"--[a-z-]+=")
+"""An option without its value."""
 
 app = typer.Typer(
     add_completion=False,
@@ -92,7 +97,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; a failure is told in one line on stderr."""
     try:
         _require_texts(arguments)
+        _require_place()
         code = app(args=list(arguments), prog_name="vaprompt", standalone_mode=False) or 0
+        sys.stdout.flush()
     except VapromptError as error:
         return _fail(str(error), error.exit_code)
     except typer.TyperException as error:
@@ -103,6 +110,9 @@ def run(arguments: Sequence[str]) -> int:
         lack = lack_of_memory(error)
         if lack is not None:
             return _fail(str(lack), lack.exit_code)
+        full = _full_disk(error)
+        if full is not None:
+            return _fail(str(full), full.exit_code)
         # Whatever reaches this line is a bug of ours.
         if os.environ.get("VAPROMPT_TRACEBACK") == "1":
             traceback.print_exc()
@@ -112,6 +122,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Run the command line that the process was given."""
+    _open_streams()
     raise SystemExit(run(sys.argv[1:]))
 
 
@@ -122,10 +133,35 @@ def _fail(line: str, code: int) -> int:
 
 def _require_texts(arguments: Sequence[str]) -> None:
     """Refuse empty arguments: taken for a path, each would mean the current folder."""
-    if "" in arguments:
+    if any(argument == "" or EMPTY.fullmatch(argument) for argument in arguments):
         at = " ".join(["vaprompt", *(shlex.quote(argument) for argument in arguments)])
         fault = "an argument is empty"
         raise OptionError(at, fault=fault, remedy="a variable in it is perhaps not set: give a value, or leave it out")
+
+
+def _require_place() -> None:
+    """Refuse to run in a folder that is gone: libraries say of it what nobody understands, or end the process."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        fault, remedy = "the folder that this was started in is no more", "cd to one that exists, and run it there"
+        raise VapromptError(None, fault=fault, remedy=remedy) from None
+
+
+def _full_disk(error: Exception) -> VapromptError | None:
+    """Return what to say of a disk that is full where nobody closer to it did: mostly that of what is printed."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    where = error.filename or "what is printed"
+    return VapromptError(where, fault=f"cannot be written ({error.strerror})", remedy="make room on that disk")
+
+
+def _open_streams() -> None:
+    """Open what a shell has closed (`>&-`), so that no file of ours takes its number and with it what is printed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def _misused(error: typer.TyperException) -> int:
@@ -145,6 +181,11 @@ def _one_line(error: Exception) -> str:
 
 
 def _saved_traceback() -> str:
-    with tempfile.NamedTemporaryFile("w", prefix="vaprompt-", suffix=".log", delete=False, encoding="utf-8") as file:
-        traceback.print_exc(file=file)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="vaprompt-", suffix=".log", delete=False, encoding="utf-8"
+        ) as file:
+            traceback.print_exc(file=file)
+    except OSError:
+        return "what it shows with VAPROMPT_TRACEBACK=1"
     return file.name

@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 WIDTH = 80
+NARROWEST = 12
+"""Columns of a terminal that a column of texts takes at least, if they have so many letters."""
+BETWEEN = 3
+"""Columns between two."""
 CONTROL = ("Cc", "Cs")
 """Unicode's categories of control characters and of lone surrogates, which stand for bytes that are no text."""
 
@@ -30,7 +34,10 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
-    """Print a table; numbers stand to the right, long texts wrap within 80 columns."""
+    """Print a table; numbers stand to the right, long texts wrap within 80 columns.
+
+    In a terminal too narrow for it, the terminal breaks the lines: a number that is cut off is another number.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -40,14 +47,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     table = Table(
         box=SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False, show_edge=False
     )
+    needed = 0
     for index, name in enumerate(columns):
         numeric = bool(cells) and all(_is_number(row[index]) for row in cells)
+        heading, shown = Text(printable(name)), [Text(row[index]) for row in cells]
+        longest = max(text.cell_len for text in (heading, *shown))
+        least = longest if numeric else min(longest, NARROWEST)
+        needed += least + BETWEEN
         table.add_column(
-            Text(printable(name)), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric
+            heading, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric, min_width=least
         )
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console(file=sys.stdout, width=min(Console().width, WIDTH), highlight=False)
+    console = Console(file=sys.stdout, width=max(min(Console().width, WIDTH), needed), highlight=False)
     console.line()
     console.print(table)
     console.line()

@@ -137,7 +137,8 @@ def _row(line: str, path: Path, number: int) -> tuple[float, float]:
         fault = f"the row has {len(cells)} values, not two ('{line[:40]}')" if line.strip() else "the row is empty"
         raise AnnotationError(path, line=number, fault=fault, remedy=_LEAVE_OUT)
     try:
-        valence, arousal = float(cells[0]), float(cells[1])
+        # Python alone reads 0_1 as a number, and as 1.
+        valence, arousal = (float(cell.replace("_", "x")) for cell in cells)
     except ValueError:
         raise AnnotationError(path, line=number, fault=f"'{line[:40]}' is not two numbers", remedy=_LEAVE_OUT) from None
     if (-1 <= valence <= 1 and -1 <= arousal <= 1) or valence == arousal == INVALID:

@@ -237,7 +237,8 @@ def _number(cell: Any, name: str) -> float | None:
     if isinstance(cell, float) and math.isnan(cell):
         return None
     try:
-        number = float(cell)
+        # Python alone reads 0_1 as a number, and as 1.
+        number = float(cell.replace("_", "x") if isinstance(cell, str) else cell)
     except (TypeError, ValueError):
         raise _RowError(f"{name} '{str(cell)[:40]}' is not a number") from None
     if math.isnan(number):

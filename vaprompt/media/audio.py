@@ -27,8 +27,8 @@ from vaprompt.media.video import first_frame_seconds
 GAP_SECONDS = 0.02
 """Time stamps that jump by more than this are a real gap; less is rounding in the container."""
 PACKED = "flt"
-"""FFmpeg's format of what a resampler makes. Not the planar one: PyAV looks for planes beyond the last of a frame that
-has eight or more, and the process dies of it."""
+"""FFmpeg's format of what a resampler makes, with all channels in one plane: of a frame with eight planes or more PyAV
+looks for others beyond the last, and the process dies of it."""
 
 
 def has_audio(path: Path) -> bool:
