@@ -199,6 +199,18 @@ def test_the_check_counts_tables_too(tmp_path, capsys):
     assert "arousal 7 is outside [-1, 1]" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("column", "far"), [("time", 99), ("frame", 45)])
+@pytest.mark.parametrize("deep", [False, True])
+def test_the_check_finds_rows_behind_a_videos_end(tmp_path, column, far, deep):
+    write(tmp_path, f"video,{column},valence,arousal,split", "a,1,0,0,train", f"b,1,0,0,train\nb,{far},0,0,train")
+    for name in ("a", "b"):
+        write_media(tmp_path / f"set/{name}.mp4", 30)
+    result = check(open_dataset(describe(tmp_path)), deep=deep)
+    (problem,) = result.problems
+    assert (problem.kind, problem.video, result.left_out) == ("frames and rows", "b", ["b"])
+    assert f"has rows up to {'frame 45' if column == 'frame' else '99.00 s'}, but" in problem.detail
+
+
 def test_the_shipped_example_is_valid_and_names_every_key():
     recipe = read_recipe(DatasetRecipe, shipped("data", "csv-example"))
     assert recipe.layout == "csv"

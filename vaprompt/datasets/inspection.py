@@ -15,6 +15,7 @@ from jaxtyping import Int32
 
 from vaprompt.datasets.annotation import annotation_of
 from vaprompt.datasets.base import Annotation, Dataset, Problem, Video
+from vaprompt.datasets.timed import TimedAnnotation
 from vaprompt.errors import AnnotationError, MediaError
 from vaprompt.media.audio import sound_extent
 from vaprompt.media.clock import has_picture, row_times, rows_of
@@ -76,6 +77,8 @@ class Inspector:
                 self._compare_rows(video, annotation.rows, counted, media, seen)
         else:
             seen.frames = self._template.get(video.name, counted)
+            if isinstance(annotation, TimedAnnotation) and media is not None:
+                self._compare_times(video, annotation, media, seen)
         if video.crops is not None and "image" in self._dataset.modalities:
             self._crops(video, video.crops, seen)
         if media is not None:
@@ -132,6 +135,14 @@ class Inspector:
                 f"{rows} annotation rows, {frames} frames ({source}): the first {min(rows, frames)} of both are used"
             )
             seen.problems.append(Problem("frames and rows", video.name, detail, video.annotation))
+
+    def _compare_times(self, video: Video, annotation: TimedAnnotation, media: _Media, seen: Seen) -> None:
+        # What a header states as the end is that of the last frame, which begins a frame earlier: no more is refused.
+        if media.info.frames is not None and media.end is not None:
+            try:
+                annotation.require_within(media.info.frames, media.end)
+            except AnnotationError as error:
+                self._refuse(seen, "frames and rows", video, str(error), video.annotation)
 
     def _crops(self, video: Video, folder: Path, seen: Seen) -> None:
         try:

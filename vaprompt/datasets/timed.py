@@ -23,6 +23,9 @@ SAME = 1e-3
 FEW_FRAMES, FEW_SHARE = 10, 0.01
 """Rows may end behind the video by the greater of these, as rows and frames of Aff-Wild2 may differ."""
 
+FAR = 1e9
+"""Seconds from which on nobody wants to read every digit."""
+
 
 @dataclass(frozen=True)
 class TimedAnnotation:
@@ -71,22 +74,33 @@ class TimedAnnotation:
             notes.append(f"{span}: {outside} of {len(time_F)} frames lie outside and are not valid")
         return labels, notes
 
-    def _times(self, time_F: Float64[np.ndarray, "F"]) -> tuple[Float64[np.ndarray, "R"], int]:
-        """Return the rows' times and how many rows are used; refuse rows that go on far behind the last frame."""
-        last, frames = float(self.position_R[-1]), len(time_F)
+    def require_within(self, frames: int, end: float) -> None:
+        """Refuse rows that go on far behind the last of so many frames, at `end` seconds.
+
+        Raises:
+            AnnotationError: they do.
+        """
+        last = float(self.position_R[-1])
         remedy = "check that these are the labels of this video, and that the video is complete"
         if self.by_frame:
             if last - frames > max(FEW_FRAMES, FEW_SHARE * frames):
-                fault = f"has rows up to frame {last:.0f}, but the video has {frames} frames"
+                fault = f"has rows up to frame {last:.15g}, but the video has {frames} frames"
                 raise AnnotationError(self.path, fault=fault, remedy=remedy)
-            kept = int(np.searchsorted(self.position_R, frames, side="right"))
-            return time_F[self.position_R[:kept].astype(np.int64) - 1], kept
-        end = float(time_F[-1])
+            return
         period = end / (frames - 1) if frames > 1 else 0.0
         if last - end > max(FEW_FRAMES * period, FEW_SHARE * end, SAME):
-            fault = f"has rows up to {last:.2f} s, but the video's last frame is at {end:.2f} s"
+            shown = f"{last:.2f}" if last < FAR else f"{last:g}"
+            fault = f"has rows up to {shown} s, but the video's last frame is at {end:.2f} s"
             raise AnnotationError(self.path, fault=fault, remedy=f"{remedy}; times are in seconds")
-        return self.position_R, self.rows
+
+    def _times(self, time_F: Float64[np.ndarray, "F"]) -> tuple[Float64[np.ndarray, "R"], int]:
+        """Return the rows' times and how many rows are used; refuse rows that go on far behind the last frame."""
+        frames = len(time_F)
+        self.require_within(frames, float(time_F[-1]))
+        if not self.by_frame:
+            return self.position_R, self.rows
+        kept = int(np.searchsorted(self.position_R, frames, side="right"))
+        return time_F[self.position_R[:kept].astype(np.int64) - 1], kept
 
 
 def interpolated(
