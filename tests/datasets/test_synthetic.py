@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,6 +212,28 @@ def test_processes_draw_what_one_process_draws(tmp_path: Path, monkeypatch: pyte
     for path in relative:
         if path.suffix in (".jpg", ".txt", ".json"):
             assert (tmp_path / "alone" / path).read_bytes() == (tmp_path / "together" / path).read_bytes(), path
+
+
+@pytest.mark.slow
+def test_processes_that_draw_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vaprompt", "synth", str(tmp_path / "data"), "--videos", "40"]
+    drawing = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ended = time.monotonic() + 60
+    try:
+        while len(helpers := children(drawing.pid)) < 2 or not list(tmp_path.rglob("*.mp4")):
+            assert time.monotonic() < ended
+            time.sleep(0.1)
+    finally:
+        drawing.kill()
+        drawing.wait()
+    ended = time.monotonic() + 20
+    while left := [helper for helper in helpers if Path(f"/proc/{helper}").exists()]:
+        assert time.monotonic() < ended, left
+        time.sleep(0.1)
+
+
+def children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 # --- what is drawn --------------------------------------------------------------------------------------------------

@@ -7,8 +7,6 @@ memory for all of them, and end when the process that started them does, however
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Protocol, runtime_checkable
 
+from vaprompt.orphans import end_with_parent
 from vaprompt.sweeps.work import Job, Outcome, Trainer, Work
 
 PATIENCE = 5.0
@@ -167,7 +166,7 @@ class Processes:
 
 def serve(work: Work, connection: Connection) -> None:
     """Do what one process of a sweep does until its pipe is closed."""
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    end_with_parent()
     trainer = Trainer(work)
     with suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
@@ -177,10 +176,3 @@ def serve(work: Work, connection: Connection) -> None:
             except Exception:  # told where it can be reported
                 answer = traceback.format_exc()
             connection.send(answer)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

@@ -33,6 +33,7 @@ from vaprompt.datasets.synthetic.scene import Scene, Shot
 from vaprompt.datasets.synthetic.trajectory import random_source
 from vaprompt.errors import TargetError
 from vaprompt.files import parsed_json
+from vaprompt.orphans import end_with_parent
 from vaprompt.progress import SILENT, Progress
 
 MARKER = "synthetic.json"
@@ -138,7 +139,8 @@ def _drawn(recordings: tuple[Recording, ...], root: Path, seed: int) -> Iterator
             yield recording, draw_recording(recording, root, seed)
         return
     # Spawned, not forked: the calling process may hold threads of other libraries.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
         # The longest first, so that none is left alone at the end.
         ordered = sorted(recordings, key=lambda recording: -recording.seconds * recording.rate * len(recording.people))
         waiting: dict[Future[int], Recording] = {
