@@ -77,7 +77,7 @@ def test_a_window_of_whole_frames_and_its_sound(tmp_path, start):
     rows = [[0, 0, 3], [1, 4, 9], [20, 25, 29], [49, 49, 49]]
     (folder := tmp_path / "scratch").mkdir()
     material = Material(setup(folder), dataset(tmp_path, video), [windows_of(video, rows, ends)])
-    with Workers(material.setup, 2) as workers:
+    with Workers(material.setup, 1 if start else 2) as workers:  # a process costs seconds: several once will do
         assert len(list(workers.prepare(material.missing()))) == 1
         assert material.missing() == []
         loaded = list(workers.windows(material.request(window) for window in range(4)))
@@ -174,10 +174,12 @@ def test_another_file_under_the_same_name_is_noticed(tmp_path):
     video = Video("clip", "train", media, None, None)
     later = replace(windows_of(video, [[0]], [1.0]), time_M=np.arange(50) * 0.05)
     longer = replace(windows_of(video, [[0]], [1.0]), frame_M=np.arange(1, 61), time_M=np.arange(60) * 0.04)
-    for part, fault in ((later, "shows frame 2 at 0.040 s"), (longer, "ends before frame 51")):
-        material = Material(setup(tmp_path, sound=None), dataset(tmp_path, video), [part])
-        with Workers(material.setup, 1) as workers, pytest.raises(MediaError, match=fault):
-            list(workers.prepare(material.missing()))
+    same = setup(tmp_path, sound=None)
+    with Workers(same, 1) as workers:
+        for part, fault in ((later, "shows frame 2 at 0.040 s"), (longer, "ends before frame 51")):
+            material = Material(same, dataset(tmp_path, video), [part])
+            with pytest.raises(MediaError, match=fault):
+                list(workers.prepare(material.missing()))
     assert not list(tmp_path.glob("*.npy"))
 
 
