@@ -124,6 +124,16 @@ def test_everything_runs_with_the_video_and_leads_to_a_moment(tab: Tab, clip: Pa
     tab.picture("prediction-phone")
 
 
+def test_the_phrases_are_whole_beside_three_people(tab: Tab, clip: Path, tmp_path: Path):
+    show(tab, tmp_path / "three.html", [predicted(clip, TIME_F, number=number, several=True) for number in (1, 2, 3)])
+    beyond = "(phrase) => phrase.scrollHeight - phrase.clientHeight"
+    cut = f"return [...document.querySelectorAll('.region-phrase')].map({beyond})"
+    for width in (1280, 390):
+        tab.resize(width, 900)
+        tab.settle()
+        assert max(tab.script(cut)) <= 0, width
+
+
 def test_a_page_that_holds_its_video_can_be_carried_away(tab: Tab, clip: Path, tmp_path: Path):
     show(tab, tmp_path / "alone.html", [predicted(clip, TIME_F, gate=False)], inside(clip))
     assert runs_by(tab) == "video"
