@@ -56,9 +56,9 @@ train: $(INSTALLED)
 	$(BIN)/vaprompt train "$(STORE)" "$(RECIPE)" --run "$(RUN)" $(ARGS)
 
 # As many processes as there are cores, each of which computes with one thread (tests/conftest.py). The coverage figures
-# (tests/lines.py) come before pytest's closing line, so that the log ends with the verdict.
+# come before pytest's closing line, so that the log ends with the verdict.
 test: $(INSTALLED)
-	$(PYTEST) -m 'not slow' -n auto --dist worksteal -p tests.lines $(ARGS)
+	$(PYTEST) -m 'not slow' -n auto --dist worksteal --cov=vaprompt --cov-report=term:skip-covered $(ARGS)
 
 test-slow: $(INSTALLED)
 	$(PYTEST) -m slow $(ARGS)
