@@ -188,8 +188,8 @@ class _Extraction:
         self._log.write("end", done=len(report.done), failed=len(report.failed))
         report.elsewhere.extend(claims.elsewhere)
         report.failed.update(claims.failed_elsewhere)
-        # They are done in another order than they are planned in.
-        place = {job.video.name: index for index, job in enumerate(todo.jobs)}
+        # They are done in another order than they are listed in.
+        place = {video.name: index for index, video in enumerate(self._work.dataset.videos)}
         report.done.sort(key=place.__getitem__)
 
     def _missing_prompts(self) -> list[str]:
