@@ -339,7 +339,7 @@ def test_an_unwritable_target_is_refused(command: str, tiny: Path, small_run: Pa
         "extract": ["extract", tiny, "extract/demo.toml", "--store", target],
         "train": ["train", small_store, "train/demo.toml", "--run", target],
         "predict": ["predict", small_run, media_in(tiny)[0], "--out", target],
-        "demo": ["demo", target, "--videos", "3", "--seconds", "2"],
+        "demo": ["demo", target, "--videos", "3", "--seconds", "12"],
         "weights fetch": ["weights", "fetch", "extract/paper.toml", "--to", target],
     }
     refused(call(*arguments[command]), naming=tmp_path / "file")
@@ -350,6 +350,11 @@ def test_a_data_set_is_not_written_over_something_else(tmp_path: Path):
     (tmp_path / "mine.txt").write_text("precious")
     refused(call("synth", tmp_path, "--videos", "3", "--seconds", "2"), naming=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_demonstration_too_short_for_a_window_is_refused_before_it_is_drawn(tmp_path: Path):
+    refused(call("demo", tmp_path / "demo", "--videos", "3", "--seconds", "11"), naming="--seconds")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_device_that_is_not_there_is_refused(small_store: Path, tmp_path: Path):
