@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 WIDTH = 80
-NARROWEST = 12
+NARROWEST = 10
 """Columns of a terminal that a column of texts takes at least, if they have so many letters."""
 BETWEEN = 3
 """Columns between two."""
@@ -47,7 +47,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     table = Table(
         box=SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False, show_edge=False
     )
-    needed = 0
+    needed = -BETWEEN
     for index, name in enumerate(columns):
         numeric = bool(cells) and all(_is_number(row[index]) for row in cells)
         heading, shown = Text(printable(name)), [Text(row[index]) for row in cells]
