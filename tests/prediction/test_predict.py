@@ -25,6 +25,7 @@ CLIPS = {
     "no_audio_stream.mp4",
     "face_leaves_hevc_vfr.mov",
 }
+FEW = {"talk_vfr.mp4", "silent_track.mp4", "no_audio_stream.mp4"}
 
 
 def rows(path: Path) -> tuple[list[str], np.ndarray]:
@@ -59,9 +60,10 @@ def test_every_kind_of_drawn_video_gets_a_row_for_each_frame(small_run, small_da
     assert any("silence" in note for video in report.done for note in video.notes), "one has no audio track"
 
 
-def test_every_real_clip_gets_a_row_for_each_frame(clips, small_run, tmp_path):
-    files = sorted(path for path in clips.iterdir() if path.name in CLIPS)
-    assert {path.name for path in files} == CLIPS
+@pytest.mark.parametrize("names", [FEW, pytest.param(CLIPS, marks=pytest.mark.slow)], ids=["few", "all"])
+def test_every_real_clip_gets_a_row_for_each_frame(clips, small_run, tmp_path, names):
+    files = sorted(path for path in clips.iterdir() if path.name in names)
+    assert {path.name for path in files} == names
     report = predict(small_run, files, tmp_path / "out", faces="frames", device="cpu")
     assert report.failed == {}
     notes = {video.media.name: video.notes for video in report.done}
