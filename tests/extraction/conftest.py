@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import draw_dataset
 from vaprompt.datasets.base import Dataset, Video
 from vaprompt.datasets.description import open_dataset
+from vaprompt.extraction import local
 from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.recipes import read_recipe
@@ -25,6 +26,17 @@ TINY = (
     "image.batch=16",
     "audio.batch=4",
 )
+
+
+@pytest.fixture(scope="module")
+def fake_encoders():
+    """Let a module's extractions have encoders that take no time."""
+    from tests.extraction.forge import FakeImages, FakeSounds  # which imports from here
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "image_encoder", lambda *_: FakeImages(0.0))
+        patch.setattr(local, "audio_encoder", lambda *_: FakeSounds())
+        yield
 
 
 @pytest.fixture(scope="session")

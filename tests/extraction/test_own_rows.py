@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.extraction.conftest import touch_later
-from tests.extraction.forge import FakeImages, FakeSounds, write_tiny
+from tests.extraction.forge import write_tiny
 from tests.extraction.test_streams import recipe
 from vaprompt.datasets.base import Dataset
 from vaprompt.datasets.description import open_dataset
@@ -18,16 +18,10 @@ from vaprompt.extraction.plan import Examiner, plan
 from vaprompt.store import FeatureStore
 from vaprompt.store.verification import verify
 
+pytestmark = pytest.mark.usefixtures("fake_encoders")
+
 NAMES = ("v1", "v2", "v3")
 HEADER = "video,frame,valence,arousal,split"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fakes():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "image_encoder", lambda *_: FakeImages(0.0))
-        patch.setattr(local, "audio_encoder", lambda *_: FakeSounds())
-        yield
 
 
 def lines() -> list[str]:

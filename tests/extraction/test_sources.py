@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.extraction.conftest import files_below, touch_later
-from tests.extraction.forge import FakeImages, FakeSounds, tiny_dataset, write_tiny
+from tests.extraction.forge import tiny_dataset, write_tiny
 from tests.extraction.test_streams import recipe
 from tests.rights import open_folder, without_rights
 from vaprompt.datasets.base import Dataset
@@ -22,13 +22,7 @@ from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.plan import Examiner, Shard, plan
 from vaprompt.store import FeatureStore
 
-
-@pytest.fixture(scope="module", autouse=True)
-def fakes():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "image_encoder", lambda *_: FakeImages(0.0))
-        patch.setattr(local, "audio_encoder", lambda *_: FakeSounds())
-        yield
+pytestmark = pytest.mark.usefixtures("fake_encoders")
 
 
 def four_videos(root: Path) -> Dataset:
