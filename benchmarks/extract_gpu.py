@@ -61,7 +61,7 @@ def main() -> None:
     options.add_argument("--device", default="cuda")
     options.add_argument("--seconds", type=float, default=170.0, help="after which no further part is begun")
     options.add_argument("--videos", type=int, default=16, help="videos of the pipeline's input")
-    options.add_argument("--crops", type=int, default=3000, help="face crops of each")
+    options.add_argument("--crops", type=int, default=3000, help="face crops of each, in the mean")
     options.add_argument("--no-compile", action="store_true")
     options.add_argument("--cpu", action="store_true")
     options.add_argument("--tiny", action="store_true", help="miniature networks and input, to try this script")

@@ -14,8 +14,14 @@ from PIL import Image
 
 from vaprompt.datasets.base import Dataset, Video
 
-LENGTHS = 4
-"""Different lengths of videos with sound, from 0.6 to 1.4 times the mean."""
+LENGTHS = 16
+"""Different lengths of videos with sound or crops, from half to one and a half times the mean.
+
+As real ones are: of few lengths, many end and begin at the same moments, and the encoder waits more than it would.
+"""
+
+SHARES = range(LENGTHS + 1, 3 * LENGTHS, 2)
+"""Each length in parts of the mean's 2 * LENGTHS."""
 
 
 def material(folder: Path, kind: str, count: int, *, crops: int, seconds: int) -> Dataset:
@@ -25,22 +31,23 @@ def material(folder: Path, kind: str, count: int, *, crops: int, seconds: int) -
         folder: where to.
         kind: `crops`, `frames` or `sound`, which is also the folder's name.
         count: videos.
-        crops: face crops of each.
+        crops: mean number of face crops of each.
         seconds: mean length of a video with sound. One of whole frames has as many frames.
     """
     if not folder.is_dir():
         folder.mkdir()
         if kind == "crops":
-            write_video(folder / "0.mp4", 64, 64, crops, 25, sound=False)
-            write_crops(folder / "crops", crops)
+            counts = [crops * share // (2 * LENGTHS) for share in SHARES]
+            write_video(folder / "0.mp4", 64, 64, max(counts), 25, sound=False)
+            for number, some in enumerate(counts):
+                write_crops(folder / f"crops{number}", some)
         elif kind == "frames":
             write_video(folder / "0.mp4", 360, 640, seconds, 25, sound=False)
         else:
-            # Of different lengths, as real ones are: else all would end and begin at the same time.
             part, length = folder / "part.mp4", seconds // (2 * LENGTHS)
             write_video(part, 64, 64, length, 1, sound=True)
-            for number in range(LENGTHS):
-                repeat(part, folder / f"{number}.mp4", LENGTHS + 1 + 2 * number, seconds=length)
+            for number, share in enumerate(SHARES):
+                repeat(part, folder / f"{number}.mp4", share, seconds=length)
     videos = []
     for number in range(count):
         # Copies, as two videos of one file would share its sound.
@@ -49,7 +56,8 @@ def material(folder: Path, kind: str, count: int, *, crops: int, seconds: int) -
             shutil.copy(folder / (f"{number % LENGTHS}.mp4" if kind == "sound" else "0.mp4"), media)
             with media.open("ab") as end:  # an empty box of mp4, so that digests differ
                 end.write((8 + 4).to_bytes(4, "big") + b"free" + number.to_bytes(4, "big"))
-        videos.append(Video(f"{kind}{number}", "train", media, folder / "crops" if kind == "crops" else None, None))
+        found = folder / f"crops{number % LENGTHS}" if kind == "crops" else None
+        videos.append(Video(f"{kind}{number}", "train", media, found, None))
     return Dataset("benchmark", "affwild2", folder, "crops" if kind == "crops" else "frames", tuple(videos))
 
 
