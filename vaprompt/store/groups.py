@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vaprompt.errors import StoreError
+from vaprompt.errors import StoreError, TooLargeError
 from vaprompt.store.attributes import is_file
 from vaprompt.store.index import Index, build_index, other_groups, read_index
 from vaprompt.store.layout import (
@@ -70,12 +70,28 @@ class Group:
             # Its length is known, and so no more is read: over a network, asking for it would double the requests.
             content = self.storage.read(key, facts["bytes"])
         except FileNotFoundError:
+            self.require_unchanged()
             raise damaged(where, "is missing", unit) from None
+        except TooLargeError:
+            self.require_unchanged()
+            raise
         if len(content) != facts["bytes"]:
+            self.require_unchanged()
             raise damaged(where, f"has {len(content)} bytes instead of {facts['bytes']}", unit)
         if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+            self.require_unchanged()
             raise damaged(where, "is not what was written", unit)
         return content
+
+    def require_unchanged(self) -> None:
+        """Check that nobody has made the group anew since it was looked at: its files are then of another one.
+
+        Raises:
+            StoreError: somebody has, or it is gone.
+        """
+        if self.storage.size(joined(self.key, GROUP_FILE)) is None or read_group(self.storage, self.key) != self:
+            fault = "was made anew, or removed, while it was being read"
+            raise StoreError(place(self.storage, self.key), fault=fault, remedy="run the same command again")
 
     def contents(self) -> Iterator[tuple[str, bytes]]:
         """Yield name and content of its files in order of names; raises what `read` does."""

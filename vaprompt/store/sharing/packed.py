@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import stat
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from vaprompt.errors import StoreError
 from vaprompt.files import published
 from vaprompt.progress import SILENT, Progress
-from vaprompt.store.feature_store import FeatureStore
-from vaprompt.store.index import INDEX_FILE, build_index, index_file
-from vaprompt.store.layout import GROUP_FILE, joined
+from vaprompt.store.groups import Group
+from vaprompt.store.index import INDEX_FILE, Index, index_file, summary
+from vaprompt.store.layout import FAILED, GROUP_FILE, TEXT, joined, place
 from vaprompt.store.sharing.archive import is_there, require_whole
 from vaprompt.store.sharing.contents import open_contents, root_of
 from vaprompt.store.sharing.folder import MEGABYTE, write_store
 from vaprompt.store.storage import Zip
+from vaprompt.store.streams import kind_of
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of every entry, the earliest that the format knows: the same store gives the same bytes."""
@@ -37,16 +41,31 @@ def pack(location: Path | str, target: Path, *, progress: Progress = SILENT) -> 
         zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive,
         progress.task("packing", sum(group.size for group in groups) / MEGABYTE, "MB") as task,
     ):
-        for group in groups:
-            for name, content in group.group().contents():
+        packed = {"": _digest(root)}
+        for listed in groups:
+            group = listed.group()
+            for name, content in group.contents():
                 archive.writestr(_entry(joined(group.key, name)), content)
+            packed[group.key] = _digest(group)
             task.advance(group.size / MEGABYTE, group.key)
+        markers: dict[str, dict[str, Mapping[str, Any]]] = {}
         # What says that a group is there comes behind what it says.
-        for group in sorted(groups, key=lambda group: (-group.key.count("/"), group.key)):
-            archive.writestr(_entry(joined(group.key, GROUP_FILE)), group.group().metadata)
+        for listed in sorted(groups, key=lambda group: (-group.key.count("/"), group.key)):
+            group = listed.group()
+            if _digest(group) != packed[group.key]:
+                fault = "was made anew while it was being packed"
+                raise StoreError(place(group.storage, group.key), fault=fault, remedy="run the same command again")
+            archive.writestr(_entry(joined(group.key, GROUP_FILE)), group.metadata)
+            if kind_of(listed.stream) not in (TEXT, FAILED):
+                videos = markers.setdefault(listed.stream, {})
+                if listed.video is not None and group.attributes.get("status") == "done":
+                    videos[listed.video] = summary(group.attributes, group.metadata)
+                    del packed[group.key]
         archive.writestr(_entry(GROUP_FILE), root.metadata)
-        index = _index(store)
-        if index is not None:
+        # Of what is in the archive: others may have added to the store meanwhile. It has no times of this copy's
+        # folders, which nobody can compare here.
+        index = index_file(Index(dict.fromkeys(markers), markers, packed))
+        if index is not None:  # else too large to be read
             archive.writestr(_entry(INDEX_FILE), index)
 
 
@@ -70,10 +89,5 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _index(store: FeatureStore) -> bytes | None:
-    """Return the index without the times of this copy's folders, which nobody can compare in an archive.
-
-    None where it would be too large to be read.
-    """
-    index = build_index(store.storage)
-    return index_file(dataclasses.replace(index, stamps=dict.fromkeys(index.stamps)))
+def _digest(group: Group) -> str:
+    return hashlib.sha256(group.metadata).hexdigest()

@@ -1,0 +1,62 @@
+"""Stores that others write into while they are packed, listed or pushed: what is made of them is of one state."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.store.stores import add, filled
+from vaprompt.errors import StoreError
+from vaprompt.progress import Silent, Task
+from vaprompt.store import FeatureStore
+from vaprompt.store.groups import read_group
+from vaprompt.store.sharing.packed import pack
+from vaprompt.store.storage import Folder
+from vaprompt.store.verification import verify
+
+
+class Meanwhile(Silent):
+    """Does something once a group is done."""
+
+    def __init__(self, group: str, action: Callable[[], object]) -> None:
+        self.group, self.action = group, action
+
+    @contextmanager
+    def task(self, name: str, total: int | float | None = None, unit: str = "") -> Iterator[Task]:
+        yield self
+
+    def advance(self, amount: int | float = 1, note: str = "") -> None:
+        if note == self.group:
+            self.action()
+
+
+def test_a_video_that_comes_during_packing_is_not_in_the_archives_index(tmp_path):
+    store = filled(tmp_path / "s.zarr")
+    pack(store.path, tmp_path / "s.zarr.zip", progress=Meanwhile("audio/video1", lambda: add(store, "later")))
+    packed = FeatureStore.open(tmp_path / "s.zarr.zip")
+    assert packed.videos() == ["video1"]
+    assert verify(tmp_path / "s.zarr.zip", deep=True).ok
+
+
+def test_a_video_that_is_made_anew_during_packing_is_not_packed_in_part(tmp_path):
+    store = filled(tmp_path / "s.zarr")
+    with pytest.raises(StoreError, match=r"audio/video1: was made anew while it was being packed; run the same"):
+        pack(
+            store.path,
+            tmp_path / "s.zarr.zip",
+            progress=Meanwhile("audio/video1", lambda: add(store, "video1", seed=77)),
+        )
+    assert not (tmp_path / "s.zarr.zip").exists()
+
+
+@pytest.mark.parametrize("frames", [30, 31])
+def test_a_video_that_is_made_anew_while_it_is_read_is_not_called_damaged(tmp_path, frames):
+    store = filled(tmp_path / "s.zarr")
+    group = read_group(Folder(store.path), "image/video1")
+    assert group is not None
+    add(store, "video1", frames=frames, seed=77)
+    with pytest.raises(StoreError, match=r"image/video1: was made anew, or removed, while it was being read; run the"):
+        dict(group.contents())
+    store.remove("image", "video1")
+    with pytest.raises(StoreError, match="was made anew, or removed"):
+        dict(group.contents())
