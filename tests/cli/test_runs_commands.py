@@ -31,6 +31,14 @@ def test_a_folder_alone_is_listed(runs):
     assert max(map(len, shown.out.splitlines()[:-1])) <= 80
 
 
+def test_options_may_come_before_the_folder_and_a_filter_has_two_names(runs):
+    shown = call("runs", "--filter", "name=strong", "--csv", runs)
+    assert shown.code == 0, shown.err
+    assert [row["name"] for row in csv.DictReader(io.StringIO(shown.out))] == ["strong"]
+    assert shown.out == call("runs", "list", runs, "--csv", "--where", "name=strong").out
+    assert "diff" in call("runs", "--help").out
+
+
 def test_json_and_csv_say_the_same(runs):
     shown = call("runs", runs, "--json")
     lines = shown.json["runs"]

@@ -15,7 +15,7 @@ from vaprompt.errors import StoreError
 from vaprompt.store.attributes import MADE_AS
 from vaprompt.store.beginning import begin, require_made_so
 from vaprompt.store.fingerprint import Fingerprint
-from vaprompt.store.index import INDEX_FILE, build_index, index_file, other_groups
+from vaprompt.store.index import INDEX_FILE, build_index, index_file, other_groups, outdate
 from vaprompt.store.layout import (
     ASIDE,
     FAILED,
@@ -225,10 +225,10 @@ class FeatureStore(StoreReader):
 
     def _mark(self, folder: str, video: str, marker: Mapping[str, Any]) -> None:
         with self.writing() as leases:
-            # An index cannot know of it, as no entry of the stream's folder changes; one that was made just before.
+            # First, so that none is believed if this is killed in between.
             self.remove_index()
             write_attributes(self.path / folder / video, marker, aside=self._aside(leases))
-            self.remove_index()
+            outdate(self.path / folder)
         self.forget(video)
 
     def remove(self, stream: str, video: str = "") -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from vaprompt.errors import TooLargeError
@@ -25,6 +27,7 @@ from vaprompt.store.layout import (
     group_metadata,
     joined,
     read_attributes,
+    writable,
 )
 from vaprompt.store.storage import Storage
 from vaprompt.store.streams import kind_of
@@ -149,6 +152,19 @@ def read_index(storage: Storage) -> Index | None:
     except (FileNotFoundError, TooLargeError):
         return None
     return index if index is not None and index.current(storage) else None
+
+
+def outdate(stream: Path) -> None:
+    """Let every index be old that was begun before now: a marker in this stream's folder was written in its place.
+
+    That changes no entry of the folder, and so would not be seen; and another writer can be about to put an index in
+    place that it made before.
+
+    Raises:
+        TargetError: the folder's time cannot be set.
+    """
+    with writable(stream):
+        os.utime(stream)
 
 
 def _streams(storage: Storage) -> list[str]:

@@ -13,7 +13,7 @@ from vaprompt.errors import StoreError
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.groups import Group, digests, fresh_index, is_failures, read_group
-from vaprompt.store.index import INDEX_FILE, Index
+from vaprompt.store.index import INDEX_FILE, Index, outdate
 from vaprompt.store.layout import ASIDE, BEING_COPIED, GROUP_FILE, UNFINISHED, joined, writable, write_file
 from vaprompt.store.leases import Leases
 from vaprompt.store.remote import AT_ONCE, Remote
@@ -138,6 +138,8 @@ def _pull_group(
         there = None
     if there is not None and there.files == group.files:
         write_file(target / group.key / GROUP_FILE, group.metadata, aside=target / ASIDE / leases.writer)
+        if "/" in group.key:
+            outdate(target / group.key.partition("/")[0])
         there_already(group.size)
         return
     with GroupWriter(target, group.key, leases) as writer:
