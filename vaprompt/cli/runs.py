@@ -16,11 +16,11 @@ LIST = "list"
 class ListedByDefault(TyperGroup):
     """`vaprompt runs DIR` is `vaprompt runs list DIR`."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Take what names no command for the folder to list."""
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take what names no command for the folder to list, or for an option of listing."""
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
             args = [LIST, *args]
-        return super().resolve_command(ctx, args)
+        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
@@ -36,7 +36,12 @@ def list_runs(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR", help="Folders to search for runs.")],
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="CONDITION", help="Only runs with, say, 'loss.kl<=0.2' or 'name=gru*'; may be repeated."),
+        typer.Option(
+            "--where",
+            "--filter",
+            metavar="CONDITION",
+            help="Only runs with, say, 'loss.kl<=0.2' or 'name=gru*'; may be repeated.",
+        ),
     ] = None,
     sort: Annotated[
         str,
