@@ -10,8 +10,11 @@ from vaprompt.errors import StoreError
 from vaprompt.progress import Silent, Task
 from vaprompt.store import FeatureStore
 from vaprompt.store.groups import read_group
+from vaprompt.store.index import INDEX_FILE, Index, build_index, index_bytes
+from vaprompt.store.layout import write_file
+from vaprompt.store.pull import pull
 from vaprompt.store.sharing.packed import pack
-from vaprompt.store.storage import Folder
+from vaprompt.store.storage import Folder, Storage
 from vaprompt.store.verification import verify
 
 
@@ -60,3 +63,29 @@ def test_a_video_that_is_made_anew_while_it_is_read_is_not_called_damaged(tmp_pa
     store.remove("image", "video1")
     with pytest.raises(StoreError, match="was made anew, or removed"):
         dict(group.contents())
+
+
+def test_an_index_that_was_begun_before_a_video_was_moved_is_not_believed(tmp_path, monkeypatch):
+    store, other = filled(tmp_path / "s.zarr"), FeatureStore.open(tmp_path / "s.zarr")
+
+    def built(storage: Storage) -> Index:
+        before = build_index(storage)
+        other.move("video1", "test")
+        return before
+
+    monkeypatch.setattr("vaprompt.store.feature_store.build_index", built)
+    store.write_index()
+    assert FeatureStore.open(store.path).split("video1") == "test"
+    monkeypatch.undo()
+    store.write_index()
+    assert verify(store.path).ok
+
+
+def test_an_index_that_was_begun_before_a_pull_is_not_believed(tmp_path, monkeypatch):
+    source, target = filled(tmp_path / "s.zarr"), filled(tmp_path / "t.zarr")
+    source.move("video1", "test")
+    before = build_index(target.storage)
+    monkeypatch.setattr("vaprompt.store.feature_store.FeatureStore.write_index", lambda self: None)
+    pull(source.path, target.path)
+    write_file(target.path / INDEX_FILE, index_bytes(before))
+    assert FeatureStore.open(target.path).split("video1") == "test"
