@@ -57,6 +57,17 @@ def several(path: Path) -> FeatureStore:
     return store
 
 
+def add_named(path: Path, name: str, prompts: dict[str, np.ndarray], video: str = "video1") -> FeatureStore:
+    """Add pictures of a video, and prompts, of another encoder under a name; return the store as seen under it."""
+    image, text = {**IMAGE, "model": name}, {"schema": 1, "model": name}
+    store = FeatureStore.create(path, recipe={}, stream=name, fingerprints={"image": image, "text": text})
+    with store.writer("image", video, image) as writer:
+        writer.append(embedding=np.ones((1, 6), np.float16), frame=np.ones(1, np.int32), time=np.zeros(1))
+        writer.publish({"split": "train", "counts": {"frames": 30, "encoded": 1, "seconds": 1.0}, "notes": []})
+    store.write_text(prompts, text)
+    return store
+
+
 def content(folder: Path) -> dict[str, bytes]:
     """Return the bytes of all files of a store but its index, which tells of one copy only."""
     files = (file for file in folder.rglob("*") if file.is_file() and file.name != ".index.json")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.store.stores import DATASET, add, content, filled, several
+from tests.store.stores import DATASET, add, add_named, content, filled, several
 from vaprompt.errors import FingerprintError, StoreError, TargetError
 from vaprompt.store import FeatureStore
 from vaprompt.store.layout import write_attributes
@@ -129,6 +130,22 @@ def test_prompts_are_united(tmp_path):
     assert compare(one.path, two.path)["prompts"]["differ"] == ["calm"]
     with pytest.raises(StoreError, match="another embedding of 'calm'"):
         merge([one.path, two.path], tmp_path / "e.zarr")
+
+
+def test_prompts_under_a_name_are_united_and_compared_like_those_under_none(tmp_path):
+    one, two = part(tmp_path / "1.zarr", "a"), part(tmp_path / "2.zarr", "b")
+    calm, sad = np.eye(2, 4, dtype=np.float32)
+    for store, video, prompts in ((one, "a", {"calm": calm}), (two, "b", {"sad": sad})):
+        add_named(store.path, "b32", prompts, video)
+    one_sided = {"only_a": ["calm"], "only_b": ["sad"], "differ": [], "fingerprint": {}}
+    assert compare(one.path, two.path)["named_prompts"] == {"b32": one_sided}
+    merge([one.path, two.path], tmp_path / "c.zarr")
+    assert list(FeatureStore.open(tmp_path / "c.zarr", "b32").text()) == ["calm", "sad"]
+    shutil.copytree(one.path, tmp_path / "3.zarr")
+    FeatureStore.open(tmp_path / "3.zarr", "b32").write_text({"calm": sad}, {"schema": 1, "model": "b32"})
+    assert not compare(one.path, tmp_path / "3.zarr")["equal"]
+    with pytest.raises(StoreError, match=r"text\.b32: holds another embedding of 'calm'"):
+        merge([one.path, tmp_path / "3.zarr"], tmp_path / "d.zarr")
 
 
 def test_failures_stay_unless_another_store_has_the_video(tmp_path):
@@ -261,4 +278,5 @@ def test_differences_are_named_stream_by_stream(tmp_path):
             {"stream": "labels", "video": "b", "differs": ["only in a"]},
         ],
         "prompts": {"only_a": [], "only_b": [], "differ": [], "fingerprint": {}},
+        "named_prompts": {},
     }

@@ -125,9 +125,15 @@ def _difference_lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield from _fields(stream, fields)
     yield from _sides("video", found["videos"])
     yield from (f"{one['stream']} of {one['video']}: {', '.join(one['differs'])}" for one in found["content"])
-    yield from _fields("prompts", found["prompts"]["fingerprint"])
-    yield from _sides("prompt", found["prompts"])
-    yield from (f"prompt differs: {prompt}" for prompt in found["prompts"]["differ"])
+    yield from _prompt_lines("", found["prompts"])
+    for name, prompts in found["named_prompts"].items():
+        yield from _prompt_lines(f" under {name}", prompts)
+
+
+def _prompt_lines(under: str, found: Mapping[str, Any]) -> Iterator[str]:
+    yield from _fields(f"prompts{under}", found["fingerprint"])
+    yield from _sides(f"prompt{under}", found)
+    yield from (f"prompt{under} differs: {prompt}" for prompt in found["differ"])
 
 
 def _fields(what: str, fields: Mapping[str, Any]) -> Iterator[str]:

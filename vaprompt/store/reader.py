@@ -161,15 +161,7 @@ class StoreReader(StoreListing):
         Raises:
             StoreError: they are damaged.
         """
-        attributes = read_attributes(self._storage, self._group(TEXT))
-        if attributes is None:
-            return {}
-        embedding_PD = read_array(self._storage, self._group(TEXT), "embedding", attributes)
-        prompts = attributes.get("prompts")
-        if not isinstance(prompts, list) or len(prompts) != len(embedding_PD) or embedding_PD.ndim != 2:
-            where = place(self._storage, self._group(TEXT))
-            raise damaged(where, "does not have an embedding for each of its prompts", where)
-        return dict(zip(map(str, prompts), embedding_PD, strict=True))
+        return read_text(self._storage, self._group(TEXT))
 
     def _arrays(self, stream: str, video: str, names: tuple[str, ...]) -> list[np.ndarray]:
         marker, group = self.marker(stream, video), joined(self._group(stream), video)
@@ -196,3 +188,16 @@ class StoreReader(StoreListing):
             raise damaged(place(self._storage, group), f"has arrays of {lengths} rows", place(self._storage, group))
         for name, fault in content_faults(stream, marker, small):
             raise damaged(place(self._storage, joined(group, name)), fault, place(self._storage, group))
+
+
+def read_text(storage: Storage, group: str) -> dict[str, Float32[np.ndarray, "D"]]:
+    """Return the embedding of each prompt in a group such as `text` or `text.NAME`; see `StoreReader.text`."""
+    attributes = read_attributes(storage, group)
+    if attributes is None:
+        return {}
+    embedding_PD = read_array(storage, group, "embedding", attributes)
+    prompts = attributes.get("prompts")
+    if not isinstance(prompts, list) or len(prompts) != len(embedding_PD) or embedding_PD.ndim != 2:
+        where = place(storage, group)
+        raise damaged(where, "does not have an embedding for each of its prompts", where)
+    return dict(zip(map(str, prompts), embedding_PD, strict=True))

@@ -12,6 +12,7 @@ from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.fingerprint import require_equal
 from vaprompt.store.layout import FAILED, SPLITS, TEXT, place
+from vaprompt.store.reader import read_text
 from vaprompt.store.sharing.comparing import differing_parts, same_prompt, streams_of
 from vaprompt.store.sharing.contents import Listed, contents, open_contents, root_of
 from vaprompt.store.sharing.folder import write_store
@@ -68,7 +69,7 @@ def merge(
     opened = [open_contents(name) for name in names]
     chosen, shared = _united(opened, preferred=prefer is not None)
     with tempfile.TemporaryDirectory(prefix="vaprompt-merge-") as folder:
-        text = _united_text([store for store, _ in opened], Path(folder))
+        text = _united_text(opened, Path(folder))
         return _write(target, opened[0][0], [*chosen, *text], shared=shared, verb="merging", progress=progress)
 
 
@@ -137,7 +138,7 @@ def _united(opened: Sequence[Opened], *, preferred: bool) -> tuple[list[Listed],
         )
         for group in groups:
             there = chosen.setdefault(group.key, group)
-            if there is group or kind_of(group.stream) == FAILED or group.stream == TEXT:
+            if there is group or kind_of(group.stream) in (FAILED, TEXT):
                 continue
             if group.video is None:
                 require_equal(
@@ -162,35 +163,41 @@ def _united(opened: Sequence[Opened], *, preferred: bool) -> tuple[list[Listed],
     kept = [
         group
         for group in chosen.values()
-        if group.stream != TEXT and not (kind_of(group.stream) == FAILED and group.video in whole)
+        if kind_of(group.stream) != TEXT and not (kind_of(group.stream) == FAILED and group.video in whole)
     ]
     return kept, shared
 
 
-def _united_text(stores: Sequence[FeatureStore], folder: Path) -> list[Listed]:
-    """Return the group of all prompts: that of a store which has them all, or one that is written in `folder`."""
-    having = [store for store in stores if store.storage.size(f"{TEXT}/zarr.json") is not None]
-    united = dict(having[0].text()) if having else {}
-    for store in having[1:]:
+def _united_text(opened: Sequence[Opened], folder: Path) -> list[Listed]:
+    """Return the groups of all prompts, of those under no name and under each."""
+    keys = {group.key for _, groups in opened for group in groups if kind_of(group.key) == TEXT}
+    return [_united_prompts(key, opened, folder) for key in sorted(keys)]
+
+
+def _united_prompts(key: str, opened: Sequence[Opened], folder: Path) -> Listed:
+    """Return a group such as `text`: that of a store which has all prompts, or one that is written in `folder`."""
+    having = [group for _, groups in opened for group in groups if group.key == key]
+    fingerprint = having[0].group().attributes.get("fingerprint", {})
+    united = dict(read_text(having[0].source, key))
+    for group in having[1:]:
         require_equal(
-            store.fingerprint(TEXT),
-            having[0].fingerprint(TEXT),
-            where=place(store.storage, TEXT),
-            other=f"in {having[0].location}",
+            group.group().attributes.get("fingerprint", {}),
+            fingerprint,
+            where=place(group.source, key),
+            other=f"in {having[0].source.location}",
             remedy="merge stores of one recipe only",
         )
-        for prompt, embedding_D in store.text().items():
+        for prompt, embedding_D in read_text(group.source, key).items():
             if not same_prompt(united.setdefault(prompt, embedding_D), embedding_D):
                 fault = f"holds another embedding of '{prompt}' than the stores before it"
-                raise StoreError(place(store.storage, TEXT), fault=fault, remedy="find out which one is right")
-    for store in having:
-        if store.text().keys() == united.keys():
-            return [group for group in contents(store.storage) if group.key == TEXT]
-    if not having:
-        return []
-    written = FeatureStore.create(folder / "text.zarr")
-    written.write_text(united, having[0].fingerprint(TEXT))
-    return [group for group in contents(written.storage) if group.key == TEXT]
+                raise StoreError(place(group.source, key), fault=fault, remedy="find out which one is right")
+    for group in having:
+        if read_text(group.source, key).keys() == united.keys():
+            return group
+    name = key.partition(".")[2] or None
+    written = FeatureStore.create(folder / key, recipe={}, stream=name, fingerprints={TEXT: fingerprint})
+    written.write_text(united, fingerprint)
+    return next(group for group in contents(written.storage) if group.key == key)
 
 
 def _write(

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from vaprompt.store.attributes import MADE_AS, MADE_BY
-from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.fingerprint import differing
-from vaprompt.store.layout import FAILED, TEXT
+from vaprompt.store.layout import FAILED, TEXT, read_attributes
+from vaprompt.store.reader import read_text
 from vaprompt.store.sharing.contents import Listed, open_contents
+from vaprompt.store.storage import Storage
 from vaprompt.store.streams import kind_of
 
 PROVENANCE = ("source", "notes", MADE_BY, MADE_AS)
@@ -64,13 +65,15 @@ def compare(left: Path | str, right: Path | str) -> dict[str, Any]:
     shared = sorted(mine.keys() & yours.keys())
     my_videos, your_videos = ({video for videos in side.values() for video in videos} for side in (mine, yours))
     prints = {stream: _pairs(one.fingerprint(stream), two.fingerprint(stream)) for stream in shared}
+    named = sorted({group.key for group in (*one_groups, *two_groups) if kind_of(group.key) == TEXT} - {TEXT})
     found: dict[str, Any] = {
         "dataset": _pairs(one.dataset, two.dataset),
         "streams": _only(mine, yours),
         "fingerprints": {stream: fields for stream, fields in prints.items() if fields},
         "videos": _only(my_videos, your_videos),
         "content": [],
-        "prompts": _prompts(one, two),
+        "prompts": _prompts(one.storage, two.storage, TEXT),
+        "named_prompts": {key.partition(".")[2]: _prompts(one.storage, two.storage, key) for key in named},
     }
     for stream in shared:
         for video in sorted((mine[stream].keys() | yours[stream].keys()) & my_videos & your_videos):
@@ -86,14 +89,18 @@ def _parts(left: Listed | None, right: Listed | None) -> list[str]:
     return differing_parts(left.group().attributes, right.group().attributes)
 
 
-def _prompts(one: FeatureStore, two: FeatureStore) -> dict[str, Any]:
-    mine, yours = one.text(), two.text()
+def _prompts(one: Storage, two: Storage, key: str) -> dict[str, Any]:
+    mine, yours = read_text(one, key), read_text(two, key)
     found: dict[str, Any] = {**_only(mine, yours)}
     found["differ"] = sorted(
         prompt for prompt in mine.keys() & yours.keys() if not same_prompt(mine[prompt], yours[prompt])
     )
     both = mine and yours
-    return found | {"fingerprint": _pairs(one.fingerprint(TEXT), two.fingerprint(TEXT)) if both else {}}
+    return found | {"fingerprint": _pairs(_fingerprint(one, key), _fingerprint(two, key)) if both else {}}
+
+
+def _fingerprint(storage: Storage, key: str) -> Mapping[str, Any]:
+    return dict((read_attributes(storage, key) or {}).get("fingerprint", {}))
 
 
 def _pairs(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, list[Any]]:
