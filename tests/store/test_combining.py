@@ -17,6 +17,7 @@ from vaprompt.store.layout import write_attributes
 from vaprompt.store.sharing.combining import merge, subset
 from vaprompt.store.sharing.comparing import compare
 from vaprompt.store.sharing.packed import pack
+from vaprompt.store.verification import verify
 
 ALL = {"a": "train", "b": "validation", "c": "test", "d": "train"}
 
@@ -89,6 +90,20 @@ def test_another_split_is_a_conflict(tmp_path):
     with pytest.raises(StoreError, match=r"a \(audio, image, labels\)"):
         merge([one.path, two.path], tmp_path / "c.zarr")
     assert {tuple(found["differs"]) for found in compare(one.path, two.path)["content"]} == {("split",)}
+
+
+@pytest.mark.parametrize("lacking", [("audio",), ("audio", "image")])
+def test_no_video_is_put_together_of_two_that_differ(tmp_path, lacking):
+    one, two = part(tmp_path / "1.zarr", "ab"), part(tmp_path / "2.zarr", "c")
+    add(two, "a", "validation", seed=99)
+    for stream in lacking:
+        one.remove(stream, "a")
+    two.remove("labels", "a")
+    with pytest.raises(StoreError, match=r"different content of 1 videos: a \("):
+        merge([one.path, two.path], tmp_path / "c.zarr")
+    written = merge([one.path, two.path], tmp_path / "c.zarr", prefer=one.path)
+    assert (written.videos, written.incomplete) == (["b", "c"], ["a"])
+    assert not any("split" in fault.fault for fault in verify(tmp_path / "c.zarr").faults)
 
 
 def test_other_fingerprints_are_refused_with_the_fields(tmp_path):

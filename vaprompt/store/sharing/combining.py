@@ -120,6 +120,7 @@ def _united(opened: Sequence[Opened], *, preferred: bool) -> tuple[list[Listed],
     """Return what a merged store holds besides prompts, and how many groups several stores have alike."""
     chosen: dict[str, Listed] = {}
     shared, conflicts = 0, dict[str, list[str]]()
+    overruled = set[tuple[Path | str, str]]()
     first = opened[0][0]
     for store, groups in opened:
         require_equal(
@@ -150,8 +151,14 @@ def _united(opened: Sequence[Opened], *, preferred: bool) -> tuple[list[Listed],
                 )
             elif not differing_parts(there.group().attributes, group.group().attributes):
                 shared += 1
-            elif not preferred or there.source is not first.storage:
-                conflicts.setdefault(group.video, []).append(group.stream)
+            else:
+                if not preferred or there.source is not first.storage:
+                    conflicts.setdefault(group.video, []).append(group.stream)
+                overruled.add((group.source.location, group.video))
+    for video, parts in _of_different_splits(chosen.values()).items():
+        if not preferred or all(group.source is not first.storage for group in parts):
+            conflicts.setdefault(video, []).extend(group.stream for group in parts)
+        overruled |= {(group.source.location, video) for group in parts if group.source is not first.storage}
     if conflicts:
         named = "; ".join(f"{video} ({', '.join(dict.fromkeys(streams))})" for video, streams in conflicts.items())
         raise StoreError(
@@ -159,6 +166,10 @@ def _united(opened: Sequence[Opened], *, preferred: bool) -> tuple[list[Listed],
             fault=f"hold different content of {len(conflicts)} videos: {named}",
             remedy="look with `vaprompt store diff`, then name the store that counts with --prefer",
         )
+    # What is another video in one stream is so in those, too, that the preferred store lacks: no video is of both.
+    for key, group in list(chosen.items()):
+        if (group.source.location, group.video) in overruled and kind_of(group.stream) != FAILED:
+            del chosen[key]
     whole = _whole(list(chosen.values()))
     kept = [
         group
@@ -166,6 +177,20 @@ def _united(opened: Sequence[Opened], *, preferred: bool) -> tuple[list[Listed],
         if kind_of(group.stream) != TEXT and not (kind_of(group.stream) == FAILED and group.video in whole)
     ]
     return kept, shared
+
+
+def _of_different_splits(groups: Collection[Listed]) -> dict[str, list[Listed]]:
+    """Return the streams of those videos that are taken from several stores, which say different splits."""
+    of_video: dict[str, list[Listed]] = {}
+    for group in groups:
+        if group.video is not None and kind_of(group.stream) != FAILED:
+            of_video.setdefault(group.video, []).append(group)
+    return {
+        video: parts
+        for video, parts in of_video.items()
+        if len({part.source.location for part in parts}) > 1
+        and len({part.group().attributes.get("split") for part in parts}) > 1
+    }
 
 
 def _united_text(opened: Sequence[Opened], folder: Path) -> list[Listed]:
