@@ -1,8 +1,10 @@
 """The queue: one job at a time, in order; each can be given up, and everybody who looks is told."""
 
+import errno
 import http.client
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 from tests.serving.service import Served, failing, served, video
@@ -68,6 +70,18 @@ def test_the_queue_and_the_results_are_bounded():
         server.wait(lambda: list(server.states()) == ["1.mp4", "2.mp4"] and set(server.states().values()) == {"done"})
         assert len(list(server.folder.iterdir())) == 2
         assert server.jobs.workplace.room.used == 2 * 4000
+
+
+def test_a_result_that_cannot_be_kept_gives_its_room_back_once(tmp_path, monkeypatch):
+    def full(folder: Path) -> Path:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    with served(keep=tmp_path / "kept") as server:
+        monkeypatch.setattr(server.jobs.workplace, "finished", full)
+        server.send(video(), "a.mp4")
+        server.wait(lambda: server.states() == {"a.mp4": "failed"})
+        assert server.listed()[0]["error"] == "the result cannot be stored (Disk quota exceeded)"
+        assert server.jobs.workplace.room.used == 0
 
 
 def listened(server: Served, until: Any) -> list[Any]:

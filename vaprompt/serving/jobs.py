@@ -227,13 +227,14 @@ class Jobs:
             if self.workplace.keep is not None:
                 facts = {"name": job.name, **job.facts}
                 (folder / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-                self.workplace.room.give(job.bytes)
             lasting = self.workplace.finished(folder)
             made = [path for path in lasting.iterdir() if path.suffix in RESULTS and path.is_file()]
         except OSError as error:
             job.error = f"the result cannot be stored ({error.strerror})"
             self._end(job, "failed")
             return
+        if self.workplace.keep is not None:
+            self.workplace.room.give(job.bytes)
         job.media = lasting / job.media.name
         job.files = {path.name: (path, RESULTS[path.suffix]) for path in made}
         job.files[job.media.name] = (job.media, job.kind.content_type)
