@@ -122,6 +122,27 @@ def test_without_a_microphone_it_goes_on_without_sound(opened: Tab, server: Serv
     assert server.engine.opened == [None]
 
 
+def test_ended_before_it_has_begun_it_lets_go_and_another_goes_on(opened: Tab, server: Served):
+    opened.script("""
+        const give = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        window.given = [];
+        navigator.mediaDevices.getUserMedia = async (wanted) => {
+          window.given.push(await give(wanted));
+          return window.given.at(-1);
+        };
+        for (const id of ["live-start", "live-stop", "live-start"]) document.getElementById(id).click();""")
+    opened.wait(lambda: "points a second" in opened.one("#live-figures").text)
+    # What is told of a view that has ended is nothing to the one after it.
+    opened.script("for (const id of ['live-stop', 'live-start']) document.getElementById(id).click();")
+    opened.wait(lambda: len(server.engine.opened) == 2 and server.engine.live is not None)
+    count = len(server.engine.pictures)
+    opened.wait(lambda: len(server.engine.pictures) > count + 5)
+    assert len(server.engine.opened) == 2
+    assert opened.one("#live-stop").is_displayed()
+    playing = opened.script("return window.given.map((stream) => stream.active)")
+    assert playing == [False, False, True]
+
+
 def test_the_view_fits_a_phone(opened: Tab):
     opened.resize(*PHONE)
     begin(opened)

@@ -55,14 +55,19 @@ const Live = (() => {
     return [await navigator.mediaDevices.getUserMedia({ video: picture }), ""];
   }
 
-  /** Everything of one view, from its start to its end. */
+  /** Everything of one view, from its start to its end, which may come while it starts, and another view after it. */
   class Session {
-    constructor(stream, note) {
-      Object.assign(this, { stream, note, underWay: 0, skipped: 0, zero: null, shift: null, points: [], said: -Infinity, arrived: [] });
-      this.canvas = document.createElement("canvas");
+    constructor() {
+      Object.assign(this, { stream: null, note: "", closed: false, underWay: 0, skipped: 0, zero: null, shift: null });
+      Object.assign(this, { points: [], said: -Infinity, arrived: [], canvas: document.createElement("canvas") });
     }
 
     async begin() {
+      [this.stream, this.note] = await devices();
+      if (this.closed) return this.close();
+      view.hidden = false;
+      prepare();
+      show("loading");
       video.srcObject = this.stream;
       await video.play();
       const shrink = Math.min(1, WIDEST / Math.max(video.videoWidth, video.videoHeight));
@@ -76,9 +81,14 @@ const Live = (() => {
       this.socket.binaryType = "arraybuffer";
       this.socket.addEventListener("open", () => this.socket.send(JSON.stringify({ sound })));
       this.socket.addEventListener("message", (event) => this.hear(JSON.parse(event.data)));
-      this.socket.addEventListener("close", () => end(this.fault || "the server ended it"));
+      this.socket.addEventListener("close", () => this.end(this.fault || "the server ended it"));
       // A camera that is pulled out, or taken away in the browser's own bar.
-      for (const track of this.stream.getTracks()) track.addEventListener("ended", () => end("the camera or microphone is gone"));
+      for (const track of this.stream.getTracks()) track.addEventListener("ended", () => this.end("the camera or microphone is gone"));
+    }
+
+    /** End with a reason, unless another view has begun. */
+    end(reason) {
+      if (session === this) end(reason);
     }
 
     /** Have sound handed out; returns its rate. */
@@ -172,11 +182,12 @@ const Live = (() => {
     }
 
     close() {
+      this.closed = true;
       clearInterval(this.timer);
-      for (const track of this.stream.getTracks()) track.stop();
+      for (const track of this.stream ? this.stream.getTracks() : []) track.stop();
       if (this.context) this.context.close();
       if (this.socket) this.socket.close();
-      video.srcObject = null;
+      if (video.srcObject === this.stream) video.srcObject = null;
     }
   }
 
@@ -229,15 +240,12 @@ const Live = (() => {
     microphone.disabled = true;
     stop.focus();
     show("asking for the camera");
+    const begun = new Session();
+    session = begun;
     try {
-      session = new Session(...(await devices()));
-      if (stop.hidden) return session.close();
-      view.hidden = false;
-      prepare();
-      show("loading");
-      await session.begin();
+      await begun.begin();
     } catch (error) {
-      end(`the camera cannot be used: ${why(error)}`);
+      begun.end(`the camera cannot be used: ${why(error)}`);
     }
   }
 
