@@ -199,6 +199,32 @@ def test_an_interrupt_ends_with_130_and_one_line(monkeypatch: pytest.MonkeyPatch
     assert capsys.readouterr().err.splitlines()[-1] == "vaprompt: interrupted; the same command goes on from here"
 
 
+def test_an_interrupt_while_the_program_is_loaded_ends_with_130_and_one_line():
+    script = """
+import os, signal, sys
+class Impatient:
+    def find_spec(self, name, path=None, target=None):
+        if name == "vaprompt.cli.output":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Impatient())
+from vaprompt.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "vaprompt: interrupted\n")
+
+
+def test_an_interrupt_while_the_commands_are_put_together_ends_with_130_and_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("typer.main.get_params_from_function", interrupted)
+    assert run(["doctor"]) == 130
+    assert capsys.readouterr().err == "vaprompt: interrupted; the same command goes on from here\n"
+
+
 def test_doctor_finds_what_the_demo_needs(capsys: pytest.CaptureFixture[str]):
     code = run(["doctor", "--json"])
     shown = json.loads(capsys.readouterr().out)

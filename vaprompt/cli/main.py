@@ -104,6 +104,8 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(str(error), error.exit_code)
     except typer.TyperException as error:
         return _misused(error)
+    except KeyboardInterrupt:
+        code = INTERRUPTED  # while the commands are put together; later, Typer makes an exit of it
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:
