@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.servers import Front
@@ -14,6 +15,7 @@ from tests.store.test_transfer import add
 from vaprompt.errors import StoreError
 from vaprompt.store import FeatureStore
 from vaprompt.store.index import INDEX_FILE
+from vaprompt.store.pull import pull
 from vaprompt.store.push import push
 from vaprompt.store.remote import PUSH_NOTE, Remote
 
@@ -134,3 +136,43 @@ def test_the_note_of_another_push_is_left_to_it(s3, url, tmp_path, monkeypatch):
     s3.reset()
     push(theirs, url)
     require_all(url, "a", "c")
+
+
+def named(path: Path, name: str) -> Path:
+    """Return a store with nothing but a prompt under a name, as each file is a request."""
+    text = {"schema": 1, "model": name}
+    store = FeatureStore.create(path, dataset=DATASET, recipe={}, stream=name, fingerprints={"text": text})
+    store.write_text({"calm": np.ones(4, np.float32)}, text)
+    return path
+
+
+def require_named(location: Path | str, *names: str) -> None:
+    for name in names:
+        assert set(FeatureStore.open(location, name).text()) == {"calm"}
+
+
+def test_a_stream_under_a_name_stays_whoever_pushes(s3, url, tmp_path):
+    push(named(tmp_path / "1.zarr", "b32"), url)
+    push(named(tmp_path / "2.zarr", "l14"), url)
+    require_named(url, "b32", "l14")
+    assert push(tmp_path / "2.zarr", url).groups == 0
+
+
+def test_a_stream_under_a_name_stays_whatever_is_pulled(tmp_path):
+    source, target = named(tmp_path / "1.zarr", "b32"), named(tmp_path / "2.zarr", "l14")
+    pull(source, target)
+    require_named(target, "b32", "l14")
+    assert pull(source, target).groups == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("conditional", [True, False])
+def test_streams_under_names_that_are_pushed_at_once_are_all_there(conditional, s3, url, tmp_path):
+    one, two = named(tmp_path / "1.zarr", "b32"), named(tmp_path / "2.zarr", "l14")
+    if not conditional:
+        s3.unknown = "If-None-Match"
+    once_at(s3, "/s.zarr/zarr.json", lambda: push(one, url))
+    push(two, url)
+    s3.fault = lambda method, path: None
+    push(one, url)
+    require_named(url, "b32", "l14")

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +15,21 @@ from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.groups import Group, digests, fresh_index, is_failures, read_group
 from vaprompt.store.index import INDEX_FILE, Index, outdate
-from vaprompt.store.layout import ASIDE, BEING_COPIED, GROUP_FILE, UNFINISHED, joined, writable, write_file
+from vaprompt.store.layout import (
+    ASIDE,
+    BEING_COPIED,
+    GROUP_FILE,
+    UNFINISHED,
+    joined,
+    read_attributes,
+    writable,
+    write_file,
+)
 from vaprompt.store.leases import Leases
 from vaprompt.store.remote import AT_ONCE, Remote
 from vaprompt.store.sharing.folder import require_alone
 from vaprompt.store.storage import Folder
+from vaprompt.store.streams import with_streams
 from vaprompt.store.transfer import MB, Count, Transfer, all_at_once, arrived
 from vaprompt.store.writing import GroupWriter
 
@@ -86,10 +97,15 @@ def pull_into(
     with local.writing() as leases:
         require_alone(leases, target, progress)
         aside = target / ASIDE / leases.writer
-        todo = [key for key in theirs if key not in stays and _digest_in(folder, key) != theirs[key]]
+        root, wanted = arrived(storage, ""), dict(theirs)
+        if "" in theirs:
+            # It says which named streams there are: what is here under other names stays, as all else that is.
+            root = replace(root, attributes=with_streams(root.attributes, read_attributes(folder) or {}))
+            wanted[""] = hashlib.sha256(root.metadata).hexdigest()
+        todo = [key for key in wanted if key not in stays and _digest_in(folder, key) != wanted[key]]
         bare = [key for key in todo if key in index.groups]
         lent = {key: _lender(lenders, key, theirs[key]) for key in todo}
-        groups = {key: arrived(lent[key] or storage, key) for key in bare}
+        groups = {key: arrived(lent[key] or storage, key) if key else root for key in bare}
         for key, group in groups.items():
             if key and "fingerprint" in group.attributes:
                 local.require(key, group.attributes["fingerprint"])

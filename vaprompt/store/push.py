@@ -18,10 +18,11 @@ from vaprompt.errors import StoreError, TargetError
 from vaprompt.progress import SILENT, Progress, Task
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.fingerprint import require_equal
-from vaprompt.store.groups import Group, digests, fresh_index, is_failures, read_group
+from vaprompt.store.groups import Group, digests, fresh_index, is_failures, read_group, required_group
 from vaprompt.store.index import INDEX_FILE, Index, index_file
 from vaprompt.store.layout import GROUP_FILE, joined
 from vaprompt.store.remote import AT_ONCE, PUSH_NOTE, Remote
+from vaprompt.store.streams import with_streams
 from vaprompt.store.transfer import MB, Count, Transfer, all_at_once, arrived
 from vaprompt.store.urls import local_path, scheme_of, shown
 
@@ -84,6 +85,7 @@ class _Push:
             "push": uuid.uuid4().hex,
         }
         self._theirs = Index({}, {})
+        self._root = required_group(self._storage, "")
         self._count = Count()
 
     def run(self) -> Transfer:
@@ -93,6 +95,8 @@ class _Push:
         # What a push left that was cut short is in no index: then the markers themselves are asked.
         self._theirs = index if index is not None and note is None else self._target.survey()
         self._require_same(note)
+        self._root = self._united_root()
+        self._ours[""] = _digest(self._root)
         theirs = digests(self._theirs, self._target.location)
         todo = [key for key, digest in self._ours.items() if theirs.get(key) != digest]
         if todo or self._healed(theirs) or note is not None or index is None:
@@ -102,7 +106,11 @@ class _Push:
         return self._count.result(len(todo), len(self._ours) - len(todo), started)
 
     def _bring(self, todo: Sequence[str], theirs: Mapping[str, str]) -> None:
-        groups = [arrived(self._storage, key) for key in todo]
+        groups = [arrived(self._storage, key) for key in todo if key]
+        for group in groups:
+            if _digest(group) != self._ours[group.key]:
+                where, fault = f"{self._source.location}/{group.key}", "was made anew while the push began"
+                raise StoreError(where, fault=fault, remedy="run the same command again")
         held, bare = [g for g in groups if g.files], [g for g in groups if not g.files]
         with (
             self._progress.task("pushing", total=sum(group.size for group in held) / MB, unit="MB") as task,
@@ -111,11 +119,24 @@ class _Push:
             all_at_once(held, lambda group: self._group(group, group.key in theirs, files, task))
         # Streams before the root, which makes it all a store.
         for group in sorted(bare, key=lambda group: group.key.count("/"), reverse=True):
-            if group.key:
-                self._put(joined(group.key, GROUP_FILE), group.metadata)
-        for group in bare:
-            if not group.key:
-                self._put(GROUP_FILE, group.metadata)
+            self._put(joined(group.key, GROUP_FILE), group.metadata)
+        if "" in todo:
+            self._put_root()
+
+    def _united_root(self) -> Group:
+        """Return our root, and besides its named streams those of the root that is there."""
+        there = self._target.root() or {}
+        return replace(self._root, attributes=with_streams(self._root.attributes, there))
+
+    def _put_root(self) -> None:
+        """Write our root; another push can put its own there at the same time, with streams that must not be lost."""
+        for refused in range(MOST_REFUSED + 1):
+            version = self._objects.version(GROUP_FILE)
+            self._target = self._target.again()
+            self._root = self._united_root()
+            if self._put(GROUP_FILE, self._root.metadata, over=version if refused < MOST_REFUSED else None):
+                break
+        self._ours[""] = _digest(self._root)
 
     def _group(self, group: Group, there: bool, files: ThreadPoolExecutor, task: Task) -> None:
         marker = joined(group.key, GROUP_FILE)
@@ -221,7 +242,7 @@ class _Push:
         markers = {stream: dict(found) for stream, found in self._theirs.markers.items()}
         for stream, found in self._mine.markers.items():
             markers.setdefault(stream, {}).update(found)
-        groups = {**self._theirs.groups, **self._mine.groups}
+        groups = {**self._theirs.groups, **self._mine.groups, "": self._ours[""]}
         return self._without_healed(Index(dict.fromkeys(markers, 0), markers, groups))
 
     def _survey(self) -> Index:
@@ -233,9 +254,17 @@ class _Push:
         self._target = self._target.again()
         self._theirs = self._target.survey()
         self._require_same(None)
+        root = self._target.root()
+        if root is not None and with_streams(root, self._root.attributes) != root:  # written over ours
+            self._put_root()
+            self._theirs = replace(self._theirs, groups={**self._theirs.groups, "": self._ours[""]})
         return self._without_healed(self._theirs)
 
     def _without_healed(self, index: Index) -> Index:
         healed = self._healed(digests(index, self._target.location))
         self._objects.remove([joined(key, GROUP_FILE) for key in healed])
         return replace(index, groups={key: digest for key, digest in index.groups.items() if key not in healed})
+
+
+def _digest(group: Group) -> str:
+    return hashlib.sha256(group.metadata).hexdigest()

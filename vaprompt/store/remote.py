@@ -134,6 +134,10 @@ class Remote:
         if isinstance(attributes, dict):
             require_format(self._url, attributes)
 
+    def root(self) -> dict[str, Any] | None:
+        """Return the attributes of the store's root; None where there is none that is whole."""
+        return parse_group(self._read_once(GROUP_FILE, MOST_METADATA) or b"")
+
     def untouched(self) -> bool:
         """Say whether there is neither a store nor the beginning of one; a beginning alone holds nothing to read."""
         return self._read_once(GROUP_FILE, MOST_METADATA) is None

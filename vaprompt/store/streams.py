@@ -52,6 +52,12 @@ def named_streams(root: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def with_streams(root: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a store's root, and besides its named streams those that another copy's root has."""
+    streams = {**named_streams(other), **root.get("streams", {})}
+    return {**root, "streams": streams} if streams else dict(root)
+
+
 def require_stream(store: Path | str, root: Mapping[str, Any], name: str) -> None:
     """Check that a store has features under a name.
 
