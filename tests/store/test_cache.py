@@ -13,10 +13,13 @@ from tests.servers import Front, web_server
 from tests.store.stores import add, filled
 from vaprompt.caching import cache_folder
 from vaprompt.errors import StoreError, UnreachableError
+from vaprompt.files import make_folder
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
+from vaprompt.store.groups import content_digest, digests, fresh_index
 from vaprompt.store.index import INDEX_FILE
-from vaprompt.store.layout import write_attributes
+from vaprompt.store.layout import UNFINISHED, write_attributes
+from vaprompt.store.storage import Folder
 
 
 @pytest.fixture
@@ -101,6 +104,48 @@ def test_what_was_removed_from_a_copy_by_hand_is_fetched_again(cache, web):
     web.reset()
     assert len(open_store(web.url).image("a").frame_N) == 30
     assert not [path for path in paths(web) if path.startswith("image/b/")]
+
+
+@pytest.mark.parametrize("fault", ["changed", "missing"])
+def test_what_is_damaged_in_another_copy_is_fetched_and_not_linked(cache, web, store, fault):
+    open_store(web.url)
+    (copy,) = cache.glob("stores/*.zarr")
+    chunk = copy / "image" / "a" / "embedding" / "c" / "0" / "0"
+    body = bytearray(chunk.read_bytes())
+    body[3] ^= 1
+    chunk.unlink()
+    if fault == "changed":
+        chunk.write_bytes(body)
+    add(store, "c")
+    store.write_index()
+    web.reset()
+    after = open_store(web.url)
+    assert after.image("a").embedding_ND.tobytes() == store.image("a").embedding_ND.tobytes()
+    assert [path for path in paths(web) if "/a/" in path or "/b/" in path] == ["image/a/embedding/c/0/0"]
+
+
+def test_a_copy_is_named_after_what_is_in_it_though_the_store_changes_meanwhile(cache, web, store, monkeypatch):
+    def late(folder: Path) -> None:
+        add(store, "a", seed=99)
+        store.write_index()
+        make_folder(folder)
+
+    monkeypatch.setattr("vaprompt.store.cache.make_folder", late)
+    with pytest.raises(StoreError, match="the store is half copied, or being changed"):
+        open_store(web.url)
+    monkeypatch.undo()
+    monkeypatch.setenv("VAPROMPT_CACHE", str(cache))
+    open_store(web.url)
+    whole = [copy for copy in cache.glob("stores/*.zarr") if not (copy / UNFINISHED).exists()]
+    assert [copy.stem for copy in whole] == [content_digest(digests(fresh_index(Folder(store.path)), ""))]
+
+
+def test_a_copy_is_read_though_nothing_can_be_noted_in_the_cache(cache, web):
+    open_store(web.url)
+    (record,) = cache.glob("stores/*.json")
+    record.unlink()
+    record.mkdir()
+    assert open_store(web.url).videos() == ["a", "b"]
 
 
 def test_two_processes_fill_the_cache_at_once(cache, web, store):

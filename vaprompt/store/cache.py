@@ -9,11 +9,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vaprompt.caching import cache_folder
-from vaprompt.errors import StoreError, UnreachableError
+from vaprompt.errors import StoreError, TargetError, UnreachableError
 from vaprompt.files import make_folder, parsed_json, write_json
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
@@ -62,9 +62,12 @@ def open_store(location: Path | str, progress: Progress = SILENT, stream: str | 
         with _alone(folder.with_suffix(".lock"), progress):
             if not _holds(folder, wanted):
                 others = [other for other in stores.glob("*.zarr") if other != folder]
-                pull_into(folder, FeatureStore.open(location), index, lenders=others, progress=progress)
-    # Says which copies are of this URL, the latest being the one that was used last.
-    write_json(stores / _record(url), {"url": url, "copy": folder.name})
+                # Of the index that the copy is named after: what is pushed meanwhile does not fit it, and is refused.
+                pull_into(folder, FeatureStore.from_storage(remote), index, lenders=others, progress=progress)
+    # Says which copies are of this URL, the latest being the one that was used last. It only helps when the server is
+    # away: a cache that is full, or may only be read, serves what it holds.
+    with suppress(TargetError):
+        write_json(stores / _record(url), {"url": url, "copy": folder.name})
     return FeatureStore.open(folder, stream, copy_of=url)
 
 

@@ -127,7 +127,8 @@ def pull_into(
         ):
 
             def bring(key: str) -> None:
-                group = groups.get(key) or arrived(lent[key] or storage, key)
+                # A lender's marker is the same; what is damaged of its files comes from the source.
+                group = replace(groups.get(key) or arrived(lent[key] or storage, key), storage=storage)
                 came, skipped = (partial(tell, task=task, note=key) for tell in (count.add, count.skip))
                 _pull_group(target, group, leases, lent[key], files, came, skipped)
 
@@ -161,13 +162,22 @@ def _pull_group(
     with GroupWriter(target, group.key, leases) as writer:
 
         def bring(file: str) -> int:
-            if lender is None or not writer.link(file, lender.location / group.key / file):
+            if lender is None or not _lent(writer, replace(group, storage=lender), lender.location, file):
                 writer.copy(file, group.read(file))
             return int(group.files[file]["bytes"])
 
         for size in files.map(bring, group.files):
             came(size)
         writer.publish_copy(group.metadata)
+
+
+def _lent(writer: GroupWriter, group: Group, lender: Path, file: str) -> bool:
+    """Link a file of a group from the store in the folder `lender`, if it is whole there and on the same disk."""
+    try:
+        group.read(file)
+    except StoreError:
+        return False
+    return writer.link(file, lender / group.key / file)
 
 
 def _lender(lenders: Sequence[Path], key: str, wanted: str) -> Folder | None:
