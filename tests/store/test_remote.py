@@ -16,6 +16,7 @@ from vaprompt.store.push import push
 from vaprompt.store.remote import Remote
 from vaprompt.store.storage import open_storage
 from vaprompt.store.urls import scheme_of, shown
+from vaprompt.store.verification import verify
 
 VIDEOS = {"a": "train", "b": "validation", "c": "test"}
 
@@ -127,6 +128,13 @@ def test_a_server_that_is_silent_or_gone_is_given_up(web, monkeypatch, quick_ret
         FeatureStore.open(web.url)
     with pytest.raises(UnreachableError, match=r"connect"):
         FeatureStore.open(f"http://127.0.0.1:{free_port()}/s.zarr")
+
+
+@pytest.mark.parametrize("gone", ["embedding/c/", "labels/zarr.json"])
+def test_a_server_that_goes_away_is_no_fault_of_the_store(gone, web, quick_retries):
+    web.fault = lambda method, path: 500 if gone in path else None
+    with pytest.raises(UnreachableError, match="the server did not do what was asked"):
+        verify(web.url, deep=True)
 
 
 def test_time_is_bounded_even_where_each_try_is_slow(monkeypatch):

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from vaprompt.errors import StoreError
+from vaprompt.errors import StoreError, UnreachableError
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.attributes import MADE_AS, MADE_BY, marker_faults
 from vaprompt.store.content import EMBEDDING, content_faults, finite_halves, form_faults, usual_widths
@@ -96,6 +96,7 @@ def verify(location: Path | str, *, deep: bool = False, progress: Progress = SIL
 
     Raises:
         StoreError: there is no store, or one of another format.
+        UnreachableError: the server does not answer, or no longer.
     """
     storage = open_storage(location)
     tree, links = ({}, []) if storage is None else _tree(storage)
@@ -173,7 +174,7 @@ def _group_faults(storage: Storage, stream: str) -> Iterator[Fault]:
     try:
         attributes = read_attributes(storage, stream)
     except StoreError as error:
-        yield Fault(stream, "", GROUP_FILE, error.fault)
+        yield Fault(stream, "", GROUP_FILE, _fault(error))
         return
     if attributes is None:
         yield Fault(stream, "", GROUP_FILE, "is missing")
@@ -183,6 +184,8 @@ def _fingerprint(storage: Storage, stream: str) -> Mapping[str, Any] | None:
     """Return a stream's fingerprint; None where it has none, which is a fault of the stream, or need not."""
     try:
         found = (read_attributes(storage, stream) or {}).get("fingerprint")
+    except UnreachableError:
+        raise
     except StoreError:
         return None
     return found if isinstance(found, dict) else None
@@ -217,7 +220,7 @@ def _video(storage: Storage, stream: str, video: str, fingerprint: Mapping[str, 
             checked_name(video, storage.location)
         marker = read_attributes(storage, group)
     except StoreError as error:
-        note(GROUP_FILE, error.fault)
+        note(GROUP_FILE, _fault(error))
         return looked
     if kind_of(stream) == FAILED:
         if marker is None:
@@ -251,7 +254,7 @@ def _files(
     try:
         there = storage.files(group)
     except StoreError as error:
-        note("", f"{error.where}: {error.fault}")
+        note("", f"{error.where}: {_fault(error)}")
         return False
     listed, whole = marker["files"], True
     for key in sorted(there.keys() - listed.keys() - {GROUP_FILE}):
@@ -282,7 +285,7 @@ def _digested(storage: Storage, key: str, sha256: str) -> tuple[bytes | None, st
     except FileNotFoundError:
         return None, "is missing"
     except StoreError as error:
-        return None, error.fault
+        return None, _fault(error)
     if hashlib.sha256(content).hexdigest() != sha256:
         return None, "does not have its digest: its content has changed"
     return content, None
@@ -309,7 +312,7 @@ def _arrays(
         for name in arrays_of(marker):
             forms[name] = read_form(storage, group, name, marker)
     except StoreError as error:
-        note(name, error.fault)
+        note(name, _fault(error))
     else:
         for key, fault in form_faults(stream, marker, forms, fingerprint):
             note(key, fault)
@@ -321,7 +324,7 @@ def _arrays(
                 if name != EMBEDDING or kind_of(stream) == TEXT
             }
         except StoreError as error:
-            note("", error.fault)
+            note("", _fault(error))
             return forms
         for key, fault in content_faults(stream, marker, arrays):
             note(key, fault)
@@ -364,7 +367,7 @@ def _index(storage: Storage) -> tuple[Index | None, list[Fault]]:
     except FileNotFoundError:
         return None, []
     except StoreError as error:
-        return None, [Fault("", "", INDEX_FILE, error.fault)]
+        return None, [Fault("", "", INDEX_FILE, _fault(error))]
     index = parse_index(content)
     if index is None or content != index_bytes(index):
         return None, [Fault("", "", INDEX_FILE, "is not what was written")]
@@ -379,6 +382,17 @@ def _differences(index: Index, markers: Mapping[tuple[str, str], Mapping[str, An
         if marker is None or told.get((stream, video)) != summary(marker, group_metadata(marker)):
             return [Fault("", "", INDEX_FILE, f"tells of another {stream}/{video} than is there")]
     return []
+
+
+def _fault(error: StoreError) -> str:
+    """Return the fault that an error tells of.
+
+    Raises:
+        UnreachableError: it tells of the network, and nothing of the store.
+    """
+    if isinstance(error, UnreachableError):
+        raise error
+    return error.fault
 
 
 def _makers(markers: Iterable[Mapping[str, Any]]) -> list[Maker]:
