@@ -1,5 +1,6 @@
 """Reading stores behind URLs, from servers that answer, and from servers that do not."""
 
+import hashlib
 import shutil
 import sys
 import uuid
@@ -12,6 +13,7 @@ from vaprompt.errors import StoreError, UnreachableError
 from vaprompt.store import FeatureStore, network
 from vaprompt.store.index import INDEX_FILE
 from vaprompt.store.layout import GROUP_FILE
+from vaprompt.store.network import connect
 from vaprompt.store.push import push
 from vaprompt.store.remote import Remote
 from vaprompt.store.storage import open_storage
@@ -73,6 +75,13 @@ def test_a_bucket_without_an_index_is_listed(s3, store, pushed, monkeypatch):
     monkeypatch.setattr(Remote, "index", lambda self: None)
     monkeypatch.setattr("vaprompt.store.listing.read_index", lambda storage: None)
     assert FeatureStore.open(pushed).info() == store.info()
+
+
+def test_an_index_of_no_bytes_is_none(s3, store, pushed):
+    connect(pushed).put(INDEX_FILE, b"", hashlib.sha256(b"").digest())
+    assert FeatureStore.open(pushed).videos() == store.videos()
+    push(store.path, pushed)
+    assert Remote(pushed).index() is not None
 
 
 def test_a_web_server_without_an_index_says_what_is_missing(store, tmp_path):
@@ -230,7 +239,9 @@ def test_only_schemes_that_are_known_are_taken():
         open_storage("file://host/s.zarr")
 
 
-@pytest.mark.parametrize("url", ["s3://key:secret@bucket/s.zarr", "s3://bucket/s.zarr?versionId=1"])
+@pytest.mark.parametrize(
+    "url", ["s3://key:secret@bucket/s.zarr", "s3://bucket/s.zarr?versionId=1", "s3://bucket/s.zarr#2"]
+)
 def test_credentials_of_buckets_do_not_belong_into_the_url(url):
     with pytest.raises(StoreError, match="has credentials or options in the URL") as caught:
         open_storage(url)

@@ -91,7 +91,7 @@ def connect(url: str) -> Objects:
     parts = urlsplit(url)
     if scheme not in NEEDED:
         raise StoreError(shown(url), fault="is not on a network", remedy="give its path")
-    if scheme not in WEB and (parts.query or "@" in parts.netloc):
+    if scheme not in WEB and (parts.query or parts.fragment or "@" in parts.netloc):
         remedy = "leave them out, and set the variables that your storage's own tools use (docs/sharing.md)"
         raise StoreError(shown(url), fault="has credentials or options in the URL", remedy=remedy)
     if not parts.netloc:
@@ -118,7 +118,16 @@ class Bucket:
 
     def get(self, key: str, most: int) -> bytes:
         """Return a file's content; see `Objects`."""
-        return bytes(self._do(key, lambda: self._files.cat_file(self._at(key), start=0, end=most + 1)))
+
+        def read() -> bytes:
+            try:
+                return bytes(self._files.cat_file(self._at(key), start=0, end=most + 1))
+            except OSError as error:
+                if _s3_code(error) == "InvalidRange":  # of a file of no bytes not even the first
+                    return b""
+                raise
+
+        return self._do(key, read)
 
     def size(self, key: str) -> int | None:
         """Return a file's bytes; see `Objects`."""
