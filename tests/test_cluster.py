@@ -1,6 +1,7 @@
 """How many workers fit a cluster, and what is said where there is none."""
 
 import importlib.util
+import shutil
 import socket
 from pathlib import Path
 
@@ -8,7 +9,15 @@ import pytest
 import yaml
 
 from vaprompt import cluster
-from vaprompt.cluster import Cluster, Size, connected, require_ray, size_of_worker, workers_that_fit
+from vaprompt.cluster import (
+    Cluster,
+    Size,
+    connected,
+    require_ray,
+    size_of_worker,
+    tokens_on_this_machine,
+    workers_that_fit,
+)
 from vaprompt.errors import ClusterError
 
 GPU_BOXES = [{"CPU": 4.0}, {"CPU": 64.0, "GPU": 8.0}, {"CPU": 16.0, "GPU": 4.0}]
@@ -44,6 +53,28 @@ def test_without_ray_one_line_says_how_to_install_it(monkeypatch):
 def test_what_is_no_address_is_said(address):
     with pytest.raises(ClusterError, match="is not auto, local or HOST:PORT"), connected(address):
         pass
+
+
+@pytest.mark.parametrize(
+    ("address", "mode"),
+    [("auto", None), ("10.0.0.1:6379", "token"), ("10.0.0.2:6379", "disabled"), ("10.0.0.3:6379", None)],
+)
+def test_whether_a_cluster_here_wants_a_token_is_told_by_its_nodes(tmp_path, monkeypatch, address, mode):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for number, (program, host, said) in enumerate(
+        [
+            ("/lib/ray/raylet", 1, ["RAY_AUTH_MODE=token"]),
+            ("/lib/ray/raylet", 2, ["RAY_AUTH_MODE_NOT=token"]),
+            ("/lib/ray/gcs_server", 3, ["RAY_AUTH_MODE=token"]),
+        ]
+    ):
+        (process := tmp_path / str(number)).mkdir()
+        (process / "cmdline").write_text("\0".join([program, "--node", f"--gcs-address=10.0.0.{host}:6379", ""]))
+        (process / "environ").write_text("\0".join(["HOME=/root", *said, ""]))
+    (tmp_path / "3").mkdir()  # one that has ended since it was listed
+    assert tokens_on_this_machine(address, tmp_path) == mode
+    shutil.rmtree(tmp_path / "0")
+    assert tokens_on_this_machine("auto", tmp_path) == "disabled"
 
 
 def test_where_nobody_answers_is_said_at_once():

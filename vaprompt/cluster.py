@@ -7,10 +7,11 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import inf
+from pathlib import Path
 from types import ModuleType
 
 from vaprompt.errors import ClusterError
@@ -18,12 +19,14 @@ from vaprompt.errors import ClusterError
 INSTALL = "pip install 'vaprompt[ray]'"
 HOW_TO_START = (
     "start one with: ray start --head, or ray up extract/ray.yaml; or name one with --address HOST:6379; "
-    "--address local starts one on this machine alone"
+    "--address local starts one on this machine alone; for one that asks for a token set RAY_AUTH_MODE=token"
 )
 
 
 LISTENS = 10.0
 """Seconds to wait for a cluster's head to answer."""
+TOKENS = "RAY_AUTH_MODE"
+"""Ray's variable that says whether a cluster and its clients show each other a token: `token` or `disabled`."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,12 @@ def connected(address: str) -> Iterator[ModuleType]:
     """
     require_ray()
     _require_answer(address)
-    import ray
-
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody unless it is asked for
-    mine = not ray.is_initialized()
-    with redirect_stdout(io.StringIO()):
+    with _tokens_as_on(address), redirect_stdout(io.StringIO()):
+        import ray
+
+        mine = not ray.is_initialized()
         if mine:
             try:
                 ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=None)
@@ -110,6 +113,47 @@ def _require_answer(address: str) -> None:
     except OSError as error:
         fault = f"nobody answers there ({error.strerror or error})"
         raise ClusterError(f"--address {address}", fault=fault, remedy=HOW_TO_START) from None
+
+
+@contextmanager
+def _tokens_as_on(address: str) -> Iterator[None]:
+    """Let this process show a token if the cluster of this machine wants one, unless the user has said what to do.
+
+    Ray takes any token in the user's home, which `--address local` leaves there, for a sign that the cluster of `auto`
+    wants it, and that of HOST:PORT it never shows one. Where that is wrong, all workers end at once, or nobody answers.
+    """
+    mode = None if address == "local" or os.environ.get(TOKENS) else tokens_on_this_machine(address)
+    if mode is None:
+        yield
+        return
+    os.environ[TOKENS] = mode
+    try:
+        yield
+    finally:
+        os.environ.pop(TOKENS, None)
+
+
+def tokens_on_this_machine(address: str, processes: Path = Path("/proc")) -> str | None:
+    """Return whether the nodes of a cluster that run on this machine use a token, as Ray's variable says it.
+
+    None where there are none, or that cannot be told.
+
+    Args:
+        address: `auto`, or HOST:PORT of its head.
+        processes: where the system shows them.
+    """
+    wanted = os.environ.get("RAY_ADDRESS") or address
+    found = set()
+    for process in processes.glob("[0-9]*"):
+        with suppress(OSError):
+            program, *arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if program.rpartition("/")[2] != "raylet":
+                continue
+            if wanted == "auto" or f"--gcs-address={wanted}" in arguments:
+                said = (process / "environ").read_bytes().decode(errors="replace").split("\0")
+                (mode,) = [one for one in said if one.startswith(f"{TOKENS}=")] or [f"{TOKENS}=disabled"]
+                found.add(mode.partition("=")[2])
+    return found.pop() if len(found) == 1 else None
 
 
 def size_of_worker(nodes: Sequence[Mapping[str, float]], wanted: Cluster) -> Size:
