@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.store.stores import IMAGE, filled
-from vaprompt.errors import StoreError
+from vaprompt.errors import StoreError, TargetError
 from vaprompt.store import FeatureStore, leases
 from vaprompt.store.leases import present
 
@@ -253,3 +254,25 @@ def test_who_was_taken_for_dead_publishes_nothing(tmp_path):
             writer.publish({"split": "train"})
     assert "\n" not in str(error.value)
     assert FeatureStore.open(store.path).done("image") == {"video1"}
+
+
+def test_a_writer_that_wakes_up_while_it_is_cleared_away_publishes_no_half(tmp_path, monkeypatch):
+    store = filled(tmp_path / "s.zarr")
+    delete, woken = shutil.rmtree, []
+
+    def deleting(folder: Path, **options: bool) -> None:
+        for chunk in folder.rglob("0"):
+            if chunk.is_file() and not woken:
+                chunk.unlink()
+                woken.append(chunk)
+                with pytest.raises(TargetError):
+                    writer.publish_copy(b"a marker")
+        delete(folder, **options)
+
+    with store.writing() as mine, store.writer("image", "video2", IMAGE) as writer:
+        writer.append(embedding=np.ones((3000, 512), np.float16))
+        monkeypatch.setattr("vaprompt.store.aside.shutil.rmtree", deleting)
+        mine._bury(mine.writer)  # as another writer does
+        monkeypatch.undo()
+    assert woken
+    assert not (store.path / "image" / "video2").exists()

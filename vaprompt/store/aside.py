@@ -64,7 +64,12 @@ def clear_away(store: Path, writer: str) -> None:
                 if group is not None and not (store / group.relative_to(work)).exists():
                     group.rename(store / group.relative_to(work))
                     sync_folder((store / group.relative_to(work)).parent)
-    shutil.rmtree(folder, ignore_errors=True)
+    # From one moment to the next: a writer that wakes up after all must find nothing to publish, and not half of it.
+    gone = store / ASIDE / f"gone-{uuid.uuid4().hex[:12]}"
+    with suppress(OSError):
+        folder.rename(gone)
+    for left in (gone, folder):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _matching(folder: Path, pattern: str) -> list[Path]:
