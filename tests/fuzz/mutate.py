@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Iterator
 
@@ -15,14 +16,19 @@ Mutation = Callable[[bytes, Rng], bytes]
 
 
 def mutants(content: bytes, own: Mutation, count: int, seed: int) -> Iterator[bytes]:
-    """Yield damaged copies of a file; every second one is damaged in its format's own way, and some twice."""
-    for number in range(count):
+    """Yield damaged copies of a file, each another; every second one is damaged in its format's own way, some twice."""
+    seen = {content}
+    for number in itertools.count():
         rng = np.random.default_rng([seed, number])
         mutant = content
         for _ in range(1 + int(rng.random() < 0.3)):
             change = own if rng.random() < 0.5 else BLIND[rng.integers(len(BLIND))]
             mutant = change(mutant, rng) or mutant
-        yield mutant
+        if mutant not in seen:
+            seen.add(mutant)
+            yield mutant
+        if len(seen) > count:
+            return
 
 
 def _span(content: bytes, rng: Rng, most: int = 4096) -> tuple[int, int]:
