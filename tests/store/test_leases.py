@@ -102,6 +102,25 @@ def test_a_process_number_used_again_is_another_process(tmp_path):
         assert mine.acquire("video a")
 
 
+def test_another_users_process_that_cannot_be_looked_at_is_judged_by_its_heartbeat(tmp_path, monkeypatch):
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError
+
+    (tmp_path / "proc").mkdir()  # as a system shows it that hides others' processes
+    store = tmp_path / "s.zarr"
+    store.mkdir()
+    with holder(store) as (_, file), present(store) as mine:
+        with monkeypatch.context() as hidden:
+            hidden.setattr(leases, "PROC", tmp_path / "proc")
+            hidden.setattr("os.kill", refuse)
+            assert not mine.acquire("video a")
+            assert file.exists()
+        change(file, started=1)  # that can be looked at, and is another one
+        with monkeypatch.context() as foreign:
+            foreign.setattr("os.kill", refuse)
+            assert mine.acquire("video a")
+
+
 @pytest.mark.parametrize("skew", [-86400 * 3650, 0, 86400 * 3650])
 def test_another_hosts_heartbeat_counts_and_its_clock_does_not(tmp_path, quick, skew):
     with present(tmp_path) as other:

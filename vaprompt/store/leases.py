@@ -43,6 +43,8 @@ PATIENCE = 60.0
 POLL = 0.5
 """Seconds between two looks at what others hold."""
 
+PROC = Path("/proc")
+
 ROOT, PROMPTS, FAILURES = "root", "prompts", "failures"
 """Keys of what is no video: the store's own attributes, the prompts, and the list of what failed."""
 
@@ -270,7 +272,7 @@ class Leases:
             return True
         if writer and about.get("space") is not None and about["space"] == _here()["space"]:
             pid, started = about.get("pid"), about.get("started")
-            if isinstance(pid, int) and started != _started(pid):
+            if isinstance(pid, int) and started != _started(pid) and not _is_hidden(pid):
                 return True
         now = time.monotonic()
         before, since = self._seen.get(file.name, (None, now))
@@ -322,10 +324,21 @@ def _here() -> dict[str, Any]:
 def _started(pid: int) -> int | None:
     """Return when a running process started, in the kernel's ticks, so that a number used again is told apart."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except (OSError, UnicodeDecodeError):
         return None
     return None if fields[0] in "ZX" else int(fields[19])  # a killed process that nobody waited for runs no more
+
+
+def _is_hidden(pid: int) -> bool:
+    """Say whether a process runs that cannot be looked at: another user's, where `/proc` shows everybody their own."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return not (PROC / str(pid)).exists()
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def _write_new(file: Path, content: dict[str, Any]) -> None:
