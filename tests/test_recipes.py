@@ -38,6 +38,8 @@ def test_a_recipe_survives_writing_and_reading(tmp_path):
         ("model.fusin.kind=gated", "model.fusion"),
         ("los.kl=1", "loss"),
         ("batch=1", "greater than or equal to 2"),
+        ("loss.kl=-1", "greater than or equal to 0 and less than or equal to 100"),
+        ("model.head.dropout=1", "greater than or equal to 0 and less than 1"),
         ("model.temporal.kind=lstm", "'gru' or 'tcn'"),
         ("model.fusion.heads=7", "divide"),
         ("batch.size=3", "batch"),

@@ -22,6 +22,9 @@ R = TypeVar("R", bound="Recipe")
 
 MOST_BYTES = 10**7
 """Of a TOML file: a table of a hundred thousand videos' rates fits."""
+BOUNDS = {"ge": "greater than or equal to", "gt": "greater than", "le": "less than or equal to", "lt": "less than"}
+"""What a field's limits are called, in pydantic's own words."""
+OUT_OF_RANGE = ("greater_than_equal", "greater_than", "less_than_equal", "less_than")
 
 
 class Recipe(BaseModel):
@@ -205,7 +208,8 @@ def _explained(kind: type[Recipe], error: ValidationError, where: str) -> Recipe
         # Each field is as it may be, but not together: the recipe's own check says what would be.
         told = f"{key} is" if key else "is"
         return RecipeError(where, fault=f"{told} not right as a whole", remedy=str(first["ctx"]["error"]))
-    remedy = first["msg"]
+    remedy = _range(kind, first["loc"]) if first["type"] in OUT_OF_RANGE else None
+    remedy = remedy or first["msg"]
     parent = ".".join(str(part) for part in first["loc"][:-1])
     if key not in known and parent in known and isinstance(first["loc"][-1], str):
         # A field that may be of several types: there is a complaint about each, under the type's name.
@@ -213,6 +217,22 @@ def _explained(kind: type[Recipe], error: ValidationError, where: str) -> Recipe
         remedy = " or ".join(dict.fromkeys(wanted)).replace(" or Input should be ", " or ")
     shown = f"{given!r}" if isinstance(given, (str, int, float, bool, list)) else type(given).__name__
     return RecipeError(where, fault=f"{key} = {shown[:80]} is not allowed", remedy=remedy)
+
+
+def _range(kind: type[BaseModel], place: Sequence[Any]) -> str | None:
+    """Return both ends of what a field may be, as pydantic says the one that is left; None where it has one or none."""
+    inside: type[BaseModel] | None = kind
+    field = None
+    for name in place:
+        field = inside.model_fields.get(name) if inside is not None else None
+        inside = _nested_recipe(field.annotation) if field is not None else None
+    bounds = {
+        f"{words} {limit:g}" if abs(limit) < 1e6 else f"{words} {limit}"
+        for bound in (field.metadata if field is not None else ())
+        for sign, words in BOUNDS.items()
+        if (limit := getattr(bound, sign, None)) is not None
+    }
+    return f"Input should be {' and '.join(sorted(bounds))}" if len(bounds) > 1 else None
 
 
 def _valid_ones(key: str, known: Sequence[str]) -> str:
