@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import torch
 
 from tests.planted import plant_store
 from tests.sweeps.conftest import GRID, SHARED, described
+from vaprompt.cli.tell_sweep import print_sweep
 from vaprompt.errors import MissingStreamError, RunError, StoreError
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.sweeps import pool, work
@@ -80,6 +82,19 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_is(store, swept, tm
     assert [contents(one.variant.run) for one in result.found] == [contents(one.variant.run) for one in swept.found]
     monkeypatch.setattr(work, "train", None)
     assert run_sweep(store, sweep, tmp_path / "runs", device="cpu").trained == 0
+
+
+def test_scores_of_another_split_or_damaged_ones_are_made_again_and_never_told(store, swept, tmp_path):
+    sweep = described(tmp_path, GRID)
+    shutil.copytree(swept.sweep.variants[0].run.parent, tmp_path / "runs")
+    first, second = sweep.variants[:2]
+    evaluate(first.run, split="train", device="cpu")
+    (second.run / "evaluation.json").write_text("{")
+    (untold, damaged, *_) = run_sweep(store, sweep, tmp_path / "runs", device="cpu", score=False).found
+    assert (untold.scores, damaged.scores) == (None, None)
+    result = run_sweep(store, sweep, tmp_path / "runs", device="cpu")
+    assert result.trained == 2
+    assert [one.scores["official"] for one in result.found] == [one.scores["official"] for one in swept.found]
 
 
 @pytest.mark.slow
@@ -185,7 +200,7 @@ def test_a_job_over_which_workers_keep_dying_fails_and_the_others_go_on(store, t
     assert "2 workers died over it" in row.reason
 
 
-def test_a_variant_that_fails_is_told_and_the_others_go_on(store, tmp_path):
+def test_a_variant_that_fails_is_told_and_the_others_go_on(store, tmp_path, capsys):
     text = SHARED + "[grid]\noptimiser.learning_rate = [1e-3, 1.0]\noptimiser.weight_decay = [0.0, 1e-4]\n"
     sweep = described(tmp_path, text, "optimiser.weight_decay=0")
     (sweep.variants[1].run).mkdir(parents=True)
@@ -193,6 +208,9 @@ def test_a_variant_that_fails_is_told_and_the_others_go_on(store, tmp_path):
     result = run_sweep(store, sweep, tmp_path / "runs", device="cpu", score=False)
     assert [one.state for one in result.found] == ["done", "failed", "done", "done"]
     assert "is not empty and holds no run" in result.failed[0].reason
+    assert result.trained == 3
+    print_sweep(result)
+    assert re.search(r"^3 variants trained in .*, 1 failed$", capsys.readouterr().out, re.MULTILINE)
 
 
 class Big:

@@ -33,10 +33,15 @@ def print_sweep(result: SweepResult) -> None:
         print_lines(wrap(f"best by the validation CCC: {best.variant.label}, {fields or 'which is the base'}", WIDTH))
     if scored:
         print_paper_table(table_rows(result.sweep, result.found))
-    done = len(result.found) - result.trained
-    before = f", {done} were there before" if done else ""
     workers = "" if result.workers == 1 else f" by {result.workers} workers"
-    print_lines([f"{result.trained} variants trained{workers} in {duration(result.seconds)}{before}"])
+    before = sum(one.state in ("done", "pruned") and one.seconds is None for one in result.found)
+    print_lines(
+        [
+            f"{result.trained} variants trained{workers} in {duration(result.seconds)}"
+            + (f", {before} were there before" if before else "")
+            + (f", {len(result.failed)} failed" if result.failed else "")
+        ]
+    )
 
 
 def print_paper_table(rows: list[TableRow]) -> None:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaprompt.errors import RunError
-from vaprompt.evaluation.kept import read_scores
 from vaprompt.recipes import without_none
 from vaprompt.store.fingerprint import differing
 from vaprompt.sweeps.board import State
 from vaprompt.sweeps.variants import Variant
-from vaprompt.sweeps.work import Outcome
+from vaprompt.sweeps.work import Outcome, scores_of
 from vaprompt.training.runs import read_facts
 
 
@@ -40,7 +39,7 @@ class Found:
     """CCC of the best epoch at the ends of the validation windows; None where it was not trained to its end."""
     epochs: int | None
     scores: Mapping[str, Any] | None
-    """The content of evaluation.json; None where it was not scored."""
+    """The content of evaluation.json; None where it was not scored on the validation split."""
     seconds: float | None
     """That it took in this call; None where it was there before."""
     fields: Mapping[str, Any]
@@ -88,7 +87,7 @@ def found_in(standing: Standing, outcome: Outcome | None, base: Mapping[str, Any
         standing.reason if outcome is None or outcome.error is None else str(outcome.error),
         best,
         epochs,
-        read_scores(variant.run),
+        scores_of(variant),
         None if outcome is None else outcome.seconds,
         {key: value for key, (_, value) in differing(base, own).items()} if standing.tried is None else standing.tried,
     )

@@ -143,7 +143,8 @@ def run_sweep(
     _require_one_that_worked([one.variant for one in stood], outcomes)
     by_label = {outcome.variant.label: outcome for outcome in outcomes}
     found = [found_in(one, by_label.get(one.variant.label), sweep.base) for one in stood]
-    result = SweepResult(sweep, found, len(outcomes), count, time.perf_counter() - started)
+    trained = sum(outcome.state != "failed" for outcome in outcomes)
+    result = SweepResult(sweep, found, trained, count, time.perf_counter() - started)
     write_json(runs / RESULT, summary(result))
     return result
 

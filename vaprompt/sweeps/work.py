@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from vaprompt.devices import pick_device
-from vaprompt.errors import VapromptError
+from vaprompt.errors import RunError, VapromptError
 from vaprompt.evaluation.evaluate import evaluate
-from vaprompt.evaluation.kept import PREDICTIONS, RESULT
+from vaprompt.evaluation.kept import PREDICTIONS, read_scores
 from vaprompt.memory import enough_memory
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
-from vaprompt.sweeps.board import State
+from vaprompt.sweeps.board import STOPPING, State
 from vaprompt.sweeps.recipe import SearchRecipe
 from vaprompt.sweeps.variants import Variant
 from vaprompt.training.data import Resident
@@ -193,5 +193,17 @@ def is_trained(variant: Variant) -> bool:
 
 
 def is_scored(variant: Variant) -> bool:
-    """Say whether its predictions and scores are there."""
-    return all((variant.run / name).exists() for name in (RESULT, PREDICTIONS))
+    """Say whether its predictions and scores are there, of the split that a sweep is scored on."""
+    return scores_of(variant) is not None and (variant.run / PREDICTIONS).exists()
+
+
+def scores_of(variant: Variant) -> Mapping[str, Any] | None:
+    """Return a variant's evaluation.json; None where it has none that is whole, or one of another split.
+
+    Whoever asks `evaluate` for the training split leaves one of that: it is no score to put beside the others.
+    """
+    try:
+        found = read_scores(variant.run)
+    except RunError:
+        return None
+    return found if found is not None and found["split"] == STOPPING else None
