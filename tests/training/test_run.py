@@ -68,9 +68,11 @@ def test_it_learns_the_planted_signal(undisturbed):
     assert not list(undisturbed.glob("*resume*")) + list(undisturbed.glob(".*"))
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(store, undisturbed, tmp_path):
-    train(store, recipe(), tmp_path / "again", device="cpu")
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(store, undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAPROMPT_CACHE", str(tmp_path / "cache"))
+    train(store, recipe(), tmp_path / "again", device="cpu", memory=1)
     assert contents(tmp_path / "again") == contents(undisturbed)
+    assert any((tmp_path / "cache/features").iterdir()), "not from memory, as the undisturbed one: from a mapped file"
     train(store, recipe(seed=1), tmp_path / "other", device="cpu")
     assert contents(tmp_path / "other") != contents(undisturbed)
 
