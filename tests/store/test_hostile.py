@@ -54,6 +54,7 @@ def test_the_form_that_is_written_is_read():
         {"zarr_format": 2},
         {"node_type": "group"},
         {"shape": [-1, 8]},
+        {"shape": [30, 0], "chunk_grid": grid(30, 1)},
         {"shape": [2**62, 8]},
         {"shape": [30, 8.0]},
         {"shape": [True, 8]},
@@ -79,7 +80,7 @@ def test_the_form_that_is_written_is_read():
     ],
 )
 def test_any_other_form_is_refused(changes):
-    with pytest.raises(ValueError, match=r" is | are "):
+    with pytest.raises(ValueError, match=" (is|are|has) "):
         parse_form(metadata(**changes))
 
 

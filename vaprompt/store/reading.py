@@ -179,7 +179,9 @@ def parse_form(content: bytes) -> ArrayForm:
         whole = isinstance(sizes, list) and 1 <= len(sizes) <= MOST_DIMENSIONS
         if not whole or not all(type(size) is int and least <= size < 2**40 for size in sizes):
             raise ValueError(f"{str(sizes)[:40]} is no shape")
-    if len(grid) != len(shape) or any(size != max(1, whole) for size, whole in zip(grid[1:], shape[1:], strict=True)):
+    if not all(shape[1:]):
+        raise ValueError(f"{shape} has rows of no values")
+    if len(grid) != len(shape) or grid[1:] != shape[1:]:
         raise ValueError(f"chunks of {grid} are not whole rows of {shape}")
     if found.get("data_type") not in TYPES:
         raise ValueError(f"{str(found.get('data_type'))[:40]} is none of {', '.join(TYPES)}")

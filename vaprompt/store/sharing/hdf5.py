@@ -79,8 +79,6 @@ def _write(file: h5py.File, group: Group) -> None:
     arrays = {name: read_form(group.storage, group.key, name, group.attributes) for name in arrays_of(group.attributes)}
     opened: dict[str, h5py.Dataset] = {}
     for name, form in arrays.items():
-        if not all(form.shape[1:]):
-            raise _damaged(group, name, "has rows of no values")
         opened[name] = made.create_dataset(
             name, form.shape, form.dtype, chunks=(form.rows, *form.shape[1:]), maxshape=(None, *form.shape[1:])
         )
