@@ -80,7 +80,7 @@ def test_the_form_that_is_written_is_read():
     ],
 )
 def test_any_other_form_is_refused(changes):
-    with pytest.raises(ValueError, match=" (is|are|has) "):
+    with pytest.raises(ValueError, match=r" (is|are|has) "):
         parse_form(metadata(**changes))
 
 
