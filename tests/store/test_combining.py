@@ -214,7 +214,7 @@ merge([sys.argv[1], sys.argv[2]], Path(sys.argv[3]))
 def test_a_killed_merge_is_finished_by_the_next_and_by_no_other(tmp_path):
     one, two = part(tmp_path / "1.zarr", "ab"), part(tmp_path / "2.zarr", "bcd")
     target = tmp_path / "c.zarr"
-    for after in (1, 3, 5):
+    for after in (1, 4, 6):
         command = [sys.executable, "-c", KILLED, one.path, two.path, target, str(after)]
         assert subprocess.run(command, check=False, env=os.environ).returncode == -signal.SIGKILL
         with pytest.raises(StoreError, match="no feature store"):
