@@ -1,10 +1,12 @@
 """A store gives back what was written, says what is in it, and refuses what does not belong together."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,10 @@ from tests.store.stores import DATASET, IMAGE, add, filled
 from vaprompt.errors import FingerprintError, StoreError, TargetError
 from vaprompt.store import FeatureStore, writing
 from vaprompt.store.layout import read_attributes
+from vaprompt.store.pull import pull
+from vaprompt.store.sharing.packed import pack, unpack
 from vaprompt.store.storage import Folder
+from vaprompt.store.verification import verify
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -208,6 +213,25 @@ def test_a_place_that_holds_something_else_is_left_alone(tmp_path):
     with pytest.raises(TargetError, match="cannot be written"):
         FeatureStore.create(tmp_path / "file" / "s.zarr")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "thesis.txt"]
+
+
+def test_no_store_is_made_within_another(tmp_path):
+    store = filled(tmp_path / "s.zarr")
+    pack(store.path, tmp_path / "s.zip")
+    for place in (store.path / "part.zarr", store.path / "image" / "deeper" / "part.zarr"):
+        for make in (FeatureStore.create, partial(unpack, tmp_path / "s.zip"), partial(pull, store.path)):
+            with pytest.raises(TargetError, match=r"lies within .*s\.zarr, which is a store itself; choose a place"):
+                make(place)
+    assert verify(store.path).ok
+    FeatureStore.create(store.path / ".." / "beside.zarr")
+
+
+def test_features_without_labels_are_told_of(tmp_path):
+    store = filled(tmp_path / "s.zarr")
+    shutil.rmtree(store.path / "labels")
+    found = FeatureStore.open(store.path).info()
+    assert set(found["streams"]) == {"image", "audio"}
+    assert found["splits"]["train"]["videos"] == 0
 
 
 @pytest.mark.parametrize("place", ["missing.zarr", "folder", "file"])

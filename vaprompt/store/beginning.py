@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from vaprompt.store.layout import (
     ASIDE,
     BEING_COPIED,
     FORMAT,
+    GROUP_FILE,
     LEASES,
     TEXT,
     UNFINISHED,
+    parse_group,
     read_attributes,
     sync_folder,
     writable,
@@ -122,6 +125,7 @@ def require_made_so(group: Path | str, attributes: Mapping[str, Any], fingerprin
 def _make_folder(path: Path, *, copying: bool) -> None:
     """Make the store's folder, if what is there is nothing, or was killed before it became a store."""
     ours = {ASIDE, LEASES, UNFINISHED} if copying else {ASIDE, LEASES}
+    require_outside(path)
     with writable(path):
         if path.exists() and (not path.is_dir() or any(entry.name not in ours for entry in path.iterdir())):
             raise TargetError(
@@ -129,3 +133,16 @@ def _make_folder(path: Path, *, copying: bool) -> None:
             )
         path.mkdir(parents=True, exist_ok=True)
         sync_folder(path.parent)
+
+
+def require_outside(path: Path) -> None:
+    """Refuse to make a store within another, which would take it for a stream of its own and be damaged by it.
+
+    Raises:
+        TargetError: a folder above is a store.
+    """
+    for folder in path.resolve().parents:
+        with suppress(OSError):  # what may not be looked at is none of ours
+            if "format" in (parse_group((folder / GROUP_FILE).read_bytes()) or {}):
+                fault, remedy = f"lies within {folder}, which is a store itself", "choose a place outside of it"
+                raise TargetError(path, fault=fault, remedy=remedy)

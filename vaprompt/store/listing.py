@@ -175,7 +175,8 @@ class StoreListing:
                         "fingerprint": view.fingerprint(stream),
                     }
         splits: dict[str, Any] = {}
-        split_of = {video: self.split(video) for video in self.videos()}
+        # Features without labels, such as another program's, are of no split.
+        split_of = {video: self.split(video) for video in self.videos()} if "labels" in self.streams else {}
         for split in SPLITS:
             counts = [self.summary("labels", video).get("counts", {}) for video in split_of if split_of[video] == split]
             splits[split] = {

@@ -16,6 +16,7 @@ from pathlib import Path
 from vaprompt.errors import TargetError
 from vaprompt.files import make_folder
 from vaprompt.progress import SILENT, Progress
+from vaprompt.store.beginning import require_outside
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.groups import Group, read_group
 from vaprompt.store.layout import (
@@ -82,6 +83,7 @@ def _is_written(target: Path, root: Group, groups: Sequence[Listed]) -> bool:
     Raises:
         TargetError: something else is there.
     """
+    require_outside(target)
     make_folder(target)
     with writable(target):
         there = {entry.name for entry in target.iterdir()} - {ASIDE, LEASES}
