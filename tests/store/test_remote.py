@@ -1,7 +1,10 @@
 """Reading stores behind URLs, from servers that answer, and from servers that do not."""
 
 import hashlib
+import os
+import re
 import shutil
+import subprocess
 import sys
 import uuid
 
@@ -122,6 +125,40 @@ def test_no_rights_are_said_at_once(kind, s3, web, pushed):
         FeatureStore.open(url)
     assert not isinstance(caught.value, UnreachableError)
     assert len(front.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [(None, "there is no feature store"), (403, r"no rights .* check the credentials")]
+)
+@pytest.mark.slow
+def test_what_google_answers_is_one_line_whatever_its_library_logs(fault, said, tmp_path):
+    """From something in the place of Google's server, which answers no more than a status."""
+    with web_server(tmp_path) as front:
+        front.fault = lambda method, path: fault
+        told = subprocess.run(
+            [sys.executable, "-m", "vaprompt", "store", "info", "gs://bucket/s.zarr"],
+            env={**os.environ, "STORAGE_EMULATOR_HOST": front.url},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert told.returncode == 2
+    assert told.stderr.count("\n") == 1
+    assert re.match(rf"vaprompt: gs://bucket/s\.zarr.*{said}", told.stderr)
+    if fault == 403:
+        assert len(front.asked) == 1
+
+
+def test_a_bad_request_to_google_is_no_fault_of_ours():
+    """Its library tells it as Python's own ValueError."""
+    refusals = iter([ValueError("Bad Request: https://storage.googleapis.com/b\ninvalid name")])
+
+    def asked() -> None:
+        raise next(refusals)
+
+    with pytest.raises(UnreachableError, match=r"ValueError: Bad Request: https://storage.* invalid name") as told:
+        network.attempted("gs://b/s", asked)
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("url", ["s3://team/nothing.zarr", "s3://no-such-bucket/s.zarr", "web"])

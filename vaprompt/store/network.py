@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import logging
 import os
 import random
 import time
@@ -26,6 +27,8 @@ PAUSES = (0.5, 1, 2, 4, 8)
 """Seconds before each further try."""
 GIVE_UP = 60
 """Seconds since the first try after which no further one begins."""
+TALKATIVE = ("fsspec", "gcsfs", "google", "s3fs")
+"""Loggers of libraries that tell in their own way what is told in one line here."""
 CONNECTIONS = 32
 
 NEEDED = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub", "https": "aiohttp", "http": "aiohttp"}
@@ -214,6 +217,8 @@ def _session(scheme: str, read: float, environment: tuple[tuple[str, str], ...])
     """Return fsspec's file system; beginning one takes half a second, so one is kept while the environment stays."""
     import fsspec
 
+    for library in TALKATIVE:  # who asked for logs has them; else Python would write them on stderr, tracebacks and all
+        logging.getLogger(library).addHandler(logging.NullHandler())
     options: dict[str, Any] = {}
     if scheme == "s3":
         options["config_kwargs"] = {
@@ -322,9 +327,9 @@ def attempted(url: str, action: Callable[[], Answer]) -> Answer:
         except (FileNotFoundError, StoreError):
             raise
         except Exception as error:
-            if type(error).__module__ == "builtins" and not isinstance(error, OSError):
+            if type(error).__module__ == "builtins" and not isinstance(error, OSError) and _gcs_status(error) is None:
                 raise  # a fault of ours, and none of the network
-            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            reason = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
             if _is_refusal(error):
                 remedy = "check the credentials that your storage's own tools use, and its rules (docs/sharing.md)"
                 raise StoreError(where, fault=f"no rights to do that ({reason[:200]})", remedy=remedy) from None
@@ -375,5 +380,13 @@ def _s3_code(error: OSError) -> str | None:
 
 def _status(error: Exception) -> int | None:
     """Return the HTTP status that an error of gcsfs or huggingface_hub carries."""
+    if _gcs_status(error) is not None:
+        return _gcs_status(error)
     found = getattr(getattr(error, "response", None), "status_code", getattr(error, "code", None))
     return int(found) if isinstance(found, int) or (isinstance(found, str) and found.isdigit()) else None
+
+
+def _gcs_status(error: Exception) -> int | None:
+    """Return the HTTP status that gcsfs has only in the words of one of Python's own errors."""
+    words = {"Forbidden: ": 403, "Bad Request: ": 400}
+    return next((status for begin, status in words.items() if str(error).startswith(begin)), None)
