@@ -23,6 +23,7 @@ from vaprompt.finetuning.finetune import finetune
 from vaprompt.finetuning.parity import BOUND, cached_predictions
 from vaprompt.metrics import scores
 from vaprompt.prediction.predict import predict
+from vaprompt.progress import Silent
 from vaprompt.training.data import Resident
 from vaprompt.training.runs import load_run
 
@@ -141,6 +142,18 @@ def test_the_same_seed_gives_the_same_bytes_undisturbed(tuned, base, small_datas
     again = tmp_path / "tuned"  # the folder's name is the stream's, which recipe.toml holds
     finetune(base, small_dataset, recipe(), again, device="cpu", workers=2)
     assert contents(again) == contents(tuned)
+
+
+def test_what_another_process_completed_meanwhile_is_not_tuned_once_more(tuned, base, small_dataset, tmp_path):
+    new = tmp_path / "tuned"
+
+    class Overtaken(Silent):
+        def task(self, name, total=None, unit=""):
+            if name == "loading the encoders":
+                shutil.copytree(tuned, new)
+            return super().task(name, total, unit)
+
+    assert not finetune(base, small_dataset, recipe(), new, device="cpu", progress=Overtaken()).trained
 
 
 def test_a_complete_run_is_left_as_it_is_and_another_seed_refused(tuned, base, small_dataset):

@@ -17,6 +17,7 @@ from tests.planted import plant_store
 from vaprompt import FeatureStore, load_run
 from vaprompt.errors import RunError, StoreError, TargetError
 from vaprompt.files import held
+from vaprompt.progress import Silent
 from vaprompt.recipes import validated
 from vaprompt.training import ongoing
 from vaprompt.training.checkpoint import load_weights
@@ -232,6 +233,17 @@ def test_two_trainings_of_one_run_do_not_mix(store, tmp_path):
     with held(tmp_path / "run"), pytest.raises(TargetError, match="another process is writing"):
         train(store, recipe(epochs=1), tmp_path / "run", device="cpu")
     train(store, recipe(epochs=1), tmp_path / "run", device="cpu")
+
+
+def test_what_another_process_completed_meanwhile_is_not_trained_once_more(store, undisturbed, tmp_path):
+    class Overtaken(Silent):
+        def task(self, name, total=None, unit=""):
+            if name == "reading the store":
+                shutil.copytree(undisturbed, tmp_path / "run")
+            return super().task(name, total, unit)
+
+    assert not train(store, recipe(), tmp_path / "run", device="cpu", progress=Overtaken()).trained
+    assert contents(tmp_path / "run") == contents(undisturbed)
 
 
 def test_resume_without_a_training_and_strange_folders_are_refused(store, tmp_path):

@@ -34,8 +34,8 @@ from vaprompt.finetuning.provenance import (
     facts_at_start,
     facts_of_encoders,
     own_streams,
-    require_same,
     save_encoders,
+    standing,
 )
 from vaprompt.finetuning.recipe import FinetuneRecipe, heads_recipe
 from vaprompt.finetuning.requests import Fit, Setup, Sound
@@ -57,7 +57,7 @@ from vaprompt.training.checkpoint import clear_best, save_weights
 from vaprompt.training.ongoing import tidy
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import TrainResult
-from vaprompt.training.runs import CHECKPOINT, FACTS, METRICS, RECIPE, STATE, Run, load_run, read_facts
+from vaprompt.training.runs import CHECKPOINT, FACTS, METRICS, RECIPE, STATE, Run, load_run
 
 FINETUNE = "finetune.toml"
 SCRATCH = "scratch"
@@ -132,18 +132,9 @@ def finetune(
         dataset = open_dataset(data, progress)
         heads = heads_recipe(parent.recipe, recipe, checked_stream_name(stream) if stream else _stream_name(new))
         facts = facts_at_start(parent, source, recipe, heads, device)
-        if (new / FACTS).exists():
-            before = read_facts(new)
-            require_same(new, before, facts)
-            if before["status"] == "complete":
-                # Left by one that was killed at the very end.
-                shutil.rmtree(new / SCRATCH, ignore_errors=True)
-                tidy(new)
-                return _result(new, before, started, trained=False)
-        elif resume:
-            raise RunError(new, fault="holds no fine-tuning to resume", remedy="leave --resume out to start one")
-        elif new.is_dir() and any(PARTIAL not in entry.name for entry in new.iterdir()):
-            raise RunError(new, fault="is not empty and holds no run", remedy="name a new folder with --run")
+        before = standing(new, facts, resume=resume)
+        if before is not None:
+            return _done_before(new, before, started)
         if warning := emulation(recipe.precision, device):
             progress.say(f"precision: {warning}")
         # Whatever can be refused is refused before anything is written.
@@ -153,6 +144,10 @@ def finetune(
         encoders, learners = job.networks()
         devices = [torch.device(device)] if device.startswith("cuda") else []
         with held(new), torch.random.fork_rng(devices=devices):
+            # Another process may have ended it while this one looked at the media.
+            before = standing(new, facts)
+            if before is not None:
+                return _done_before(new, before, started)
             write_json(new / FACTS, facts)
             for name, shown in ((RECIPE, heads), (FINETUNE, recipe)):
                 with published(new / name) as aside:
@@ -383,6 +378,13 @@ def _prepare(material: Material, processes: Workers, progress: Progress) -> None
 
 def _shown(mean: float | None) -> str:
     return "undefined" if mean is None else f"{mean:.3f}"
+
+
+def _done_before(new: Path, facts: Mapping[str, Any], started: float) -> FinetuneResult:
+    """Return how a complete run ended, and clear away what one that was killed at the very end left."""
+    shutil.rmtree(new / SCRATCH, ignore_errors=True)
+    tidy(new)
+    return _result(new, facts, started, trained=False)
 
 
 def _result(run: Path, facts: Mapping[str, Any], started: float, *, trained: bool) -> FinetuneResult:

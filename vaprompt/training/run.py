@@ -122,6 +122,10 @@ def train(
             torch.random.fork_rng(devices=drawn_on),
             progress.task("training", recipe.epochs, "epochs") as task,
         ):
+            # Another process may have trained it while this one read the store.
+            before = standing(run, facts)
+            if before is not None:
+                return result_of(run, before, notes, started, trained=False)
             ongoing = Ongoing(run, recipe, facts, stopping, watch)
             estimator = ongoing.estimator(prototype_KE, context, resident.silence_SC).to(device)
             _epochs(ongoing, estimator, training, unseen, task)
