@@ -156,6 +156,16 @@ class Counting(Silent):
         self.done += amount
 
 
+@pytest.mark.parametrize("at_least", [1, 2**40])
+def test_every_video_is_told_whether_it_is_read_or_there(store, cache, monkeypatch, at_least):
+    monkeypatch.setattr(kept, "LEAST", at_least)
+    for _ in range(2):
+        progress = Counting()
+        tensors(store, progress=progress)
+        assert progress.done == progress.total == 3 * 6
+        kept.settle()
+
+
 @contextmanager
 def files_of_at_most(nbytes: int):
     """Let the system refuse to write longer files, as a disk that is full."""

@@ -193,6 +193,23 @@ def test_a_best_that_is_gone_is_named_and_not_gone_on_from(store, tmp_path, monk
         train(store, recipe(), tmp_path / "run", device="cpu")
 
 
+def test_a_damaged_state_says_how_to_begin_anew_and_that_helps(store, undisturbed, tmp_path, monkeypatch):
+    def killing(*_):
+        raise KeyboardInterrupt
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(ongoing, "SAVING", 0)
+        with pytest.raises(KeyboardInterrupt):
+            train(store, recipe(), run, device="cpu", watch=killing)
+    os.truncate(run / "resume.safetensors", 1000)
+    with pytest.raises(RunError, match=r"resume\.safetensors: is not a whole .*; delete it: the same command then"):
+        train(store, recipe(), run, device="cpu")
+    (run / "resume.safetensors").unlink()
+    train(store, recipe(), run, device="cpu")
+    assert contents(run) == contents(undisturbed)
+
+
 def test_a_complete_run_is_left_alone_and_another_recipe_is_refused(store, undisturbed):
     before = contents(undisturbed)
     assert not train(store, recipe(), undisturbed, device="cpu").trained

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -129,9 +130,14 @@ def test_a_learned_context_learns_and_predicts_without_its_tower(spoken, tmp_pat
 def test_a_context_is_learned_through_the_stores_own_clip_alone(store, spoken, tmp_path):
     with pytest.raises(StoreError, match="does not say which CLIP"):
         train(store, recipe(model=LEARNED), tmp_path / "run", device="cpu")
-    for weights, error in (("random:3", FingerprintError), (str(tmp_path / "none"), WeightsError)):
+    refusals = (
+        ("random:3", FingerprintError, "weights"),
+        (str(tmp_path / "none"), WeightsError, "is not there"),
+        ("nowhere", WeightsError, r"^model\.prompt\.weights = nowhere: "),
+    )
+    for weights, error, told in refusals:
         elsewhere = {"prompt": {**LEARNED["prompt"], "weights": weights}}
-        with pytest.raises(error):
+        with pytest.raises(error, match=told):
             train(spoken, recipe(model=elsewhere), tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
 

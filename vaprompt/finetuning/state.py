@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vaprompt.errors import RunError
 from vaprompt.files import parsed_json
-from vaprompt.training.checkpoint import BEST, load_weights, put_weights, save_weights
+from vaprompt.training.checkpoint import ANEW, BEST, load_weights, put_weights, save_weights
 
 HEADS = "heads"
 
@@ -92,7 +92,7 @@ def load_state(path: Path, learners: Learners) -> TuningState:
     Raises:
         RunError: the file is damaged, or of other networks.
     """
-    tensors, facts = load_weights(path)
+    tensors, facts = load_weights(path, remedy=ANEW)
     learners.put(path, {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer.")})
     slots: dict[int, dict[str, Tensor]] = {}
     try:
@@ -106,7 +106,7 @@ def load_state(path: Path, learners: Learners) -> TuningState:
         return TuningState(**parsed_json(facts["state"]))
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         fault = f"does not hold the state of this fine-tuning ({error})"
-        raise RunError(path, fault=fault, remedy="delete the run and fine-tune anew") from None
+        raise RunError(path, fault=fault, remedy=ANEW) from None
 
 
 def save_best(run: Path, epoch: int, learners: Learners) -> None:

@@ -17,6 +17,8 @@ from vaprompt.files import parsed_json, published
 
 BEST = "best-{}.safetensors"
 """The best epoch's weights while a training goes on, under its number: what a state names is there when it is read."""
+ANEW = "delete it: the same command then begins anew"
+"""What helps against a state that is damaged."""
 
 
 @dataclass
@@ -50,8 +52,10 @@ def clear_best(run: Path, keep: Container[int] = ()) -> None:
             path.unlink(missing_ok=True)
 
 
-def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return a safetensors file's tensors and facts.
+def load_weights(
+    path: Path, *, remedy: str = "train the run again or restore the file"
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return a safetensors file's tensors and facts; `remedy` helps against a damaged one.
 
     Raises:
         RunError: it is missing or damaged.
@@ -64,9 +68,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             path, fault="is missing, so the run has no weights", remedy="train it (again) with 'vaprompt train'"
         ) from None
     except (SafetensorError, OSError) as error:
-        raise RunError(
-            path, fault=f"is not a whole safetensors file ({error})", remedy="train the run again or restore the file"
-        ) from None
+        raise RunError(path, fault=f"is not a whole safetensors file ({error})", remedy=remedy) from None
 
 
 def save_state(
@@ -93,7 +95,7 @@ def load_state(path: Path, estimator: nn.Module, optimiser: GoesOn) -> TrainingS
     Raises:
         RunError: the file is missing, damaged, or of another network.
     """
-    tensors, facts = load_weights(path)
+    tensors, facts = load_weights(path, remedy=ANEW)
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
@@ -103,9 +105,7 @@ def load_state(path: Path, estimator: nn.Module, optimiser: GoesOn) -> TrainingS
         optimiser.load_state(parts["optimiser"])
         return TrainingState(**parsed_json(facts["state"]))
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise RunError(
-            path, fault=f"does not hold the state of this training ({error})", remedy="delete the run and train anew"
-        ) from None
+        raise RunError(path, fault=f"does not hold the state of this training ({error})", remedy=ANEW) from None
 
 
 def put_weights(path: Path, estimator: nn.Module, tensors: dict[str, Tensor]) -> None:

@@ -132,7 +132,7 @@ def joined(
         store: where from.
         kind: which stream.
         videos: which, in this order.
-        task: told of each video that is read.
+        task: told of each video, as it is read, or of all at once.
         keeping: takes what is to be kept.
         most: bytes that may lie in memory if it cannot be kept; None: all.
 
@@ -143,7 +143,7 @@ def joined(
     """
     about = {"form": FORM, "kind": kind, "videos": [[name, digest_of(store.marker(kind, name))] for name in videos]}
     folder = cache_folder() / "features" / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
-    there = _mapped(folder)
+    there, read = _mapped(folder), False
     if there is None:
         shapes = [store.embedding_shape(kind, name) for name in videos] if kind != "labels" else []
         nbytes = 2 * sum(math.prod(shape) for shape in shapes)
@@ -161,7 +161,7 @@ def joined(
                     hindrance = _hindrance(folder.parent, nbytes)
                     if hindrance is None:
                         aside = _filled(folder, store, kind, videos, shapes, task)
-                        there = _mapped(aside)
+                        there, read = _mapped(aside), True
                         keeping.add(aside, folder, unlocking.pop_all())
                 except (OSError, SafetensorError) as error:  # of the cache: the store has errors of its own
                     if is_lack_of_memory(error):
@@ -173,7 +173,8 @@ def joined(
                 return _in_memory(store, kind, videos, shapes, task)
             if there is None:
                 raise RuntimeError(f"{folder}: what was written is not whole")
-    task.advance(0, f"{kind} from {folder}")
+    # Each was told as it was read, if it was read now.
+    task.advance(0 if read else len(videos), f"{kind} from {folder}")
     return there
 
 

@@ -5,13 +5,16 @@ Axes: K regions, E CLIP's joint space.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vaprompt.encoders.clip_form import text_fingerprint
 from vaprompt.encoders.recipes import ImageEncoderRecipe
-from vaprompt.errors import StoreError
+from vaprompt.errors import StoreError, WeightsError
 from vaprompt.model.prompts import Context
 from vaprompt.recipes import validated
 from vaprompt.regions import prototypes
@@ -33,7 +36,8 @@ def prototypes_of(store: FeatureStore, recipe: TrainRecipe, device: str) -> tupl
     clip = _clip_of(store, prompt.weights)
     from vaprompt.encoders.context import ContextTower
 
-    tower = ContextTower(clip, regions.phrases, prompt.context, device)
+    with _fields_of_prompts():
+        tower = ContextTower(clip, regions.phrases, prompt.context, device)
     with torch.no_grad():
         prototype_KE = tower(tower.start_MD).cpu()
     return prototype_KE, Context(tower.start_MD.cpu(), tower)
@@ -61,5 +65,19 @@ def _clip_of(store: FeatureStore, weights: str | None) -> ImageEncoderRecipe:
     if weights is not None:
         made_by, where = {**made_by, "weights": weights}, f"model.prompt.weights = {weights}"
     clip = validated(ImageEncoderRecipe, made_by, where=where)
-    store.require("text", text_fingerprint(clip))
+    with _fields_of_prompts():
+        store.require("text", text_fingerprint(clip))
     return clip
+
+
+@contextmanager
+def _fields_of_prompts() -> Iterator[None]:
+    """Have errors name the field of the prompts where they name that of an extraction recipe, which is none here."""
+    try:
+        yield
+    except WeightsError as error:
+        where, fault, remedy = (
+            str(text).replace("image.weights", "model.prompt.weights")
+            for text in (error.where, error.fault, error.remedy)
+        )
+        raise WeightsError(where if error.where else None, fault=fault, remedy=remedy) from None
