@@ -219,7 +219,7 @@ def test_folds_are_made_of_the_stream(store):
 def test_a_stream_that_is_not_there_is_one_line_that_names_those_that_are(store, tmp_path):
     outcome = call("train", store, "--run", tmp_path / "run", "--set", "stream=b16")
     assert outcome.code == 2
-    assert "has no stream 'b16' (names that it has: b32)" in outcome.fault
+    assert "has no stream 'b16' (names that it has: b32; streams: image, audio, labels)" in outcome.fault
 
 
 def test_info_shows_every_stream(store):

@@ -88,7 +88,7 @@ class StoreReader(StoreListing):
             fault = "is not whole, as copying or pulling it was not finished"
             raise StoreError(str(storage.location), fault=fault, remedy="run the command again that copied it")
         if stream is not None:
-            require_stream(storage.location, root, stream)
+            require_stream(storage.location, root, stream, lambda: cls(storage, root, copy_of=copy_of).streams)
         return cls(storage, root, stream, copy_of=copy_of)
 
     def image(self, video: str) -> ImageFeatures:

@@ -7,7 +7,7 @@ What is made under the name `b32` and differs from what is there under none lies
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,8 @@ def with_streams(root: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str,
     return {**root, "streams": streams} if streams else dict(root)
 
 
-def require_stream(store: Path | str, root: Mapping[str, Any], name: str) -> None:
-    """Check that a store has features under a name.
+def require_stream(store: Path | str, root: Mapping[str, Any], name: str, streams: Callable[[], Iterable[str]]) -> None:
+    """Check that a store has features under a name; `streams` returns the streams that are to be told.
 
     Raises:
         MissingStreamError: it has none.
@@ -69,8 +69,9 @@ def require_stream(store: Path | str, root: Mapping[str, Any], name: str) -> Non
         names = ", ".join(sorted(there)) or "none"
         raise MissingStreamError(
             store,
-            fault=f"has no stream '{name}' (names that it has: {names})",
-            remedy=f"choose one of these, or add it with: vaprompt extract DATA RECIPE --store STORE --stream {name}",
+            fault=f"has no stream '{name}' (names that it has: {names}; streams: {', '.join(streams()) or 'none'})",
+            remedy="choose such a name, leave stream out, or add it with: "
+            f"vaprompt extract DATA RECIPE --store STORE --stream {name}",
         )
 
 
