@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from tests.fuzz.structure import changed
 from tests.planted import plant_store
 from tests.training.test_run import recipe
-from vaprompt.cli.tell_runs import leaderboard_json, print_leaderboard, print_leaderboard_csv
+from vaprompt.cli.tell_runs import leaderboard_json, print_apart, print_leaderboard, print_leaderboard_csv
 from vaprompt.errors import RunError, VapromptError
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.evaluation.paired import paired_difference
@@ -77,6 +78,39 @@ def test_only_what_differs_is_told(runs):
     assert fields == {"epochs": [4, 1, 1], "loss.kl": [0.2, 0.5, 0.0]}, "its state says that one was not scored"
 
 
+def test_a_modality_that_a_run_does_not_use_differs_in_that_alone(runs, tmp_path, capsys):
+    shutil.copytree(runs / "short", tmp_path / "both")
+    shutil.copytree(runs / "short", tmp_path / "seeing")
+    facts = json.loads((runs / "short" / "run.json").read_text())
+    facts["recipe"]["model"]["modalities"] = ["image"]
+    del facts["store"]["fingerprints"]["audio"]
+    facts["store"]["fingerprints"]["image"]["weights"] = f"sha256:{'0123456789abcdef' * 4}"
+    (tmp_path / "seeing" / "run.json").write_text(json.dumps(facts))
+    found = leaderboard([tmp_path], compare=False)
+    assert [*found.fields] == ["features.image.weights", "model.modalities"]
+    print_leaderboard(found)
+    told = capsys.readouterr().out
+    assert "sha256:0123456789ab" in told
+    assert "sha256:0123456789abc" not in told, "what people read is no longer than `store info` has it"
+
+
+def test_a_difference_that_is_shown_as_none_is_told_apart(runs, capsys):
+    contrast = {"difference": 1e-8, "interval": [1e-9, 1e-7], "above": 1.0}
+    both = runs_apart(runs / "short", runs / "long-seed0")
+    axes = {
+        "valence": contrast,
+        "arousal": {**contrast, "interval": [-1e-9, 1e-7]},
+        "mean": {**contrast, "difference": 0.1},
+    }
+    print_apart(replace(both, contrasts={**both.contrasts, **axes}))
+    verdicts = [
+        line.split(" to ")[1].split(maxsplit=1)[1].strip()
+        for line in capsys.readouterr().out.splitlines()
+        if " to " in line
+    ]
+    assert verdicts == ["yes, by < 0.001", "no", "yes"]
+
+
 def test_each_line_is_compared_with_the_best_over_videos_and_seeds(runs):
     (behind,) = leaderboard([runs], where=["state=scored"]).behind
     assert behind.line.name == "short"
@@ -97,6 +131,10 @@ def test_each_line_is_compared_with_the_best_over_videos_and_seeds(runs):
         (["model.temporal.kind=gru", "epochs!=1"], ["long", "stopped"]),
         (["mean>-2", "state=scored"], ["long", "short"]),
         (["scored.split=validation", "features.image.encoder=planted"], ["long", "short"]),
+        (["model.modalities=image audio", "model.modalities=*audio", "seed=1"], ["long-seed1"]),
+        (["regions.valence=[-0.66, 0.0, 0.66]", "seed=1"], ["long-seed1"]),
+        (["scored.split=nothing", "state=trained"], ["deep/unscored"]),
+        (["scored.split!=nothing", "seed=1"], ["long-seed1"]),
     ],
 )
 def test_conditions_choose_runs(runs, where, names):

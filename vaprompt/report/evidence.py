@@ -189,11 +189,24 @@ def _beside(recipe: Mapping[str, Any], said: Any) -> dict[str, Any]:
 
 
 def differing_among(described: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Return the fields, by dotted key, in which descriptions are not all alike, with each one's value."""
+    """Return the fields, by dotted key, in which descriptions are not all alike, with each one's value.
+
+    Where some make no use of a modality, how its features were made differs only if it does among the others.
+    """
     keys: set[str] = set()
     for other in described[1:]:
         keys |= differing(described[0], other).keys()
-    return {key: [_value(one, key.split(".")) for one in described] for key in sorted(keys)}
+    fields = {key: [_value(one, key.split(".")) for one in described] for key in sorted(keys)}
+    return {key: values for key, values in fields.items() if _differs(key, values, described)}
+
+
+def _differs(key: str, values: Sequence[Any], described: Sequence[Mapping[str, Any]]) -> bool:
+    part, _, rest = key.partition(".")
+    if part != "features":
+        return True
+    stream = rest.partition(".")[0]
+    using = [value for value, one in zip(values, described, strict=True) if stream in one.get("features", {})]
+    return any(value != using[0] for value in using)
 
 
 def _value(described: Mapping[str, Any], path: Sequence[str]) -> Any:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SCORES = ("mean", "valence", "arousal")
 OWN = (*SCORES, "name", "store", "state", "seconds", "epochs", "seed")
 """What a run is known by besides the fields of its recipes, and whatever else runs differ in."""
+NOTHING = "nothing"
+"""What is shown of a run without a field, and may be asked for."""
 RELATIONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -63,12 +65,16 @@ class Condition:
     def holds(self, entry: Entry) -> bool:
         """Say whether a run meets it; what a run has not, it does not meet."""
         own = value_of(entry, self.key)
+        if isinstance(own, (list, tuple)) and isinstance(self.value, str):
+            own = " ".join(map(str, own))  # as it is shown
         # A run may be called 7, and 7 is a number: names are compared with what was written.
         asked = self.text if isinstance(own, str) and not isinstance(self.value, str) else self.value
         if self.relation in ("=", "!=") and isinstance(own, str):
             return fnmatch.fnmatchcase(own, asked) == (self.relation == "=")
         if own is None:
-            return self.relation == "!="
+            return self.relation == ("=" if self.text == NOTHING else "!=")
+        if self.text == NOTHING and self.relation == "!=":
+            return True
         try:
             return RELATIONS[self.relation](own, asked)
         except TypeError:
