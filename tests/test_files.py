@@ -1,9 +1,13 @@
 """Files that appear whole or not at all, and folders to write into."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 
 from vaprompt.errors import TargetError
-from vaprompt.files import make_folder, published, require_folder
+from vaprompt.files import make_folder, published, require_folder, write_json
 
 
 @pytest.mark.parametrize("below", ["", "a", "a/b"])
@@ -23,3 +27,13 @@ def test_what_is_required_of_a_folder_makes_none(tmp_path):
     require_folder(tmp_path / "a" / "b")
     require_folder(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_mounted_to_be_read_is_one_line(tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)  # as such a disk does also where there is nothing to remove
+    with pytest.raises(TargetError, match=r"r\.json: cannot be written \(Read-only file system\)"):
+        write_json(tmp_path / "r.json", {})

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ def published(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise unwritable(target, error) from None
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that is mounted to be read says so even of a file that is not there
+            aside.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ from tests.listening import Listening
 from tests.servers import Front, web_server
 from tests.store.stores import add, filled
 from vaprompt.caching import cache_folder
-from vaprompt.errors import StoreError, UnreachableError
+from vaprompt.errors import StoreError, TargetError, UnreachableError
 from vaprompt.files import make_folder
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
@@ -146,6 +146,16 @@ def test_a_copy_is_read_though_nothing_can_be_noted_in_the_cache(cache, web):
     record.unlink()
     record.mkdir()
     assert open_store(web.url).videos() == ["a", "b"]
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(cache, web):
+    open_store(web.url)
+    (copy,) = cache.glob("stores/*.zarr")
+    shutil.rmtree(copy)
+    copy.with_suffix(".lock").unlink()
+    copy.with_suffix(".lock").mkdir()
+    with pytest.raises(TargetError, match=r"\.lock: cannot be written"):
+        open_store(web.url)
 
 
 def test_two_processes_fill_the_cache_at_once(cache, web, store):

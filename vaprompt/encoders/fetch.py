@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
@@ -94,4 +95,5 @@ def _download(repository: str, name: str, target: Path) -> None:
     except OSError as error:
         raise TargetError(target, fault=f"cannot be written ({error.strerror or error})", remedy="make room") from None
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # see `vaprompt.files.published`
+            aside.unlink(missing_ok=True)

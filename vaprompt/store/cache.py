@@ -9,12 +9,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from vaprompt.caching import cache_folder
 from vaprompt.errors import StoreError, TargetError, UnreachableError
-from vaprompt.files import make_folder, parsed_json, write_json
+from vaprompt.files import make_folder, parsed_json, unwritable, write_json
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.groups import content_digest, digests, known_index
@@ -159,11 +159,19 @@ def _latest(stores: Path, url: str) -> Path | None:
 
 @contextmanager
 def _alone(lock: Path, progress: Progress) -> Iterator[None]:
-    """Wait until no other process fills the same copy; the system lets go of the lock of one that dies."""
-    with lock.open("w") as file:
+    """Wait until no other process fills the same copy; the system lets go of the lock of one that dies.
+
+    Raises:
+        TargetError: the cache cannot be written.
+    """
+    with ExitStack() as opened:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.say(f"waiting for another process that fills {lock.with_suffix('.zarr')}")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            file = opened.enter_context(lock.open("w"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                progress.say(f"waiting for another process that fills {lock.with_suffix('.zarr')}")
+                fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise unwritable(lock, error) from None
         yield
