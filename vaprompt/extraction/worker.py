@@ -1,4 +1,4 @@
-"""One worker of a cluster: a local engine that keeps its encoders, and is given one video after the other.
+"""One worker of several, on this machine or in a cluster: a local engine that keeps its encoders, and is given videos.
 
 It imports nothing of Ray, which only calls it.
 """

@@ -24,7 +24,7 @@ from vaprompt.errors import (
 )
 from vaprompt.extraction.fingerprints import stream_fingerprints
 from vaprompt.extraction.plan import Examiner, plan
-from vaprompt.extraction.ray_worker import Worker
+from vaprompt.extraction.worker import Worker
 from vaprompt.extraction.work import Work
 from vaprompt.store import FeatureStore
 from vaprompt.store.writing import GroupWriter
