@@ -24,8 +24,8 @@ from vaprompt.errors import (
 )
 from vaprompt.extraction.fingerprints import stream_fingerprints
 from vaprompt.extraction.plan import Examiner, plan
-from vaprompt.extraction.worker import Worker
 from vaprompt.extraction.work import Work
+from vaprompt.extraction.worker import Worker
 from vaprompt.store import FeatureStore
 from vaprompt.store.writing import GroupWriter
 

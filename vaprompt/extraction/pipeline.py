@@ -127,9 +127,9 @@ class _Extraction:
             from vaprompt.extraction.ray_engine import RayEngine
 
             return RayEngine(self._work, self._store, self._log, self._cluster, self._progress)
-        from vaprompt.extraction.local import local_engine
+        from vaprompt.extraction.local import engine_here
 
-        return local_engine(self._work, self._store, self._log, progress=self._progress)
+        return engine_here(self._work, self._store, self._log, self._progress)
 
     def run(self, limit: int | None, shard: Shard | None) -> ExtractionReport:
         todo = plan(self._examiner, limit=limit, shard=shard)

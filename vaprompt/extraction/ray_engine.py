@@ -24,9 +24,9 @@ from vaprompt.cluster import Cluster, connected, size_of_worker, workers_that_fi
 from vaprompt.errors import ClusterError, TakenOverError, VapromptError
 from vaprompt.extraction.dispatch import Arrived, Ended, Event, Lost, dispatch
 from vaprompt.extraction.plan import Job
-from vaprompt.extraction.worker import MOST_HANDS, Worker
 from vaprompt.extraction.stages import RunLog, note
 from vaprompt.extraction.work import Engine, Told, Work
+from vaprompt.extraction.worker import MOST_HANDS, Worker
 from vaprompt.progress import Progress, Task
 from vaprompt.store.feature_store import FeatureStore
 
