@@ -88,6 +88,15 @@ def test_a_process_that_is_killed_costs_nothing_but_time(dataset, recipe, store,
 
 
 @pytest.mark.slow
+def test_decoders_that_are_asked_for_are_shared_among_the_processes(dataset, recipe, store, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAPROMPT_DECODERS", "5")
+    target = tmp_path / "s.zarr"
+    extract(dataset, recipe, target, device=DEVICES)
+    assert [(line["readers"], line["decoders"]) for line in logged(target, "worker")] == [(2, "processes")] * 2
+    assert files_below(target) == files_below(store)
+
+
+@pytest.mark.slow
 def test_a_video_that_fails_is_told_with_its_reason(own, recipe, tmp_path):
     (tmp_path / "cut.mp4").write_bytes(b"no video")
     broken = replace(own, videos=(replace(own.videos[0], media=tmp_path / "cut.mp4"), *own.videos[1:]))

@@ -123,8 +123,10 @@ class _Processes:
         self._wanted = len(devices)
         self._started = self._futile = 0
         self._said = -inf
-        readers, apart = reading(devices)
-        self._decoders = max(1, readers // len(devices)) if apart else 0
+        decoders, apart = reading(devices)
+        # What is asked for is for all devices together; else each process reckons with its share of the cores.
+        asked = apart and SETTING in os.environ
+        self._setting = {SETTING: str(max(1, decoders // len(devices)))} if asked else {}
 
     def start(self, most: int) -> None:
         """Start those that are not there, `most` at most."""
@@ -184,7 +186,6 @@ class _Processes:
 
     def _begun(self, device: str) -> _Process:
         device_there, environment = seen_alone(device, os.environ)
-        environment |= {SETTING: str(self._decoders)}
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-c", START, json.dumps(sys.path), str(theirs.fileno())]
@@ -194,7 +195,7 @@ class _Processes:
                     pass_fds=(theirs.fileno(),),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    env={**os.environ, **environment},
+                    env={**os.environ, **environment, **self._setting},
                 )
             except OSError as error:  # as when no more processes are allowed
                 ours.close()
