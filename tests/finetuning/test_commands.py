@@ -30,6 +30,15 @@ def test_a_complete_one_is_left_alone_and_told(tuned, base, small_dataset, small
     assert "finetune.seed (0 there, 4 asked for)" in outcome.fault
 
 
+@pytest.mark.slow
+def test_where_heads_alone_are_tuned_nothing_is_to_be_extracted(base, small_dataset, tmp_path):
+    new = tmp_path / "new"
+    options = ["--set", "image.tune=none", "--set", "audio.tune=none", "--set", "epochs=1", "--device", "cpu"]
+    shown = call("finetune", base, small_dataset, "--run", new, *options)
+    assert shown.out.splitlines()[-1] == f"next: vaprompt evaluate {new}"
+    assert call("evaluate", new, "--device", "cpu").code == 0
+
+
 def test_its_features_join_the_store_and_every_command_follows(tuned, base, small_store, small_dataset, tmp_path):
     store = tmp_path / "store.zarr"
     shutil.copytree(small_store, store)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.finetuning import finetune as module
 from vaprompt.finetuning.finetune import finetune
 from vaprompt.finetuning.parity import BOUND, cached_predictions
+from vaprompt.finetuning.provenance import NO_GAIN, facts_at_start
 from vaprompt.metrics import scores
 from vaprompt.prediction.predict import predict
 from vaprompt.progress import Silent
@@ -222,6 +224,15 @@ def test_a_killed_fine_tuning_ends_like_an_undisturbed_one_at_rarer_points(
     place, owner, function, at, base, small_dataset, tuned, tmp_path
 ):
     check_kill(place, owner, function, at, base, small_dataset, tuned, tmp_path / "tuned")
+
+
+def test_what_a_tuned_run_gained_is_no_note_of_one_that_starts_from_it(base, tmp_path):
+    parent = load_run(base)
+    noted = replace(parent, facts={**parent.facts, "notes": [NO_GAIN, "another"]})
+    source = FeatureStore.open(parent.facts["store"]["path"])
+    notes = facts_at_start(noted, source, recipe(), parent.recipe, "cpu")["notes"]
+    assert "another" in notes
+    assert NO_GAIN not in notes
 
 
 @pytest.mark.slow

@@ -9,11 +9,14 @@ import torch
 
 from tests.finetuning.conftest import FROZEN, HEADS, heads_recipe, recipe
 from vaprompt.datasets.description import open_dataset
+from vaprompt.errors import OptionError
+from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.finetuning import session
 from vaprompt.finetuning.finetune import finetune
 from vaprompt.finetuning.parity import BOUND, REMARKABLE, remark
+from vaprompt.finetuning.recipe import stream_of
 from vaprompt.finetuning.step import RawBatch
 from vaprompt.media.video import frame_times
 from vaprompt.model.estimator import Estimator
@@ -161,5 +164,18 @@ def test_media_that_are_not_what_the_store_was_made_of_are_told(base, small_data
 
     monkeypatch.setattr(session, "collate", upside_down)
     result = finetune(base, small_dataset, recipe(**FROZEN, epochs=1), tmp_path / "new", device="cpu")
+    assert evaluate(tmp_path / "new", device="cpu").result["official"]["frames"] > 0  # of the store as it is
     assert result.start["largest_difference"] > REMARKABLE
     assert any("not prepared alike, or are of other files" in note for note in result.notes)
+
+
+def test_where_no_encoder_is_tuned_its_features_are_those_that_the_store_has(base):
+    name = Path("new")
+    frozen, parent = recipe(**FROZEN), load_run(base).recipe
+    assert stream_of(parent, frozen, name, None) is None
+    assert stream_of(parent.model_copy(update={"stream": "before"}), frozen, name, None) == "before"
+    with pytest.raises(OptionError, match="--stream mine: no encoder is tuned"):
+        stream_of(parent, frozen, name, "mine")
+    seeing = parent.model_copy(update={"model": parent.model.model_copy(update={"modalities": ("image",)})})
+    listening = recipe(image={"tune": "none"})
+    assert [stream_of(one, listening, name, None) for one in (parent, seeing)] == ["new", None]

@@ -77,6 +77,9 @@ def finetune(
         print_json(summary(result))
         return
     print_lines(training_lines(result))
+    if not read_facts(new)["encoders"]:
+        print_lines([f"next: vaprompt evaluate {new}"])
+        return
     known = store or str(read_facts(run)["store"]["path"])
     at = known if "://" in known or Path(known).exists() else "STORE"
     print_lines([f"next: vaprompt extract {data} --encoders {new} --store {at}, then vaprompt evaluate {new}"])

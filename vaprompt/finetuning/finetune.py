@@ -31,13 +31,14 @@ from vaprompt.files import PARTIAL, held, make_folder, published, write_json
 from vaprompt.finetuning.material import Material, files_of
 from vaprompt.finetuning.parity import cached_predictions, largest_difference, remark
 from vaprompt.finetuning.provenance import (
+    NO_GAIN,
     facts_at_start,
     facts_of_encoders,
     own_streams,
     save_encoders,
     standing,
 )
-from vaprompt.finetuning.recipe import FinetuneRecipe, heads_recipe
+from vaprompt.finetuning.recipe import FinetuneRecipe, heads_recipe, stream_of
 from vaprompt.finetuning.requests import Fit, Setup, Sound
 from vaprompt.finetuning.session import Interval, Part, Session
 from vaprompt.finetuning.splits import raw_split
@@ -52,7 +53,6 @@ from vaprompt.recipes import validated, write_recipe
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
 from vaprompt.store.fingerprint import require_equal
-from vaprompt.store.streams import checked_stream_name
 from vaprompt.training.checkpoint import clear_best, save_weights
 from vaprompt.training.ongoing import tidy
 from vaprompt.training.recipe import TrainRecipe
@@ -74,8 +74,9 @@ class FinetuneResult(TrainResult):
     start: Mapping[str, Any]
     """Validation scores before the first step, from raw media, and `largest_difference` of predictions from those that
     the run made from its store."""
-    stream: str
-    """The name under which features from the tuned encoders are to be extracted."""
+    stream: str | None
+    """The name under which features from the tuned encoders are to be extracted; the run's that it started from, if it
+    has one, where none is tuned."""
 
 
 def finetune(
@@ -105,6 +106,7 @@ def finetune(
         new: folder of the new run; created.
         store: the run's store, where it is not at the place that the run knows; for frames' times and labels.
         stream: the name under which features from the tuned encoders will be extracted; by default the new folder's.
+            Not where none is tuned.
         device: `auto`, `cpu`, `cuda`, ...
         workers: loading processes; by default one on the processor, else as many as cores are left, 16 at most.
         scratch: folder for decoded media, kept and shared by trainings; by default one in `new`, deleted in the end.
@@ -116,6 +118,7 @@ def finetune(
         RunError: the run cannot be loaded, `new` holds something else, the loss is no longer a number, or the memory
             does not suffice.
         RecipeError: the recipe asks for what the encoders do not have.
+        OptionError: `stream` is given, and no encoder is tuned.
         WeightsError: the encoders' weights are not at hand.
         FingerprintError: data set, store or encoders are not those of the run.
         DatasetError: media that the run needs are missing.
@@ -130,7 +133,7 @@ def finetune(
             raise RunError(new, fault="is the run to start from", remedy="name a new folder with --run")
         source = open_store(store or str(parent.facts["store"]["path"]), progress, parent.recipe.stream)
         dataset = open_dataset(data, progress)
-        heads = heads_recipe(parent.recipe, recipe, checked_stream_name(stream) if stream else _stream_name(new))
+        heads = heads_recipe(parent.recipe, recipe, stream_of(parent.recipe, recipe, new, stream))
         facts = facts_at_start(parent, source, recipe, heads, device)
         before = standing(new, facts, resume=resume)
         if before is not None:
@@ -300,7 +303,7 @@ class _Job:
         start, best = state.start or {}, state.history[state.best_epoch - 1][self.stopping]
         notes = [*facts["notes"], remark(self.stopping, start.get("largest_difference", 0.0))]
         if best["mean"] is not None and start.get("mean") is not None and best["mean"] <= start["mean"]:
-            notes.append("no epoch was better than the run that it started from")
+            notes.append(NO_GAIN)
         facts = facts | {
             "status": "complete",
             "store": facts["store"] | {"fingerprints": made["fingerprints"]},
@@ -332,12 +335,6 @@ class _Job:
             sound=sound,
             augmentation=self.recipe.augmentation,
         )
-
-
-def _stream_name(new: Path) -> str:
-    """Return the new folder's name, as far as it can be a stream's."""
-    kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "-" for letter in new.name)
-    return kept[:64] or "tuned"
 
 
 def precision_of(precision: str, device: torch.device) -> torch.dtype:
@@ -397,5 +394,5 @@ def _result(run: Path, facts: Mapping[str, Any], started: float, *, trained: boo
         notes=facts["notes"],
         trained=trained,
         start=facts["start"],
-        stream=facts["recipe"]["stream"],
+        stream=facts["recipe"].get("stream"),
     )

@@ -26,6 +26,8 @@ from vaprompt.training.facts import CLIP_NOTE
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.runs import CHECKPOINT, ENCODERS, FACTS, FORMAT, OWN, Run, read_facts
 
+NO_GAIN = "no epoch was better than the run that it started from"
+
 
 def facts_at_start(
     parent: Run, store: FeatureStore, recipe: FinetuneRecipe, heads: TrainRecipe, device: str
@@ -63,7 +65,9 @@ def facts_at_start(
 
 
 def _notes(parent: Run, recipe: FinetuneRecipe) -> list[str]:
-    notes = [*parent.facts.get("notes", []), *remarks(parent.facts["extraction"])]
+    # Of a run that was itself tuned, whether it gained is no matter of the new one.
+    before = [note for note in parent.facts.get("notes", []) if note != NO_GAIN]
+    notes = [*before, *remarks(parent.facts["extraction"])]
     # What is compared with the prototypes is not frozen any more: the KL term reaches the image encoder.
     learns = recipe.image.tune != "none" and "image" in parent.recipe.model.modalities
     return [note for note in dict.fromkeys(notes) if not (learns and note == CLIP_NOTE)]

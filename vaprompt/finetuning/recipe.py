@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from vaprompt.errors import OptionError
 from vaprompt.recipes import Recipe
+from vaprompt.store.streams import checked_stream_name
 from vaprompt.training.recipe import TrainRecipe
 
 
@@ -85,7 +88,7 @@ class FinetuneRecipe(Recipe):
     """Of the order of windows, dropout and augmentation."""
 
 
-def heads_recipe(parent: TrainRecipe, recipe: FinetuneRecipe, stream: str) -> TrainRecipe:
+def heads_recipe(parent: TrainRecipe, recipe: FinetuneRecipe, stream: str | None) -> TrainRecipe:
     """Return the new run's training recipe: the parent's, with what fine-tuning sets."""
     optimiser = parent.optimiser.model_copy(
         update={
@@ -107,3 +110,24 @@ def heads_recipe(parent: TrainRecipe, recipe: FinetuneRecipe, stream: str) -> Tr
             "seed": recipe.seed,
         }
     )
+
+
+def stream_of(parent: TrainRecipe, recipe: FinetuneRecipe, new: Path, given: str | None) -> str | None:
+    """Return the name under which a store has features from the new run's encoders.
+
+    It is `given`, or the new folder's as far as it can be a stream's. Where no encoder is tuned, features stay those of
+    the run that it starts from, and a store holds nothing twice.
+
+    Raises:
+        OptionError: a name is given, and no encoder is tuned.
+        StoreError: it cannot be the name of a stream.
+    """
+    if all(getattr(recipe, kind).tune == "none" for kind in parent.model.modalities):
+        if given is not None:
+            fault = "no encoder is tuned, so that features stay those of the run that it starts from"
+            raise OptionError(f"--stream {given}", fault=fault, remedy="leave it out")
+        return parent.stream
+    if given:
+        return checked_stream_name(given)
+    kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "-" for letter in new.name)
+    return kept[:64] or "tuned"
