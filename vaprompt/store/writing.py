@@ -15,8 +15,6 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.codecs import Crc32cCodec
 
 from vaprompt.errors import TargetError
 from vaprompt.store.aside import put_in_place, workplace
@@ -195,6 +193,10 @@ class _Column:
             self._pending, self._waiting = [together[start:].copy()], len(together) - start
 
     def finish(self) -> None:
+        # Its import takes a quarter of a second, and most commands write no features.
+        import zarr
+        from zarr.codecs import Crc32cCodec
+
         if not self._written:
             self._rows = max(1, self._waiting)
         rest = self._taken()
