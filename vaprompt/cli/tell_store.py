@@ -9,8 +9,8 @@ from vaprompt.cli.output import print_lines, print_table, size
 from vaprompt.store.attributes import kind_of
 
 if TYPE_CHECKING:
+    from vaprompt.store.faults import Verification
     from vaprompt.store.repair import Repaired
-    from vaprompt.store.verification import Verification
 
 DIGEST = "sha256:"
 

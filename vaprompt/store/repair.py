@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vaprompt.store.faults import Fault, Verification
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.index import INDEX_FILE
 from vaprompt.store.layout import GROUP_FILE, TEXT, is_name
 from vaprompt.store.leases import PROMPTS, video_key
 from vaprompt.store.streams import kind_of
-from vaprompt.store.verification import Fault, Verification, still_broken
+from vaprompt.store.verification import still_broken
 
 
 @dataclass(frozen=True)

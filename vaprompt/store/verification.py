@@ -23,6 +23,7 @@ from vaprompt.errors import StoreError, UnreachableError
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.attributes import MADE_AS, MADE_BY, marker_faults
 from vaprompt.store.content import EMBEDDING, content_faults, finite_halves, form_faults, usual_widths
+from vaprompt.store.faults import Fault, Maker, Verification
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.index import INDEX_FILE, MOST_INDEX, Index, index_bytes, parse_index, summary
 from vaprompt.store.layout import (
@@ -41,49 +42,6 @@ from vaprompt.store.streams import kind_of
 
 THREADS = max(2, min(8, os.cpu_count() or 2))
 """Digests are computed without Python's lock."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something that is not as it was written."""
-
-    stream: str
-    """Top-level group, such as `image`; empty for the root."""
-    video: str
-    """Empty where it is about no single video."""
-    key: str
-    """The file or array below the group."""
-    fault: str
-
-
-@dataclass(frozen=True)
-class Maker:
-    """What made a part of a store: versions, machine and device."""
-
-    made_by: Mapping[str, Any]
-    """As the markers say it."""
-    groups: int
-    """How many videos' streams say so."""
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What was found."""
-
-    videos: int
-    """Videos that have at least one stream."""
-    bytes: int
-    """Bytes that the markers list; all of them were read with `deep`."""
-    faults: list[Fault] = field(default_factory=list)
-    widths: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """The shape that one embedding has in each stream, or in most of its videos."""
-    makers: list[Maker] = field(default_factory=list)
-    """Of those streams of videos that say it, most first."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether all is as it was written."""
-        return not self.faults
 
 
 def verify(location: Path | str, *, deep: bool = False, progress: Progress = SILENT) -> Verification:
