@@ -106,7 +106,7 @@ def test_what_was_removed_from_a_copy_by_hand_is_fetched_again(cache, web):
     assert not [path for path in paths(web) if path.startswith("image/b/")]
 
 
-@pytest.mark.parametrize("fault", ["changed", "missing"])
+@pytest.mark.parametrize("fault", ["changed", pytest.param("missing", marks=pytest.mark.slow)])
 def test_what_is_damaged_in_another_copy_is_fetched_and_not_linked(cache, web, store, fault):
     open_store(web.url)
     (copy,) = cache.glob("stores/*.zarr")

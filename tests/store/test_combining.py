@@ -92,7 +92,7 @@ def test_another_split_is_a_conflict(tmp_path):
     assert {tuple(found["differs"]) for found in compare(one.path, two.path)["content"]} == {("split",)}
 
 
-@pytest.mark.parametrize("lacking", [("audio",), ("audio", "image")])
+@pytest.mark.parametrize("lacking", [("audio",), pytest.param(("audio", "image"), marks=pytest.mark.slow)])
 def test_no_video_is_put_together_of_two_that_differ(tmp_path, lacking):
     one, two = part(tmp_path / "1.zarr", "ab"), part(tmp_path / "2.zarr", "c")
     add(two, "a", "validation", seed=99)

@@ -151,6 +151,7 @@ def require_named(location: Path | str, *names: str) -> None:
         assert set(FeatureStore.open(location, name).text()) == {"calm"}
 
 
+@pytest.mark.slow
 def test_a_stream_under_a_name_stays_whoever_pushes(s3, url, tmp_path):
     push(named(tmp_path / "1.zarr", "b32"), url)
     push(named(tmp_path / "2.zarr", "l14"), url)

@@ -80,6 +80,7 @@ def test_a_bucket_without_an_index_is_listed(s3, store, pushed, monkeypatch):
     assert FeatureStore.open(pushed).info() == store.info()
 
 
+@pytest.mark.slow
 def test_an_index_of_no_bytes_is_none(s3, store, pushed):
     connect(pushed).put(INDEX_FILE, b"", hashlib.sha256(b"").digest())
     assert FeatureStore.open(pushed).videos() == store.videos()
