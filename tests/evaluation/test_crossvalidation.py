@@ -110,8 +110,14 @@ def test_people_of_one_video_share_a_fold_and_folds_are_about_even(tmp_path):
 def test_too_many_folds_and_too_few_are_refused(store, tmp_path):
     source = FeatureStore.open(store)
     for folds in (2, 7):
-        with pytest.raises(StoreError, match=f"6 source videos with labels, which do not make {folds} folds"):
+        with pytest.raises(StoreError, match=rf"6 source videos .* do not make {folds} folds; .*3 to 6 folds"):
             assign_folds(source, folds)
+
+
+def test_fewer_videos_than_any_folds_need_are_told_so(tmp_path):
+    two = plant_store(tmp_path / "two.zarr", train=1, validation=1, test=1, seconds=2.0)
+    with pytest.raises(StoreError, match=r"2 source videos with labels, .*; at least 3 are needed"):
+        assign_folds(FeatureStore.open(two), 3)
 
 
 def test_a_target_that_is_a_file_is_refused_before_anything_is_trained(tmp_path):

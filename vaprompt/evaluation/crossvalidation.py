@@ -142,10 +142,13 @@ def assign_folds(store: FeatureStore, folds: int) -> list[list[str]]:
     names = sorted(name for name, count in valid.items() if count)
     sources = {source_video(name) for name in names}
     if not LEAST_FOLDS <= folds <= len(sources):
+        few, choice = f"at least {LEAST_FOLDS} are needed", f"choose from {LEAST_FOLDS} to {len(sources)} folds"
         raise StoreError(
             str(store.location),
             fault=f"holds {len(sources)} source videos with labels, which do not make {folds} folds",
-            remedy=f"choose from {LEAST_FOLDS} folds to as many as there are videos",
+            remedy=f"choose from {LEAST_FOLDS} to {len(sources)} folds"
+            if enough
+            else f"at least {LEAST_FOLDS} are needed",
         )
     rows = np.repeat(np.arange(len(names)), [valid[name] for name in names])
     groups = np.array([source_video(name) for name in names])[rows]
