@@ -146,9 +146,7 @@ def assign_folds(store: FeatureStore, folds: int) -> list[list[str]]:
         raise StoreError(
             str(store.location),
             fault=f"holds {len(sources)} source videos with labels, which do not make {folds} folds",
-            remedy=f"choose from {LEAST_FOLDS} to {len(sources)} folds"
-            if enough
-            else f"at least {LEAST_FOLDS} are needed",
+            remedy=few if len(sources) < LEAST_FOLDS else choice,
         )
     rows = np.repeat(np.arange(len(names)), [valid[name] for name in names])
     groups = np.array([source_video(name) for name in names])[rows]
