@@ -10,6 +10,7 @@ import pytest
 from vaprompt.errors import RecipeError
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.recipes import read_recipe, shipped, validated, write_recipe
+from vaprompt.sweeps.recipe import SweepRecipe
 from vaprompt.training.recipe import TrainRecipe
 
 
@@ -43,6 +44,7 @@ def test_a_recipe_survives_writing_and_reading(tmp_path):
         ("model.temporal.kind=lstm", "'gru' or 'tcn'"),
         ("model.fusion.heads=7", "divide"),
         ("batch.size=3", "batch"),
+        ("window=10", "window has no value itself; set fields below it, such as window.seconds"),
         ("nonsense", "key=value"),
         ("=3", "key=value"),
     ],
@@ -52,6 +54,13 @@ def test_what_is_wrong_with_an_override_is_said_in_one_line(override, says):
         read_recipe(TrainRecipe, None, [override])
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_misspelt_key_is_told_before_the_one_that_is_then_missing():
+    with pytest.raises(RecipeError, match=r"unknown key 'variant\.0\.nam'; the nearest valid one is 'variant\.name'"):
+        validated(SweepRecipe, {"variant": [{"nam": "a"}]}, where="test")
+    with pytest.raises(RecipeError, match=r"^test: lacks 'variant\.0\.name'; give it a value"):
+        validated(SweepRecipe, {"variant": [{}]}, where="test")
 
 
 def test_the_place_of_a_fault_is_the_option_where_it_is_the_options(tmp_path):

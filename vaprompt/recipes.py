@@ -186,8 +186,8 @@ def _toml_value(text: str) -> Any:
 
 
 def _culprit(error: ValidationError, overrides: Sequence[str]) -> str | None:
-    """Return the `--set` that pydantic's first complaint is about; None where it is about something else."""
-    key = ".".join(str(part) for part in error.errors(include_url=False)[0]["loc"])
+    """Return the `--set` that the first complaint is about; None where it is about something else."""
+    key = ".".join(str(part) for part in _complaints(error)[0]["loc"])
     for override in reversed(overrides):
         name = ".".join(part.strip() for part in override.partition("=")[0].split("."))
         if key == name or key.startswith(f"{name}."):
@@ -195,14 +195,24 @@ def _culprit(error: ValidationError, overrides: Sequence[str]) -> str | None:
     return None
 
 
+def _complaints(error: ValidationError) -> list[Any]:
+    """Return what pydantic complains of, unknown keys first: what is missing may be there under a misspelt one."""
+    return sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
+
+
 def _explained(kind: type[Recipe], error: ValidationError, where: str) -> RecipeError:
-    """Turn pydantic's first complaint into one line with the key, the fault and the way out."""
-    complaints = error.errors(include_url=False)
+    """Turn the first complaint into one line with the key, the fault and the way out."""
+    complaints = _complaints(error)
     first = complaints[0]
     key = ".".join(str(part) for part in first["loc"])
     known = known_keys(kind)
     if first["type"] == "extra_forbidden":
         return RecipeError(where, fault=f"unknown key '{key}'", remedy=_valid_ones(key, known))
+    if first["type"] == "missing":
+        return RecipeError(where, fault=f"lacks '{key}'", remedy="give it a value")
+    if first["type"] == "model_type":
+        below = next((other for other in known if other.startswith(f"{key}.")), key)
+        return RecipeError(where, fault=f"{key} has no value itself", remedy=f"set fields below it, such as {below}")
     given = first["input"]
     if first["type"] == "value_error" and isinstance(given, Mapping):
         # Each field is as it may be, but not together: the recipe's own check says what would be.
