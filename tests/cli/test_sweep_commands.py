@@ -4,6 +4,7 @@ import io
 import json
 import threading
 import time
+from unittest.mock import Mock
 
 import pytest
 
@@ -88,11 +89,22 @@ def test_who_watches_is_told_epochs_scores_and_the_time_left(tmp_path):
     assert "and 1 done" in _drawn(board, 3)
 
 
+def test_of_a_search_is_told_how_many_trials_there_will_be(tmp_path):
+    first, second, *_ = described(tmp_path, GRID).variants
+    board = Board(trials=9)
+    board.end(first, "done")
+    board.begin(second)
+    log = io.StringIO()
+    PlainWatcher(log, every=0.0)._watch(board, Mock(spec=threading.Event, wait=Mock(side_effect=[False, False, True])))
+    assert f"1/9 done; {second.label}: epoch 0/3" in log.getvalue()
+    assert "and 7 waiting" in _drawn(board, 40)
+
+
 def _drawn(board, most):
     from rich.console import Console
 
     console = Console(width=80, file=io.StringIO())
-    console.print(table(board.rows(), most))
+    console.print(table(board.rows(), most, sum(board.counts().values())))
     return console.file.getvalue()
 
 

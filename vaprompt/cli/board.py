@@ -72,7 +72,8 @@ class PlainWatcher:
             told = self._clock()
             under_way = "; ".join(describe(row) for row in rows if row.state == "training")
             counts = board.counts()
-            self.say(f"{sum(counts.values()) - counts['waiting'] - counts['training']}/{len(rows)} done; {under_way}")
+            total = sum(counts.values())
+            self.say(f"{total - counts['waiting'] - counts['training']}/{total} done; {under_way}")
 
     def _tell_those_over(self, rows: Sequence[Row]) -> bool:
         new = [row for row in rows if row.state in ("done", "failed", "pruned") and row.label not in self._over]
@@ -95,7 +96,7 @@ class TableWatcher:
         from rich.live import Live
 
         with Live(
-            get_renderable=lambda: table(board.rows(), self._console.height - SPARE),
+            get_renderable=lambda: table(board.rows(), self._console.height - SPARE, sum(board.counts().values())),
             console=self._console,
             refresh_per_second=REFRESH,
         ) as live:
@@ -109,8 +110,14 @@ class TableWatcher:
         self._console.print(text, markup=False, soft_wrap=True)
 
 
-def table(rows: Sequence[Row], most: int) -> RenderableType:
-    """Return the board as a table: those under way first, then as many others as there is room for."""
+def table(rows: Sequence[Row], most: int, total: int = 0) -> RenderableType:
+    """Return the board as a table: those under way first, then as many others as there is room for.
+
+    Args:
+        rows: of the board.
+        most: lines that there is room for.
+        total: how many there will be, where that is more than there are rows yet.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -125,9 +132,11 @@ def table(rows: Sequence[Row], most: int) -> RenderableType:
     for row in shown:
         cells = (row.label, _epoch(row), score(row.mean), score(row.best), _left(row))
         drawn.add_row(*(Text(cell, style="bold" if row.state == "training" else "dim") for cell in cells))
-    if len(shown) < len(rows):
+    to_come = max(0, total - len(rows))
+    if len(shown) < len(rows) or to_come:
         left_out = rows if not shown else [row for row in rows if row not in shown]
         counts = {state: sum(row.state == state for row in left_out) for state in order}
+        counts["waiting"] += to_come
         told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         drawn.add_row(Text(f"and {told}", style="dim"))
     return drawn

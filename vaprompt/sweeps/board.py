@@ -54,9 +54,17 @@ class _Place:
 class Board:
     """The variants of a sweep, and how far each is. It may be asked from any thread."""
 
-    def __init__(self, variants: Sequence[Variant] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with variants of which none is under way; `clock` returns seconds."""
-        self._clock, self._lock = clock, threading.Lock()
+    def __init__(
+        self, variants: Sequence[Variant] = (), *, trials: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin with variants of which none is under way.
+
+        Args:
+            variants: those that are known beforehand.
+            trials: how many there will be where they are found while it runs.
+            clock: returns seconds.
+        """
+        self._clock, self._lock, self._trials = clock, threading.Lock(), trials
         self._places = {variant.label: _Place(variant) for variant in variants}
 
     def begin(self, variant: Variant) -> None:
@@ -78,9 +86,10 @@ class Board:
             return [self._row(label, place) for label, place in self._places.items()]
 
     def counts(self) -> dict[State, int]:
-        """Return how many are in each state, without looking at any folder."""
+        """Return how many are in each state, those not known yet among the waiting, without looking at any folder."""
         with self._lock:
             states = [place.state for place in self._places.values()]
+        states += ["waiting"] * (self._trials - len(states))
         return {state: states.count(state) for state in ("waiting", "training", "done", "failed", "pruned")}
 
     def _row(self, label: str, place: _Place) -> Row:

@@ -128,7 +128,7 @@ def run_sweep(
 
             pool = on_cluster = ending.enter_context(closing(OnCluster(work, cluster, watcher)))
             device = "cuda" if on_cluster.size.gpus else "cpu"
-        board = Board(sweep.variants)
+        board = Board(sweep.variants, trials=0 if source is None else source.left)
         if source is None:
             source = _listed(sweep, board, stack, device, score)
         most = source.left
