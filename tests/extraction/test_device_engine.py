@@ -150,8 +150,15 @@ def test_what_is_no_videos_fault_ends_the_run(dataset, recipe, tmp_path, monkeyp
     assert processes(os.getpid()) == []
 
 
-def test_processes_that_do_not_begin_are_told_of(dataset, recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(device_engine, "START", "raise SystemExit(9)")
+HALF = (
+    "import os, sys; from multiprocessing.connection import Connection; there = Connection(int(sys.argv[2])); "
+    "there.recv_bytes(); os.write(there.fileno(), bytes((0, 0, 1, 0)) + b'half of a message')"
+)
+
+
+@pytest.mark.parametrize("script", ["pass", HALF])
+def test_processes_that_do_not_begin_are_told_of(dataset, recipe, tmp_path, monkeypatch, script):
+    monkeypatch.setattr(device_engine, "START", f"{script}; raise SystemExit(9)")
     with pytest.raises(VapromptError, match=r"--device cpu.*3 processes in a row .* \(exit code 9\)"):
         extract(dataset, recipe, tmp_path / "s.zarr", device=DEVICES)
 

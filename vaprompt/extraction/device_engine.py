@@ -45,6 +45,8 @@ SAY = 2.0
 """Seconds after which it is said again how fast they are."""
 ENDING = 60.0
 """Seconds for the processes to leave the store."""
+MOMENT = 1.0
+"""Seconds for a process to end that has closed its socket."""
 FUTILE = 3
 """Processes in a row that may end before one of them has begun."""
 ALONE = "see what it printed above; --device cuda:0 takes one GPU, in this process"
@@ -223,12 +225,14 @@ class _Processes:
                         raise error
                     case "bug", where:
                         raise RuntimeError(f"a process for {one.device} failed:\n{where}")
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # also in the middle of a message
             found += self._lost(name, one)
         return found
 
     def _lost(self, name: str, one: _Process) -> list[Event]:
         del self._all[name]
+        with suppress(subprocess.TimeoutExpired):  # so that its own exit code is told, and not that of being killed
+            one.process.wait(MOMENT)
         one.end()
         code, videos = one.process.returncode, sorted(one.videos)
         if one.hands is None:
