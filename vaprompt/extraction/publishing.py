@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
+import zarr  # noqa: F401 (what writes imports it anyway, and would do so while the first video waits)
 
 from vaprompt.errors import StoreError
 from vaprompt.extraction.parts import Encoded, Failed, LabelPart, Message, Place, ReadEnd, Running, SoundOf, StreamEnd
