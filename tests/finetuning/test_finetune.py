@@ -315,7 +315,7 @@ def test_what_does_not_fit_the_run_is_refused_before_anything_is_written(base, s
         finetune(base, small_dataset, recipe(), base, device="cpu")
     with pytest.raises(RecipeError, match=r"image\.blocks = 99: the network has 4 blocks"):
         finetune(base, small_dataset, recipe(image={"tune": "last", "blocks": 99}), new, device="cpu")
-    with pytest.raises(RunError, match="no fine-tuning to resume"):
+    with pytest.raises(RunError, match="holds nothing to resume"):
         finetune(base, small_dataset, recipe(), new, device="cpu", resume=True)
     with pytest.raises(RunError, match="is not a run"):
         finetune(small_dataset, small_dataset, recipe(), new, device="cpu")

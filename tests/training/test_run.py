@@ -264,7 +264,7 @@ def test_what_another_process_completed_meanwhile_is_not_trained_once_more(store
 
 
 def test_resume_without_a_training_and_strange_folders_are_refused(store, tmp_path):
-    with pytest.raises(RunError, match="no training to resume"):
+    with pytest.raises(RunError, match="holds nothing to resume"):
         train(store, recipe(), tmp_path / "none", device="cpu", resume=True)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")

@@ -35,8 +35,8 @@ from vaprompt.finetuning.provenance import (
     facts_at_start,
     facts_of_encoders,
     own_streams,
+    require_same,
     save_encoders,
-    standing,
 )
 from vaprompt.finetuning.recipe import FinetuneRecipe, heads_recipe, stream_of
 from vaprompt.finetuning.requests import Fit, Setup, Sound
@@ -56,7 +56,7 @@ from vaprompt.store.fingerprint import require_equal
 from vaprompt.training.checkpoint import clear_best, save_weights
 from vaprompt.training.ongoing import tidy
 from vaprompt.training.recipe import TrainRecipe
-from vaprompt.training.run import TrainResult
+from vaprompt.training.run import TrainResult, standing
 from vaprompt.training.runs import CHECKPOINT, FACTS, METRICS, RECIPE, STATE, Run, load_run
 
 FINETUNE = "finetune.toml"
@@ -135,7 +135,7 @@ def finetune(
         dataset = open_dataset(data, progress)
         heads = heads_recipe(parent.recipe, recipe, stream_of(parent.recipe, recipe, new, stream))
         facts = facts_at_start(parent, source, recipe, heads, device)
-        before = standing(new, facts, resume=resume)
+        before = standing(new, facts, resume=resume, same=require_same)
         if before is not None:
             return _done_before(new, before, started)
         if warning := emulation(recipe.precision, device):
@@ -148,7 +148,7 @@ def finetune(
         devices = [torch.device(device)] if device.startswith("cuda") else []
         with held(new), torch.random.fork_rng(devices=devices):
             # Another process may have ended it while this one looked at the media.
-            before = standing(new, facts)
+            before = standing(new, facts, same=require_same)
             if before is not None:
                 return _done_before(new, before, started)
             write_json(new / FACTS, facts)
@@ -380,7 +380,6 @@ def _shown(mean: float | None) -> str:
 def _done_before(new: Path, facts: Mapping[str, Any], started: float) -> FinetuneResult:
     """Return how a complete run ended, and clear away what one that was killed at the very end left."""
     shutil.rmtree(new / SCRATCH, ignore_errors=True)
-    tidy(new)
     return _result(new, facts, started, trained=False)
 
 

@@ -17,14 +17,14 @@ from vaprompt.encoders.recipes import remarks
 from vaprompt.errors import RunError
 from vaprompt.extraction.fingerprints import dataset_fingerprints
 from vaprompt.extraction.recipe import ExtractRecipe
-from vaprompt.files import PARTIAL, make_folder
+from vaprompt.files import make_folder
 from vaprompt.finetuning.recipe import FinetuneRecipe, TuningRecipe
 from vaprompt.finetuning.step import STREAMS, RawEncoders, Stream
 from vaprompt.recipes import validated, without_none
 from vaprompt.store import FeatureStore
 from vaprompt.training.facts import CLIP_NOTE
 from vaprompt.training.recipe import TrainRecipe
-from vaprompt.training.runs import CHECKPOINT, ENCODERS, FACTS, FORMAT, OWN, Run, read_facts
+from vaprompt.training.runs import CHECKPOINT, ENCODERS, FORMAT, OWN, Run
 
 NO_GAIN = "no epoch was better than the run that it started from"
 
@@ -88,23 +88,6 @@ def require_same(run: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -
         raise RunError(
             run, fault=f"holds a run that differs in {', '.join(differing[:5])}", remedy="name a new folder with --run"
         )
-
-
-def standing(new: Path, facts: Mapping[str, Any], *, resume: bool = False) -> dict[str, Any] | None:
-    """Return what a fine-tuning says that is complete already; None where it is to be done, or to be gone on with.
-
-    Raises:
-        RunError: its folder holds something else, or `resume` finds nothing.
-    """
-    if (new / FACTS).exists():
-        before = read_facts(new)
-        require_same(new, before, facts)
-        return before if before["status"] == "complete" else None
-    if resume:
-        raise RunError(new, fault="holds no fine-tuning to resume", remedy="leave --resume out to start one")
-    if new.is_dir() and any(PARTIAL not in entry.name for entry in new.iterdir()):
-        raise RunError(new, fault="is not empty and holds no run", remedy="name a new folder with --run")
-    return None
 
 
 def own_streams(parent: Run, encoders: RawEncoders) -> tuple[Stream, ...]:

@@ -8,6 +8,7 @@ place of that.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -133,21 +134,33 @@ def train(
     return result_of(run, facts, notes, started, trained=True)
 
 
-def standing(run: Path, facts: dict[str, Any], *, resume: bool = False) -> dict[str, Any] | None:
+def standing(
+    run: Path,
+    facts: dict[str, Any],
+    *,
+    resume: bool = False,
+    same: Callable[[Path, dict[str, Any], dict[str, Any]], None] = require_same,
+) -> dict[str, Any] | None:
     """Return what a run says that is complete already; None where it is to be trained, or to be gone on with.
+
+    Args:
+        run: its folder.
+        facts: what it would say of itself if it began now.
+        resume: it is to be there already.
+        same: refuses to go on with one that says otherwise.
 
     Raises:
         RunError: its folder holds something else, or `resume` finds nothing.
     """
     if (run / FACTS).exists():
         before = read_facts(run)
-        require_same(run, before, facts)
+        same(run, before, facts)
         if before["status"] != "complete":
             return None
         tidy(run)
         return before
     if resume:
-        raise RunError(run, fault="holds no training to resume", remedy="leave --resume out to start one")
+        raise RunError(run, fault="holds nothing to resume", remedy="leave --resume out to begin")
     if run.is_dir() and any(PARTIAL not in entry.name for entry in run.iterdir()):
         raise RunError(run, fault="is not empty and holds no run", remedy="name a new folder with --run")
     return None
