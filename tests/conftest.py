@@ -16,7 +16,7 @@ from selenium.webdriver import Chrome
 
 from tests.browsing import Tab, chromium, pictures_folder
 from tests.servers import S3_VARIABLES, Front, in_front_of, moto
-from tests.typechecking import check_shapes_where_there_are_some
+from tests.typechecking import begin_test, check_shapes_where_there_are_some
 
 check_shapes_where_there_are_some()
 # Before torch is imported: the tests' networks are too small for the threads to pay.
@@ -30,6 +30,11 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 SMALL_SEED = 5
+
+
+def pytest_runtest_setup() -> None:
+    """Let types and shapes be checked in every test's first calls."""
+    begin_test()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,10 +10,11 @@ import pytest
 from beartype import BeartypeConf, beartype
 from jaxtyping import Float, TypeCheckError
 
-from tests.typechecking import has_no_arrays
+from tests.typechecking import ALL_OF, ONE_OF, begin_test, has_no_arrays, now_and_then
 
 Series = Float[np.ndarray, "N"]
-checked = jaxtyping.jaxtyped(typechecker=beartype(conf=BeartypeConf(violation_type=TypeError)))
+checker = beartype(conf=BeartypeConf(violation_type=TypeError))
+checked = jaxtyping.jaxtyped(typechecker=checker)
 
 
 def alike(left_N: Series, right_N: Float[np.ndarray, "N"]) -> bool:
@@ -51,3 +52,48 @@ def test_types_must_hold(arguments):
     assert plain(Room(), 1, Room()) == "1"
     with pytest.raises(TypeError, match="type hint"):
         plain(Room(), *arguments)
+
+
+def test_a_tests_first_calls_are_all_checked_and_then_some():
+    def half(series_N: Series) -> Series:
+        return series_N / 2
+
+    def length() -> int:
+        return 1.5
+
+    for function, arguments, fault in ((half, (np.zeros((2, 2)),), TypeCheckError), (length, (), TypeError)):
+        sampled = now_and_then(function, typechecker=checker)
+        for _ in range(2):
+            begin_test()
+            found = []
+            for _ in range(ALL_OF + 2 * ONE_OF):
+                try:
+                    sampled(*arguments)
+                except fault:
+                    found.append(True)
+                else:
+                    found.append(False)
+            assert all(found[:ALL_OF])
+            assert sum(found[ALL_OF:]) == 2
+
+
+def test_functions_made_anew_by_every_call_count_as_one():
+    def make(answer):
+        def within() -> int:
+            return answer
+
+        return now_and_then(within, typechecker=checker)
+
+    begin_test()
+    assert all(make(number)() == number for number in range(ALL_OF))
+    assert make("one")() == "one"
+    begin_test()
+    with pytest.raises(TypeError, match="type hint"):
+        make("one")()
+
+
+def test_the_packages_own_functions_are_checked():
+    from vaprompt.metrics import ccc
+
+    with pytest.raises(TypeCheckError):
+        ccc([0.0, 1.0], np.arange(2.0))
