@@ -55,7 +55,7 @@ train: $(INSTALLED)
 	@test -n "$(STORE)" -a -n "$(RUN)" || { echo 'usage: make train STORE=name.zarr RUN=folder' >&2; exit 2; }
 	$(BIN)/vaprompt train "$(STORE)" "$(RECIPE)" --run "$(RUN)" $(ARGS)
 
-# As many processes as there are cores, each of which computes with one thread (tests/conftest.py).
+# One process more than there are cores, each of which computes with one thread (tests/conftest.py).
 test: $(INSTALLED)
 	$(PYTEST) -m 'not slow' -n auto --dist worksteal $(ARGS)
 

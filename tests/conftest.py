@@ -1,13 +1,14 @@
 """What many tests start from: a small data set, its feature store and a run, each made once a session.
 
-Nothing may change them: a test that writes copies first (`shutil.copytree`).
+Nothing may change them, as all processes of a session share them: a test that writes copies first (`shutil.copytree`).
 """
 
+import fcntl
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,13 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 SMALL_SEED = 5
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Say how many processes `-n auto` is: one more than cores, as many a test waits (for a process, a browser)."""
+    told = "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ
+    return None if told else (os.cpu_count() or 1) + 1
 
 
 def pytest_runtest_setup() -> None:
@@ -63,47 +71,63 @@ def draw_dataset(root: Path, *, videos: int, seconds: float, seed: int = SMALL_S
     subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[1])
 
 
-def draw_small(root: Path) -> Path:
+def draw_small(root: Path) -> None:
     """Write a synthetic data set in Aff-Wild2's layout: six people, 14 s each."""
     draw_dataset(root, videos=6, seconds=14.0)
-    return root
+
+
+def once(place: Path, make: Callable[[Path], object]) -> Path:
+    """Return a path at which something was made by whichever of a session's processes came first; others wait."""
+    made = place.with_name(f".{place.name}.made")
+    with place.with_name(f".{place.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            make(place)
+            made.touch()
+    return place
 
 
 @pytest.fixture(scope="session")
-def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for what is made `once` in a session, however many processes run its tests."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_dataset(shared_folder: Path) -> Path:
     """Return the root of a synthetic data set in Aff-Wild2's layout: six people, 14 s each."""
-    return draw_small(tmp_path_factory.mktemp("small") / "data")
+    return once(shared_folder / "data", draw_small)
 
 
-def demo_features(data: Path) -> Path:
-    """Return the feature store of a data set, made beside it by the embedded encoders."""
+def demo_features(data: Path, store: Path) -> None:
+    """Fill the feature store of a data set by the embedded encoders."""
     from vaprompt.datasets.description import open_dataset
     from vaprompt.extraction.pipeline import extract
     from vaprompt.extraction.recipe import ExtractRecipe
     from vaprompt.recipes import read_recipe, shipped
 
-    store = data.parent / "store.zarr"
     report = extract(open_dataset(data), read_recipe(ExtractRecipe, shipped("extract", "demo")), store)
     assert not report.failed
-    return store
 
 
 @pytest.fixture(scope="session")
-def small_store(small_dataset: Path) -> Path:
+def small_store(small_dataset: Path, shared_folder: Path) -> Path:
     """Return the feature store of `small_dataset`, made by the embedded encoders."""
-    return demo_features(small_dataset)
+    return once(shared_folder / "store.zarr", lambda store: demo_features(small_dataset, store))
 
 
 @pytest.fixture(scope="session")
-def small_run(small_store: Path) -> Path:
+def small_run(small_store: Path, shared_folder: Path) -> Path:
     """Return a run of two epochs on `small_store`."""
     from vaprompt.recipes import read_recipe, shipped
     from vaprompt.training.recipe import TrainRecipe
     from vaprompt.training.run import train
 
-    run = small_store.parent / "run"
-    train(small_store, read_recipe(TrainRecipe, shipped("train", "demo"), ["epochs=2"]), run, device="cpu")
-    return run
+    recipe = read_recipe(TrainRecipe, shipped("train", "demo"), ["epochs=2"])
+    return once(shared_folder / "run", lambda run: train(small_store, recipe, run, device="cpu"))
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.conftest import once
 from vaprompt.datasets.description import open_dataset
 from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.recipe import ExtractRecipe
@@ -34,20 +35,20 @@ def recipe(**changes) -> FinetuneRecipe:
 
 
 @pytest.fixture(scope="session")
-def base(small_store: Path) -> Path:
+def base(small_store: Path, shared_folder: Path) -> Path:
     """Return a run of two epochs on `small_store`, whose pictures are crops."""
-    run = small_store.parent / "base"
-    train(small_store, heads_recipe(), run, device="cpu")
-    return run
+    return once(shared_folder / "base", lambda run: train(small_store, heads_recipe(), run, device="cpu"))
 
 
 @pytest.fixture(scope="session")
 def tuned(base: Path, small_dataset: Path) -> Path:
     """Return a run of two epochs that was fine-tuned from `base`, image and audio alike."""
-    new = base.parent / "tuned"
-    with torch.random.fork_rng():
-        finetune(base, small_dataset, recipe(), new, device="cpu")
-    return new
+
+    def tune(run: Path) -> None:
+        with torch.random.fork_rng():
+            finetune(base, small_dataset, recipe(), run, device="cpu")
+
+    return once(base.with_name("tuned"), tune)
 
 
 @pytest.fixture(scope="session")
@@ -56,11 +57,12 @@ def tuned_store(tuned: Path, small_dataset: Path) -> Path:
     from vaprompt.training.runs import read_complete
 
     facts = read_complete(tuned)
-    store = tuned.parent / "tuned.zarr"
     wanted = validated(ExtractRecipe, facts["extraction"], where="test")
-    report = extract(open_dataset(small_dataset), wanted, store, stream=facts["recipe"]["stream"])
-    assert not report.failed
-    return store
+
+    def fill(store: Path) -> None:
+        assert not extract(open_dataset(small_dataset), wanted, store, stream=facts["recipe"]["stream"]).failed
+
+    return once(tuned.with_name("tuned.zarr"), fill)
 
 
 @pytest.fixture(scope="session")

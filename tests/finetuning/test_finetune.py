@@ -90,7 +90,7 @@ def test_heads_and_both_encoders_have_learned(tuned, base):
             assert all(name.startswith("visual.") for name in changed), "the text tower stays"
 
 
-def test_features_from_the_tuned_encoders_score_as_the_training_did(tuned, tuned_store):
+def test_features_from_the_tuned_encoders_score_as_the_training_did(tuned, tuned_store, tmp_path):
     """Provenance closes the circle: the store's stream fits the run, and says what raw media said."""
     run, facts = load_run(tuned), facts_of(tuned)
     store = FeatureStore.open(tuned_store, facts["recipe"]["stream"])
@@ -99,7 +99,7 @@ def test_features_from_the_tuned_encoders_score_as_the_training_did(tuned, tuned
     value = cached_predictions(run, store, facts["videos"]["validation"])
     truth = Resident(store, run.recipe).split("validation", run.recipe).windows.value_W2.numpy()
     assert scores(value, truth)["mean"] == pytest.approx(facts["best"]["mean"], abs=0.005)
-    evaluation = evaluate(tuned, store=tuned_store, device="cpu", out=tuned_store.parent / "scores").result
+    evaluation = evaluate(tuned, store=tuned_store, device="cpu", out=tmp_path / "scores").result
     assert evaluation["official"]["frames"] > 0
 
 

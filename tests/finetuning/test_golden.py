@@ -73,8 +73,10 @@ def test_the_first_losses_are_those_that_were_committed(small_store, small_datas
 def make() -> None:
     """Write the golden run."""
     with tempfile.TemporaryDirectory() as folder:
-        data = draw_small(Path(folder) / "data")
-        base = fixed_run(demo_features(data), Path(folder) / "base")
+        data, store = Path(folder) / "data", Path(folder) / "store.zarr"
+        draw_small(data)
+        demo_features(data, store)
+        base = fixed_run(store, Path(folder) / "base")
         rows = ",\n  ".join(json.dumps(row) for row in first_losses(base, data, Path(folder) / "new"))
         GOLDEN.write_text(f'{{"loss_ccc_kl": [\n  {rows}\n]}}\n')
 

@@ -112,11 +112,11 @@ run.train(Path(sys.argv[1]), recipe(), Path(sys.argv[2]), device="cpu")
     ("function", "at"),
     [
         ("save_state", 2),
-        ("save_weights", 1),
         ("train_epoch", 4),
-        ("write_json", 1),
-        ("write_recipe", 1),
         ("shutil.copyfile", 1),
+        pytest.param("save_weights", 1, marks=pytest.mark.slow),
+        pytest.param("write_json", 1, marks=pytest.mark.slow),
+        pytest.param("write_recipe", 1, marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_training_ends_like_an_undisturbed_one(store, undisturbed, tmp_path, function, at):
