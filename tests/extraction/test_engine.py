@@ -66,7 +66,7 @@ def test_batches_cross_videos_and_two_people_share_one_sound(dataset, recipe, st
     assert files_below(tmp_path / "s.zarr") == files_below(store)
 
 
-@pytest.mark.parametrize("batches", [(1, 1), (7, 3), (64, 64)])
+@pytest.mark.parametrize("batches", [pytest.param((1, 1), marks=pytest.mark.slow), (5, 1), (7, 3), (64, 64)])
 def test_bytes_do_not_depend_on_the_size_of_batches(dataset, store, tmp_path, batches):
     other = read_recipe(ExtractRecipe, None, [*TINY, f"image.batch={batches[0]}", f"audio.batch={batches[1]}"])
     extract(dataset, other, tmp_path / "s.zarr")

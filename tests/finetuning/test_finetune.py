@@ -199,31 +199,21 @@ POINTS = [
 ]
 
 
-def check_kill(place: str, owner: str, function: str, at: int, base: Path, data: Path, tuned: Path, new: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(("place", "owner", "function", "at"), POINTS)
+def test_a_killed_fine_tuning_ends_like_an_undisturbed_one(
+    place, owner, function, at, base, small_dataset, tuned, tmp_path
+):
+    new = tmp_path / "tuned"
     code = KILLED.format(module=place, owner=owner, function=function, at=at, threads=torch.get_num_threads())
-    command = [sys.executable, "-c", code, base, data, new]
+    command = [sys.executable, "-c", code, base, small_dataset, new]
     killed = subprocess.run(command, check=False, cwd=Path(__file__).parents[2])
     assert killed.returncode == -signal.SIGKILL
     assert facts_of(new)["status"] == "training"
     with pytest.raises(RunError, match="not finished"):
         load_run(new)
-    assert finetune(base, data, recipe(), new, device="cpu", workers=2, resume=True).trained
+    assert finetune(base, small_dataset, recipe(), new, device="cpu", workers=2, resume=True).trained
     assert contents(new) == contents(tuned), "however many processes load"
-
-
-@pytest.mark.parametrize(("place", "owner", "function", "at"), POINTS[:1])
-def test_a_killed_fine_tuning_ends_like_an_undisturbed_one(
-    place, owner, function, at, base, small_dataset, tuned, tmp_path
-):
-    check_kill(place, owner, function, at, base, small_dataset, tuned, tmp_path / "tuned")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("place", "owner", "function", "at"), POINTS[1:])
-def test_a_killed_fine_tuning_ends_like_an_undisturbed_one_at_rarer_points(
-    place, owner, function, at, base, small_dataset, tuned, tmp_path
-):
-    check_kill(place, owner, function, at, base, small_dataset, tuned, tmp_path / "tuned")
 
 
 def test_what_a_tuned_run_gained_is_no_note_of_one_that_starts_from_it(base, tmp_path):

@@ -108,7 +108,7 @@ def test_what_is_wrong_with_files_and_target_is_known_before_anything_is_loaded(
     report = predict(small_run, files, tmp_path / "out")
     assert list(report.failed) == [str(file) for file in files]
     assert not (tmp_path / "out").exists()
-    with pytest.raises(RunError, match=f"is not a run.*such as {small_run}"):
+    with pytest.raises(RunError, match=f"is not a run.*such as {small_run.parent}/"):
         predict(small_run.parent, files, tmp_path / "out")
     with pytest.raises(RunError, match="no such folder"):
         predict(tmp_path / "run", files, tmp_path / "out")
