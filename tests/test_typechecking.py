@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable
 
 import jaxtyping
@@ -90,6 +92,25 @@ def test_functions_made_anew_by_every_call_count_as_one():
     begin_test()
     with pytest.raises(TypeError, match="type hint"):
         make("one")()
+
+
+def test_writing_checks_rearranges_no_warnings():
+    def plain(number: int, others: list[str]) -> int:
+        return number + len(others)
+
+    entered = []
+    begin_test()
+    run = now_and_then(plain, typechecker=checker)
+    of_warnings = warnings.catch_warnings.__enter__.__code__
+    before = sys.getprofile()
+    sys.setprofile(lambda frame, event, _: entered.append(frame) if frame.f_code is of_warnings else None)
+    try:
+        assert run(1, ["a"]) == 2
+    finally:
+        sys.setprofile(before)
+    assert not entered
+    with pytest.raises(TypeError, match="type hint"):
+        run("1", ["a"])
 
 
 def test_the_packages_own_functions_are_checked():

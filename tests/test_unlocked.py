@@ -20,7 +20,6 @@ def count_up(counter: Tensor, until: int) -> None:
         counter.add_(1)
 
 
-@unlocked
 def unknown(values: Tensor, tag: str) -> None:
     """Do what TorchScript does not know."""
     values.fill_(sum(map(ord, sys.intern(tag))))
@@ -29,9 +28,20 @@ def unknown(values: Tensor, tag: str) -> None:
 def test_what_torchscript_does_not_know_runs_all_the_same_and_says_so_once():
     values = torch.zeros(3)
     with pytest.warns(RuntimeWarning, match="unknown runs under Python's lock, and slower: TorchScript cannot read it"):
-        unknown(values, "ab")
+        run = unlocked(unknown)
+    run(values, "ab")
     assert values.tolist() == [ord("a") + ord("b")] * 3
-    unknown(values, "ba")
+
+
+def test_no_call_changes_what_other_threads_are_warned_of(monkeypatch):
+    @unlocked
+    def once(counter: Tensor) -> None:
+        counter.add_(1)
+
+    counter = torch.zeros(())
+    monkeypatch.setattr(warnings, "catch_warnings", lambda *_, **__: pytest.fail("in the midst of other threads"))
+    once(counter)
+    assert counter.item() == 1
 
 
 def test_a_loop_goes_on_while_another_thread_holds_the_lock():

@@ -10,8 +10,12 @@ TorchScript reads functions as they were written: those are left as they are.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any, get_args
@@ -56,6 +60,25 @@ def begin_test() -> None:
 def check_shapes_where_there_are_some() -> None:
     """Replace the decorator that the hook puts on everything; to be called before the package is imported."""
     jaxtyping.jaxtyped = _sparing
+    _let_warnings_be()
+
+
+def _let_warnings_be() -> None:
+    """Keep beartype from listening to all warnings of the process while it writes a function's checks.
+
+    A first call may be any thread's; where two threads rearrange what happens to warnings, each puts back what it
+    found, in the midst of the other or behind it: what a test or the package asked for is undone.
+    """
+    importlib.import_module("beartype.claw")  # the whole of it
+    for name, module in list(sys.modules.items()):
+        if name.startswith("beartype.") and getattr(module, "catch_warnings", None) is warnings.catch_warnings:
+            module.catch_warnings = _heard
+
+
+@contextmanager
+def _heard(**_: object) -> Iterator[list[warnings.WarningMessage]]:
+    """Stand in for `warnings.catch_warnings`, and hear nothing: warnings go where they would."""
+    yield []
 
 
 def _sparing(*, typechecker: Callable[[Any], Any]) -> Callable[[Any], Any]:

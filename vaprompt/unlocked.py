@@ -10,7 +10,6 @@ warning says so, and the loop runs as it stands, with the same numbers.
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable
 from functools import wraps
@@ -20,33 +19,26 @@ import torch
 
 Loop = TypeVar("Loop", bound=Callable[..., None])
 
-_LOCK = threading.Lock()
-
 
 def unlocked(loop: Loop) -> Loop:
-    """Let a function run without Python's lock, from its first call on.
+    """Let a function run without Python's lock.
 
     Args:
         loop: in what TorchScript knows of Python; the first argument is a tensor, and it writes to what it is given. On
             an accelerator it runs as it stands: there the processor only starts its operations.
     """
-    script: Callable[..., None] | None = None
+    script = _scripted(loop)
 
     @wraps(loop)
     def run(first: torch.Tensor, *others: Any) -> None:
-        nonlocal script
-        if first.device.type != "cpu":
-            loop(first, *others)
-            return
-        if script is None:
-            with _LOCK:
-                script = script or _scripted(loop)
-        script(first, *others)
+        (script if first.device.type == "cpu" else loop)(first, *others)
 
     return cast("Loop", run)
 
 
 def _scripted(loop: Callable[..., None]) -> Callable[..., None]:
+    # What is ignored, is ignored in all threads, and another's end of ignoring ends it too: hence not at the first
+    # call, which may be any thread's, but where the module is imported. It takes some 10 ms.
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.script`")
