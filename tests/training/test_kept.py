@@ -67,7 +67,7 @@ def test_it_is_the_same_from_memory_from_a_fresh_file_and_from_one_that_was_ther
     assert not cache.exists()
     monkeypatch.setattr(kept, "LEAST", 1)
     fresh = tensors(store)
-    assert len(whole(cache)) == 2  # labels are read anew: they are small
+    assert len(whole(cache)) == 2  # labels of few videos are read anew
     monkeypatch.setattr(FeatureStore, "embedding_pieces", None)
     again = tensors(store)
     sparing = tensors(store, most=1)
@@ -203,6 +203,34 @@ def test_little_is_kept_as_well_where_it_may_not_lie_in_memory(store, cache, mon
     image, _ = expected(store)
     tensors(store, most=image.nbytes)
     assert len(whole(cache)) == 1  # the sound, for which nothing was left
+
+
+def test_of_many_videos_all_is_kept_and_labels_too(store, cache, monkeypatch):
+    before = tensors(store)
+    shutil.rmtree(cache)
+    monkeypatch.setattr(kept, "LEAST", 2**40)
+    monkeypatch.setattr(kept, "MANY", 6)
+    fresh = tensors(store)
+    kinds = whole(cache)
+    assert [(folder / kept.EMBEDDING).exists() for folder in kinds].count(False) == 1
+    monkeypatch.setattr(FeatureStore, "embedding_pieces", None)
+    monkeypatch.setattr(FeatureStore, "labels", None)
+    again = tensors(store)
+    assert len(kinds) == len(whole(cache)) == 3
+    for one, two, three in zip(before, fresh, again, strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(one, three)
+
+
+def test_changed_labels_are_not_those_that_were_kept(store, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "MANY", 6)
+    tensors(store)
+    before = set(whole(cache))
+    changed = plant_store(tmp_path / "other.zarr", train=4, validation=2, test=1, seed=1)
+    with_labels = tensors(changed)
+    shutil.rmtree(cache)
+    assert len(before) == 3
+    assert all(torch.equal(one, two) for one, two in zip(with_labels, tensors(changed), strict=True))
 
 
 def test_the_caches_limit_is_written_as_sizes_are(store, cache, monkeypatch):

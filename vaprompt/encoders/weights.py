@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants, try_to_load_from_cache
+import huggingface_hub
 
 from vaprompt.caching import remembered
 from vaprompt.encoders.open_clip_facts import open_clip_config, published, tags
@@ -164,6 +164,8 @@ def tensor_digest(file: Path) -> str:
 @contextmanager
 def offline() -> Iterator[None]:
     """Keep the hub's libraries from the network: loading an encoder never downloads anything."""
+    from huggingface_hub import constants  # half of its time of importing, and trainings do without
+
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = True
     try:
@@ -278,7 +280,7 @@ def _local(path: Path, name: str) -> tuple[Path, Path | None] | None:
 
 def _cached(stream: str, repository: str, name: str) -> Path:
     try:
-        found = try_to_load_from_cache(repository, name)
+        found = huggingface_hub.try_to_load_from_cache(repository, name)
     except ValueError:  # not the form of a repository's name
         found = None
     if not isinstance(found, str):

@@ -47,7 +47,9 @@ EMBEDDING, ROWS = "embedding.f16", "rows.safetensors"
 SPARE = 2**30
 """Bytes that are left free on the cache's disk."""
 LEAST = 2**25
-"""Bytes of embeddings below which nothing is kept: reading them is a matter of moments."""
+"""Bytes of embeddings below which those of few videos are not kept: reading them is a matter of moments."""
+MANY = 64
+"""Videos of which all is kept, labels too: each costs a millisecond or two to read, however short it is."""
 LEAST_READERS = 4
 """Threads that read videos."""
 LIMIT_VARIABLE = "VAPROMPT_CACHE_LIMIT"
@@ -148,7 +150,7 @@ def joined(
         shapes = [store.embedding_shape(kind, name) for name in videos] if kind != "labels" else []
         nbytes = 2 * sum(math.prod(shape) for shape in shapes)
         too_many = most is not None and nbytes > most
-        lock = _locked(folder) if nbytes >= LEAST or too_many else None
+        lock = _locked(folder) if nbytes >= LEAST or len(videos) >= MANY or too_many else None
         if lock is None:
             if too_many:
                 raise _pass(kind, nbytes, folder.parent, ("it cannot be written", OTHER_CACHE))
@@ -222,8 +224,12 @@ def _filled(
         task.advance(1, name)
 
     try:
-        with (aside / EMBEDDING).open("wb", buffering=0) as file:
-            rows, shape = _read(store, kind, videos, shapes, partial(_write_at, file.fileno()), done)
+        with ExitStack() as closing:
+            put = None
+            if kind != "labels":
+                file = closing.enter_context((aside / EMBEDDING).open("wb", buffering=0))
+                put = partial(_write_at, file.fileno())
+            rows, shape = _read(store, kind, videos, shapes, put, done)
         save_file(rows | {"shape": np.array(shape, np.int64)}, aside / ROWS)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
