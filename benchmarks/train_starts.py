@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PROBE = """
-import os, resource, sys, time
+import os, re, sys, time
 began, most = float(sys.argv.pop(1)), int(sys.argv.pop(1))
 from vaprompt.training import step
 from vaprompt.training.kept import settle
 def tell():
-    print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr, flush=True)
+    # Not ru_maxrss, which begins at what the process that started this one held.
+    print("PEAK", re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1], file=sys.stderr, flush=True)
 def counted(kind):
     work, done = kind.__call__, [0]
     def call(self, row_B):
