@@ -31,7 +31,7 @@ from planted import plant
 from quiet import Others
 from torch import Tensor
 from train_others import cached_ms, reencoding_s
-from train_starts import forget, probe
+from train_starts import forget, probe, reading_s
 
 from vaprompt import FeatureStore
 from vaprompt.caching import cache_folder
@@ -262,6 +262,8 @@ def dense(bench: Bench) -> dict[str, Any]:
 def starts(bench: Bench) -> dict[str, Any]:
     """Return seconds until the first step of `vaprompt train`, with nothing and with all in the cache, and memory.
 
+    The first begins with the store on the disk alone: beside it stands what the disk takes by itself.
+
     The second training goes on to the end of an epoch, the others for some steps.
     """
     store, cache = bench.store, bench.folder / "cache"
@@ -275,6 +277,7 @@ def starts(bench: Bench) -> dict[str, Any]:
     }
     # What another run has left in memory would have to be put out of it first.
     forget(store, cache_folder())
+    found["disk alone, s"] = reading_s(store)
     for name, (most, more) in rows.items():
         run = bench.folder / f"run {name}"
         found[name] = probe(
