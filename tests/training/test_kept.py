@@ -43,6 +43,11 @@ def whole(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir())
 
 
+def forget(folder: Path) -> None:
+    kept.settle()
+    shutil.rmtree(folder)
+
+
 def tensors(store: Path, **options):
     resident = Resident(FeatureStore.open(store), RECIPE, **options)
     splits = [resident.split(split, RECIPE) for split in ("train", "validation")]
@@ -105,7 +110,7 @@ def test_what_is_damaged_is_made_anew(store, cache, damage):
 
 def test_where_nothing_can_be_kept_it_is_read_into_memory(store, cache, monkeypatch):
     expected_tensors = tensors(store)
-    shutil.rmtree(cache)
+    forget(cache)
     monkeypatch.setenv(kept.LIMIT_VARIABLE, "1000")
     limited = tensors(store)
     assert whole(cache) == []
@@ -185,7 +190,7 @@ def test_a_disk_that_fills_up_while_features_are_joined_lets_them_be_read_into_m
 
     in_memory = tensors(store)
     largest = max(file.stat().st_size for folder in whole(cache) for file in folder.iterdir())
-    shutil.rmtree(cache)
+    forget(cache)
     if late:
         monkeypatch.setattr(kept, "save_file", save)
     progress = Counting()
@@ -207,7 +212,7 @@ def test_little_is_kept_as_well_where_it_may_not_lie_in_memory(store, cache, mon
 
 def test_of_many_videos_all_is_kept_and_labels_too(store, cache, monkeypatch):
     before = tensors(store)
-    shutil.rmtree(cache)
+    forget(cache)
     monkeypatch.setattr(kept, "LEAST", 2**40)
     monkeypatch.setattr(kept, "MANY", 6)
     fresh = tensors(store)
@@ -228,7 +233,7 @@ def test_changed_labels_are_not_those_that_were_kept(store, cache, tmp_path, mon
     before = set(whole(cache))
     changed = plant_store(tmp_path / "other.zarr", train=4, validation=2, test=1, seed=1)
     with_labels = tensors(changed)
-    shutil.rmtree(cache)
+    forget(cache)
     assert len(before) == 3
     assert all(torch.equal(one, two) for one, two in zip(with_labels, tensors(changed), strict=True))
 
