@@ -8,7 +8,7 @@ import pytest
 from tests.store.stores import add, filled
 from vaprompt.errors import StoreError
 from vaprompt.progress import Silent, Task
-from vaprompt.store import FeatureStore
+from vaprompt.store import FeatureStore, beginning
 from vaprompt.store.groups import read_group
 from vaprompt.store.index import INDEX_FILE, Index, build_index, index_bytes
 from vaprompt.store.layout import write_file
@@ -89,3 +89,17 @@ def test_an_index_that_was_begun_before_a_pull_is_not_believed(tmp_path, monkeyp
     pull(source.path, target.path)
     write_file(target.path / INDEX_FILE, index_bytes(before))
     assert FeatureStore.open(target.path).split("video1") == "test"
+
+
+def test_a_store_that_another_begins_at_the_same_moment_is_gone_on_with(tmp_path, monkeypatch):
+    place, late = tmp_path / "s.zarr", beginning._make_folder
+
+    def begun_by_another(path, *, copying):
+        monkeypatch.setattr(beginning, "_make_folder", late)
+        filled(place)
+        late(path, copying=copying)
+
+    monkeypatch.setattr(beginning, "_make_folder", begun_by_another)
+    store = filled(place, videos={"video2": "validation"})
+    assert store.videos() == ["video1", "video2"]
+    assert verify(place, deep=True).ok

@@ -123,11 +123,16 @@ def require_made_so(group: Path | str, attributes: Mapping[str, Any], fingerprin
 
 
 def _make_folder(path: Path, *, copying: bool) -> None:
-    """Make the store's folder, if what is there is nothing, or was killed before it became a store."""
+    """Make the store's folder, if what is there is nothing, or was killed before it became a store.
+
+    Where another writer has begun the store since it was looked for, there is nothing to do.
+    """
     ours = {ASIDE, LEASES, UNFINISHED} if copying else {ASIDE, LEASES}
     require_outside(path)
     with writable(path):
         if path.exists() and (not path.is_dir() or any(entry.name not in ours for entry in path.iterdir())):
+            if path.is_dir() and read_attributes(Folder(path)) is not None:
+                return
             raise TargetError(
                 path, fault="exists and is not a feature store", remedy="choose another place, or remove it first"
             )
