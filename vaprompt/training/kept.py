@@ -224,11 +224,8 @@ def _filled(
         task.advance(1, name)
 
     try:
-        with ExitStack() as closing:
-            put = None
-            if kind != "labels":
-                file = closing.enter_context((aside / EMBEDDING).open("wb", buffering=0))
-                put = partial(_write_at, file.fileno())
+        with (aside / EMBEDDING).open("wb", buffering=0) as file:  # it stays empty for labels
+            put = partial(_write_at, file.fileno()) if kind != "labels" else None
             rows, shape = _read(store, kind, videos, shapes, put, done)
         save_file(rows | {"shape": np.array(shape, np.int64)}, aside / ROWS)
     except BaseException:
