@@ -39,6 +39,7 @@ from vaprompt.memory import is_lack_of_memory
 from vaprompt.progress import Task
 from vaprompt.sizes import parse_size
 from vaprompt.store import FeatureStore
+from vaprompt.store.content import finite_halves
 from vaprompt.store.layout import digest_of
 
 FORM = 1
@@ -316,11 +317,9 @@ def _row_arrays(store: FeatureStore, kind: Kind, name: str) -> dict[str, np.ndar
 
 
 def _require_finite(store: FeatureStore, kind: Kind, name: str, piece: np.ndarray, row: int) -> None:
-    # In half precision infinity and nan are the numbers whose exponent's bits are all set.
-    bits = piece.view(np.uint16) & np.uint16(0x7C00)
-    if bits.max(initial=0) < 0x7C00:
+    if finite_halves(piece.data.cast("B")):
         return
-    wrong = row + int(np.argmax((bits == 0x7C00).reshape(len(piece), -1).any(axis=1)))
+    wrong = row + int(np.argmin(np.isfinite(piece).reshape(len(piece), -1).all(axis=1)))
     if kind == "image":
         what = f"frame {int(store.image_times(name)[0][wrong])} of video '{name}'"
     else:
