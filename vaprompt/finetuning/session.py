@@ -5,7 +5,6 @@ Axes: B windows in the batch, W windows of a split; the last axis 2 is valence, 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -30,6 +29,7 @@ from vaprompt.memory import is_lack_of_memory
 from vaprompt.metrics import Scores, scores
 from vaprompt.model.estimator import Estimate, Estimator
 from vaprompt.progress import Task
+from vaprompt.seeds import derived_seed
 from vaprompt.training.data import LabelledWindows
 from vaprompt.training.loop import EpochLosses, end_values
 from vaprompt.training.recipe import TrainRecipe
@@ -241,13 +241,6 @@ def collate(windows: Sequence[RawWindow], *, pinned: bool) -> RawBatch:
     return RawBatch(
         together([window.image_TSSC for window in windows]), together([window.mel_FM for window in windows])
     )
-
-
-def derived_seed(*numbers: int) -> int:
-    """Return a seed for one epoch or step, so that a resumed training needs no random state from before."""
-    digest = hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()
-    # Room behind each, as the parts of a batch take the seeds that follow.
-    return int.from_bytes(digest[:5], "big") << 20
 
 
 class Interval:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from vaprompt.encoders.trainable import TrainableAudio, TrainableImage
 from vaprompt.finetuning.tuning import set_learning
 from vaprompt.model.estimator import Estimate
+from vaprompt.seeds import derived_seed
 
 Stream = Literal["image", "audio"]
 STREAMS: tuple[Stream, ...] = ("image", "audio")
@@ -153,7 +154,7 @@ def backward(
     pieces = []
     with torch.no_grad():
         for number, part in enumerate(parts):
-            with _seeded(seed + number, device):
+            with _seeded(derived_seed(seed, number), device):
                 pieces.append(encoders.encode(part))
     joined = {stream: _joined([piece.of(stream) for piece in pieces]) for stream in STREAMS}
     for stream in encoders.tuned:
@@ -167,7 +168,7 @@ def backward(
     first = 0
     for number, part in enumerate(parts if encoders.tuned else []):
         rows = slice(first, first := first + len(part))
-        with _seeded(seed + number, device):
+        with _seeded(derived_seed(seed, number), device):
             piece = encoders.encode(part, encoders.tuned)
         # A stream that the loss does not depend on has no gradient.
         pairs = [(piece.of(stream), gradient) for stream, gradient in gradients.items() if gradient is not None]

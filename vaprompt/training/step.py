@@ -26,6 +26,7 @@ from vaprompt.lanes import pair
 from vaprompt.meeting import together
 from vaprompt.model.dropout import drawn_by
 from vaprompt.model.estimator import Estimator
+from vaprompt.seeds import derived_seed
 from vaprompt.training.captured import Captured
 from vaprompt.training.data import Halves, LabelledWindows, Labels, ResidentSplit
 from vaprompt.training.losses import ccc_loss, region_loss
@@ -113,7 +114,7 @@ def masks_of(device: torch.device) -> list[torch.Generator]:
 def seed_masks(masks: Sequence[torch.Generator], seed: int) -> None:
     """Begin an epoch's masks."""
     for shard, generator in enumerate(masks):
-        generator.manual_seed((seed + (shard + 1) * 2**32) % 2**63)
+        generator.manual_seed(derived_seed(seed, shard))
 
 
 def in_parts(row_B: Int64[Tensor, "B"], at_once: int | None) -> list[Tensor]:
