@@ -85,6 +85,33 @@ def test_runs_are_averaged_and_smoothed_and_part_of_a_video_is_enough(trained, t
     np.testing.assert_allclose(even, smooth(time, plain, filtered), atol=3e-6)
 
 
+def test_of_several_runs_the_mean_is_smoothed_as_evaluate_does_it(trained, tmp_path):
+    store, run = trained
+    runs, median = [run, run.with_name("other")], Smoothing("median", 2.0)
+    template = write_template(tmp_path / "template.txt", all_rows(store))
+    place = {"store": store, "template": template, "device": "cpu", "every": 1}
+    submit(runs, out=tmp_path / "plain.txt", **place)
+    submit(runs, out=tmp_path / "smooth.txt", smoothing=median, **place)
+    names, plain = [row.partition("/")[0] for row in read(tmp_path / "plain.txt")[1]], read(tmp_path / "plain.txt")[2]
+    for name in FeatureStore.open(store).videos("test"):
+        mine = np.array(names) == name
+        time_F = FeatureStore.open(store).labels(name).time_F
+        found = read(tmp_path / "smooth.txt")[2][mine]
+        np.testing.assert_allclose(found, smooth(time_F, plain[mine], median), atol=3e-6)
+
+
+def test_filled_rows_are_counted_whichever_run_stands_first(trained, tmp_path):
+    store, run = trained
+    alone = recipe(epochs=1)
+    alone = alone.model_copy(update={"model": alone.model.model_copy(update={"modalities": ("audio",)})})
+    train(store, alone, tmp_path / "heard", device="cpu")
+    template = write_template(tmp_path / "template.txt", all_rows(store))
+    place = {"store": store, "template": template, "out": tmp_path / "out.txt", "device": "cpu"}
+    seen_first, heard_first = (submit(runs, **place) for runs in ([run, tmp_path / "heard"], [tmp_path / "heard", run]))
+    assert seen_first.filled == heard_first.filled > 0
+    assert seen_first.notes == heard_first.notes
+
+
 def test_a_template_that_the_store_cannot_answer_is_refused_and_nothing_is_written(trained, tmp_path):
     store, run = trained
     template = write_template(tmp_path / "t.txt", [("video5", 1), ("video99", 1), ("video98", 1)])

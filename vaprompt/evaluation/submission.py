@@ -88,13 +88,16 @@ def submit(
     order_L = np.argsort(asked.video_L, kind="stable")
     bounds = np.searchsorted(asked.video_L[order_L], np.arange(len(asked.videos) + 1))
     filled = beyond = 0
+    seeing = next((member for member in members if "image" in member.run.recipe.model.modalities), None)
 
     def predict(index: int) -> tuple[Int64[np.ndarray, "R"], Float32[np.ndarray, "F 2"]]:
         """Return the rows of a video, and its finished trace."""
         name, rows_R = asked.videos[index], order_L[bounds[index] : bounds[index + 1]]
         _require_frames(asked, rows_R, name, len(members[0].store.labels(name).time_F), members[0])
-        traces = [predict_stored(member, name, fill=fill, every=every, smoothing=smoothing) for member in members]
-        return rows_R, mean_over_runs(traces).clip(-1, 1)
+        traces = [predict_stored(member, name, fill=fill, every=every) for member in members]
+        # Behind the mean, as `evaluate` has it: of a median the order is not all the same.
+        time_F = members[0].store.labels(name).time_F
+        return rows_R, smooth(time_F, mean_over_runs(traces), smoothing).clip(-1, 1)
 
     with (
         progress.task("predicting", total=len(asked.videos), unit="videos") as task,
@@ -104,8 +107,8 @@ def submit(
         for name, (rows_R, trace_F2) in zip(asked.videos, pool.map(predict, range(len(asked.videos))), strict=True):
             frame_R, frames = asked.frame_L[rows_R], len(trace_F2)
             value_L2[rows_R] = trace_F2[np.minimum(frame_R, frames) - 1]
-            if "image" in members[0].run.recipe.model.modalities:
-                filled += int((~np.isin(frame_R, members[0].store.image_times(name)[0])).sum())
+            if seeing is not None:
+                filled += int((~np.isin(frame_R, seeing.store.image_times(name)[0])).sum())
             beyond += int((frame_R > frames).sum())
             task.advance(1, name)
     _write(asked, value_L2, out, progress)
@@ -127,16 +130,14 @@ _FILLS = {
 }
 
 
-def predict_stored(
-    member: Member, name: str, *, fill: Fill, every: int | None, smoothing: Smoothing = NONE
-) -> Float32[np.ndarray, "F 2"]:
+def predict_stored(member: Member, name: str, *, fill: Fill, every: int | None) -> Float32[np.ndarray, "F 2"]:
     """Return a run's prediction for every frame of a stored video, those without a picture filled from the others."""
     recipe = member.run.recipe
     known = read_inputs(member.store, name, recipe.model.modalities)
     time_N, time_F, window = known.image_time_N, known.labels.time_F, recipe.window
     end_W = picture_ends(time_N, float(time_F[-1]), seconds=window.seconds, stride=window.stride, every=every)
     value_N2 = interpolate(end_W, member.run.predict_at(end_W, *known.arrays), time_N)
-    return smooth(time_F, fill_frames(time_N, value_N2, time_F, fill), smoothing)
+    return fill_frames(time_N, value_N2, time_F, fill)
 
 
 def _write(template: Template, value_L2: np.ndarray, out: Path, progress: Progress) -> None:
