@@ -186,7 +186,8 @@ def _mapped(folder: Path) -> Joined | None:
     try:
         rows = load_file(folder / ROWS)
         begin_V, count_V, shape = rows.pop("begin"), rows.pop("count"), tuple(rows.pop("shape").tolist())
-        os.utime(folder)
+        with suppress(PermissionError):  # in a cache that is another user's
+            os.utime(folder)
         if not shape:
             return Joined(None, rows, begin_V, count_V, None)
         with (folder / EMBEDDING).open("rb") as file:
