@@ -1,6 +1,7 @@
 """Scores against an independent computation from the labels and the run's own predictions."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tests.evaluation.definition import lin
 from tests.planted import plant_store, refingerprint
 from tests.training.test_run import recipe
 from vaprompt import FeatureStore, load_run
-from vaprompt.errors import FingerprintError, RunError, StoreError
+from vaprompt.errors import FingerprintError, RunError, StoreError, TargetError
 from vaprompt.evaluation.baseline import RidgeBaseline
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.evaluation.protocols import judge, official, paper_subset
@@ -257,6 +258,27 @@ def test_a_store_without_a_training_split_is_scored_without_ridge(trained, tmp_p
     assert result["ridge"]["official"]["mean"] is None
     assert any("no ridge baseline" in note for note in result["notes"])
     assert result["official"]["mean"] is not None
+
+
+def test_training_videos_shorter_than_a_window_leave_no_ridge(trained, tmp_path):
+    _, run = trained
+    store = plant_store(tmp_path / "s.zarr", train=2, validation=2, seconds=3.0, seed=9)
+    for stream in ("image", "audio", "labels"):
+        for name in ("video2", "video3"):
+            (store / stream / name).rename(store / stream / f"new{name}")
+    result = evaluate(run, store=store, out=tmp_path / "out", device="cpu").result
+    assert result["ridge"]["official"]["mean"] is None
+    assert any("no ridge baseline" in note for note in result["notes"])
+
+
+def test_scores_are_not_put_into_a_run_that_they_are_not_of(trained, tmp_path):
+    _, run = trained
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    for runs in ([run], [run, other]):
+        with pytest.raises(TargetError, match="is a run, and these scores are not its own"):
+            evaluate(runs, out=other, device="cpu")
+    assert evaluate(other, out=other / ".." / "other", device="cpu").folder is not None
 
 
 def test_runs_of_other_videos_are_not_averaged(trained, tmp_path):

@@ -54,6 +54,20 @@ def test_the_width_is_in_seconds_whatever_the_frame_rate(kind):
     np.testing.assert_allclose(found[30], found[60], atol=0.04)
 
 
+@pytest.mark.parametrize("smoothing", candidates(), ids=str)
+def test_it_looks_ahead_as_far_as_it_says_and_no_farther(smoothing):
+    time_F = np.arange(-30 * RATE, 30 * RATE + 1) / RATE
+    impulse_F2 = np.repeat(time_F[:, None] == 0, 2, axis=1).astype(np.float32)
+    step_F2 = np.repeat(time_F[:, None] >= 0, 2, axis=1).astype(np.float32)
+    # A median lets one frame alone vanish.
+    felt_F = smooth(time_F, step_F2 if smoothing.kind == "median" else impulse_F2, smoothing)[:, 0] > 1e-7
+    first = -float(time_F[felt_F][0])
+    if smoothing.kind == "median":
+        assert 0 <= first <= smoothing.looks_ahead
+    else:
+        assert first == pytest.approx(smoothing.looks_ahead, abs=2 / RATE)
+
+
 def test_at_a_varying_rate_time_decides_and_not_the_count_of_frames():
     # 10 s at 50 frames a second, then 10 s at 5; a line stays a line, away from the ends.
     time = np.concatenate((np.arange(500) / 50, 10 + np.arange(51) / 5))

@@ -30,8 +30,8 @@ class RidgeBaseline:
         self.model = model
 
     @classmethod
-    def fit(cls, store: FeatureStore, recipe: TrainRecipe) -> RidgeBaseline:
-        """Fit on the windows of the store's training split.
+    def fit(cls, store: FeatureStore, recipe: TrainRecipe) -> RidgeBaseline | None:
+        """Fit on the windows of the store's training split; None where it has no labelled one.
 
         The penalty is chosen by cross-validation over training videos where there are two or more.
         """
@@ -43,6 +43,8 @@ class RidgeBaseline:
                 inputs.append(window_means(windows, known))
                 values.append(known.labels.value_F2[windows.target_W])
                 groups.append(np.full(len(windows.end_W), index))
+        if not groups:
+            return None
         model = make_pipeline(StandardScaler(), Ridge(alpha=1.0))
         if len(groups) > 1:
             folds = GroupKFold(min(FOLDS, len(groups)))

@@ -16,7 +16,7 @@ from vaprompt.allocation import keep_freed_memory
 from vaprompt.caching import remembered
 from vaprompt.devices import pick_device
 from vaprompt.encoders.recipes import remarks
-from vaprompt.errors import RunError, StoreError
+from vaprompt.errors import RunError, StoreError, TargetError
 from vaprompt.evaluation.baseline import RidgeBaseline
 from vaprompt.evaluation.bootstrap import interval
 from vaprompt.evaluation.ensemble import Member, averaged, load_members, require_unseen
@@ -29,7 +29,7 @@ from vaprompt.evaluation.protocols import (
     paper_subset,
     subset_series,
 )
-from vaprompt.evaluation.smoothing import Smoothing, candidates, smoothed, tune
+from vaprompt.evaluation.smoothing import candidates, smoothed, tune
 from vaprompt.files import require_folder
 from vaprompt.memory import ELSEWHERE, enough_memory
 from vaprompt.metrics import Scores, scores
@@ -37,6 +37,7 @@ from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
 from vaprompt.store.layout import digest_of
 from vaprompt.training.inputs import read_inputs
+from vaprompt.training.runs import FACTS
 from vaprompt.windows import describe_ends
 
 LABELLED = ("train", "validation")
@@ -71,13 +72,14 @@ def evaluate(
         RunError: a run cannot be loaded, or was trained on videos of the validation split; or memory does not suffice.
         FingerprintError: the store was made otherwise than the one that the run was trained on.
         StoreError: the split holds no labelled frame, or the runs' stores differ in their labels.
-        TargetError: the result cannot be written.
+        TargetError: the result cannot be written, or would lie in another run.
     """
     runs = [run] if isinstance(run, Path) else list(run)
     if every is not None and every < 1:
         raise RunError(None, fault=f"every = {every} is not 1 or more", remedy="1 ends a window at every frame")
     if out is not None:
         require_folder(out)  # and not when everything is scored
+        _require_no_other_run(out, runs)
     device = pick_device(device)
     keep_freed_memory()
     with enough_memory(runs[0] if runs else None, remedy=ELSEWHERE):
@@ -131,6 +133,13 @@ def _evaluated(
     }
     folder = out if out is not None else runs[0] if len(runs) == 1 else None
     return Evaluation(result, videos, None) if folder is None else write_evaluation(folder, result, videos)
+
+
+def _require_no_other_run(out: Path, runs: Sequence[Path]) -> None:
+    """Refuse to put scores into the folder of a run that they are not of: they would be taken for its own."""
+    alone = len(runs) == 1 and out.resolve() == runs[0].resolve()
+    if (out / FACTS).exists() and not alone:
+        raise TargetError(out, fault="is a run, and these scores are not its own", remedy="give --out another folder")
 
 
 def labelled(members: Sequence[Member], split: str) -> list[str]:
@@ -199,7 +208,7 @@ def _smoothing(judged: dict[str, list[Judged]], main: str, progress: Progress) -
         "tuned_on": "train",
         **{key: value for key, value in summary(videos).items() if key != "videos"},
         "tried": table,
-        "looks_ahead": 0.0 if chosen == Smoothing() else chosen.seconds / 2,
+        "looks_ahead": chosen.looks_ahead,
     }
 
 
@@ -210,7 +219,7 @@ def _labelled(store: FeatureStore, split: str) -> list[str]:
 def _ridge_scores(
     member: Member, names: Sequence[str], every: int | None, progress: Progress
 ) -> dict[str, Scores] | None:
-    """Return the scores of ridge regression; None without a training split to fit it on.
+    """Return the scores of ridge regression; None without a window of the training split to fit it on.
 
     They are remembered, since they are the same for every run on a store whose windows and modalities are the same.
     """
@@ -228,10 +237,12 @@ def _ridge_scores(
         "every": every,
     }
 
-    def find_out() -> dict[str, Scores]:
+    def find_out() -> dict[str, Scores] | None:
         with progress.task("ridge baseline", unit="steps", total=1) as task:
             ridge = RidgeBaseline.fit(member.store, recipe)
             task.advance()
+        if ridge is None:
+            return None
         judged = []
         with progress.task("evaluating ridge", total=len(names), unit="videos") as task:
             for name in names:
@@ -278,5 +289,5 @@ def _notes(members: Sequence[Member], *, without_ridge: bool) -> list[str]:
         if len({member.run.recipe.window.stride for member in members}) > 1:
             notes.append("the runs' strides differ: each is interpolated from its own")
     if without_ridge:
-        notes.append("no ridge baseline: the store holds no labelled video of the train split")
+        notes.append("no ridge baseline: the store's train split holds no window with a valid label at its end")
     return list(dict.fromkeys(notes))

@@ -26,6 +26,8 @@ WIDTHS = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
 WIDEST = 600.0
 FWHM = 2 * np.sqrt(2 * np.log(2))
 """A Gaussian's full width at half maximum, in standard deviations."""
+CUT = 4.0
+"""Standard deviations from its middle where a Gaussian ends."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Smoothing:
     def __str__(self) -> str:
         """Return it as the command line takes it: `gaussian:3`."""
         return "none" if self.kind == "none" else f"{self.kind}:{self.seconds:g}"
+
+    @property
+    def looks_ahead(self) -> float:
+        """Seconds by which a value depends on later ones."""
+        return float(CUT * self.seconds / FWHM) if self.kind == "gaussian" else self.seconds / 2
 
 
 NONE = Smoothing()
@@ -95,7 +102,8 @@ def smooth(
 
 def _filtered(value_G: Float64[np.ndarray, "G"], smoothing: Smoothing, step: float) -> Float64[np.ndarray, "G"]:
     if smoothing.kind == "gaussian":
-        return np.asarray(ndimage.gaussian_filter1d(value_G, smoothing.seconds / FWHM / step, mode="nearest"))
+        deviation = smoothing.seconds / FWHM / step
+        return np.asarray(ndimage.gaussian_filter1d(value_G, deviation, mode="nearest", truncate=CUT))
     half = round(smoothing.seconds / 2 / step)
     size = 2 * half + 1
     if smoothing.kind == "mean":
