@@ -110,6 +110,32 @@ def test_a_gap_in_the_sound_is_silence_and_what_follows_stays_in_place(tmp_path,
     np.testing.assert_allclose(after[RATE // 10 :], undisturbed[RATE // 10 :], atol=1e-4)
 
 
+@pytest.mark.parametrize("speed", [0.99, 0.998, 1.002, 1.01])
+def test_sound_whose_time_stamps_drift_from_its_samples_stays_at_its_stamps(tmp_path, monkeypatch, speed):
+    decode = audio._decode
+    monkeypatch.setattr(
+        audio, "_decode", lambda *given: ((seconds * speed, piece) for seconds, piece in decode(*given))
+    )
+    sound = np.zeros((31 * RATE, 1))
+    for second in (10, 20, 30):
+        sound[second * RATE : second * RATE + RATE // 10] = 0.5
+    (whole,) = windows(lossless(tmp_path / "a.mov", sound=sound, sound_rate=RATE), (32.0,), window=32.0)
+    for second in (10, 20, 30):
+        begin = round((second - 1) * speed * RATE)
+        begins, _ = loud(whole[begin : begin + 2 * RATE])
+        assert begin / RATE + begins == pytest.approx(second * speed, abs=audio.GAP_SECONDS + 0.001)
+
+
+def test_time_stamps_that_are_rounded_leave_no_seam(tmp_path, monkeypatch):
+    path = lossless(tmp_path / "a.mov", sound=tone(10), sound_rate=44100)
+    whole = list(audio.sound_pieces(path))
+    decode = audio._decode
+    monkeypatch.setattr(audio, "_decode", lambda *given: ((round(at, 2), piece) for at, piece in decode(*given)))
+    for (place, piece_L), (expected, expected_L) in zip(audio.sound_pieces(path), whole, strict=True):
+        assert place == expected
+        np.testing.assert_array_equal(piece_L, expected_L)
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv"])
 def test_streaming_equals_reading_at_once(tmp_path, name):
     path = write_clip(

@@ -25,7 +25,7 @@ from vaprompt.media.patience import Pulse, patiently, patiently_each
 from vaprompt.media.video import first_frame_seconds
 
 GAP_SECONDS = 0.02
-"""Time stamps that jump by more than this are a real gap; less is rounding in the container."""
+"""Time stamps further than this from where the samples have come to are a real gap, or drift; less is rounding."""
 PACKED = "flt"
 """FFmpeg's format of what a resampler makes, with all channels in one plane: of a frame with eight planes or more PyAV
 looks for others beyond the last, and the process dies of it."""
@@ -222,8 +222,9 @@ def _pieces(
                     yield position, wave_CL
                     position += wave_CL.shape[1]
             resampler = av.AudioResampler(format=PACKED, layout=layout or decoded.layout, rate=rate)
-            given, position = seen, round(seconds * rate)
-        expected = seconds + decoded.samples / decoded.sample_rate
+            given, position, expected = seen, round(seconds * rate), seconds
+        # Counted from where the resampler started, not from the stamp before: little errors of each frame add up.
+        expected += decoded.samples / decoded.sample_rate
         for wave_CL in _resampled(resampler, decoded):
             yield position, wave_CL
             position += wave_CL.shape[1]
