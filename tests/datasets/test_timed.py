@@ -94,6 +94,16 @@ def test_rows_of_frames_lie_at_the_frames_own_times():
     np.testing.assert_allclose(labels.value_F2[:, 0], [0, 0.1, 0.4, 0.5, 0.8], atol=1e-6)
 
 
+def test_frames_that_share_a_time_stamp_keep_the_labels_of_their_own_rows():
+    time_F = np.round(np.arange(40) / 2000, 3)
+    value_R2 = np.linspace(-1, 1, 80).reshape(40, 2)
+    valid_R = np.arange(40) % 3 > 0
+    given = TimedAnnotation(HERE, np.arange(1.0, 41), value_R2, valid_R, by_frame=True)
+    labels, _ = given.fitted(time_F)
+    np.testing.assert_array_equal(labels.valid_F, valid_R)
+    np.testing.assert_array_equal(labels.value_F2, np.where(valid_R[:, None], value_R2, -5).astype(np.float32))
+
+
 def test_a_few_rows_behind_the_end_are_noted_and_many_are_an_error():
     time_F = np.arange(100) / 25
     labels, notes = rows(range(1, 106), [(0, 0)] * 105, by_frame=True).fitted(time_F)

@@ -65,6 +65,12 @@ class TimedAnnotation:
         """
         time_R, kept = self._times(time_F)
         labels = interpolated(time_R, self.value_R2[:kept], self.valid_R[:kept], time_F, longest_gap=self.longest_gap)
+        if self.by_frame:
+            # Frames may share a time stamp; a frame's own row is its label all the same.
+            own_R = self.position_R[:kept].astype(np.int64) - 1
+            value_R2, valid_R = self.value_R2[:kept], self.valid_R[:kept]
+            labels.value_F2[own_R] = np.where(valid_R[:, None], value_R2, INVALID)
+            labels.valid_F[own_R] = valid_R
         outside = int(np.sum((time_F < time_R[0] - SAME) | (time_F > time_R[-1] + SAME))) if kept else len(time_F)
         notes = []
         if kept < self.rows:
