@@ -61,6 +61,18 @@ def test_one_table_with_a_column_of_splits(tmp_path):
     assert dataset.problems == ()
 
 
+def test_a_path_may_begin_with_a_dot_and_leaves_no_other_folder(tmp_path):
+    write(tmp_path, HEADER, "./a.mp4,0,0,0,train", "./s1//c,0,0,0,validation")
+    media(tmp_path, "a.mp4", "s1/c.mp4")
+    dataset = open_dataset(describe(tmp_path))
+    assert summary(dataset) == [("a", "train", "a.mp4"), ("s1_c", "validation", "c.mp4")]
+    assert dataset.problems == ()
+    for cell in ("../a.mp4", "./../a.mp4", "/a.mp4"):
+        write(tmp_path, HEADER, f"{cell},0,0,0,train")
+        with pytest.raises(DatasetError, match="cannot be the name of a video"):
+            open_dataset(describe(tmp_path))
+
+
 def test_one_table_a_video(tmp_path):
     write(tmp_path, "frame,valence,arousal,split", "1,0,0,train", name="labels/a.csv")
     write(tmp_path, "time,valence,arousal,split", "0,1,1,validation", name="labels/b.csv")

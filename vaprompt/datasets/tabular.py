@@ -158,7 +158,7 @@ class _Media:
                 self._paths.setdefault(way, []).append(path)
 
     def find(self, cell: str, table: Path) -> Path | None:
-        found = self._paths.get(cell, [])
+        found = self._paths.get(PurePosixPath(cell).as_posix(), [])
         if len(found) > 1:
             raise DatasetError(
                 table,
