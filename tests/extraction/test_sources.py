@@ -15,7 +15,7 @@ from tests.extraction.conftest import files_below, touch_later
 from tests.extraction.forge import tiny_dataset, write_tiny
 from tests.extraction.test_streams import recipe
 from tests.rights import open_folder, without_rights
-from vaprompt.datasets.base import Dataset
+from vaprompt.datasets.base import Dataset, Rates
 from vaprompt.errors import RecipeError
 from vaprompt.extraction import local, sources
 from vaprompt.extraction.pipeline import extract
@@ -181,6 +181,19 @@ def test_labels_that_come_later_are_told(data, store):
     assert extract(given, recipe(), store).changed == {"v4": "it has an annotation, and had none"}
     extract(given, recipe(), store, refresh=True)
     assert FeatureStore.open(store).labels("v4").valid_F.all()
+
+
+def test_a_video_that_comes_to_its_crops_later_is_told(data, tmp_path):
+    faces, path = cropped(data, tmp_path, 4), tmp_path / "crops.zarr"
+    looks = replace(faces, modalities=("image",))
+    alone = replace(looks, videos=tuple(replace(video, media=None) for video in looks.videos), rates=Rates(30.0))
+    assert extract(alone, recipe(), path).failed == {}
+    first = replace(alone, videos=looks.videos[:1] + alone.videos[1:])
+    for deep in (False, True):
+        assert extract(first, recipe(), path, deep=deep).changed == {"v1": "it has a media file, and had none"}
+    assert extract(first, recipe(), path, refresh=True).done == ["v1"]
+    assert extract(first, recipe(), path, deep=True).changed == {}
+    assert extract(alone, recipe(), path).changed == {}, "one that is gone counts as unchanged"
 
 
 def test_a_video_of_which_something_is_missing_is_made_of_one_state_of_its_sources(data, store):

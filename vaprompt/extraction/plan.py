@@ -117,6 +117,8 @@ class Examiner:
             return f"it is of the {video.split} split, and was of {marker.get('split')}"
         if ("annotation" in there) != ("annotation" in made_of):
             return "it has an annotation, and had none" if "annotation" in there else "it has no annotation any more"
+        if made_of and "media" in there and "media" not in made_of:
+            return "it has a media file, and had none"
         for role, kept in made_of.items():
             rows = own_rows(self.dataset, video) if role == "annotation" else {}
             if rows and "rows" in kept:
