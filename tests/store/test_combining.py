@@ -165,6 +165,29 @@ def test_prompts_under_a_name_are_united_and_compared_like_those_under_none(tmp_
         merge([one.path, tmp_path / "3.zarr"], tmp_path / "d.zarr")
 
 
+def test_streams_under_a_name_need_equal_fingerprints_and_no_equal_recipe(tmp_path):
+    one, two = part(tmp_path / "1.zarr", "a"), part(tmp_path / "2.zarr", "b")
+    for store, video, batch in ((one, "a", 8), (two, "b", 16)):
+        add_named(store.path, "b32", {"calm": np.ones(6, np.float32)}, video)
+        FeatureStore.create(store.path, recipe={"audio": {"batch": batch}}, stream="b32")
+    merge([one.path, two.path], tmp_path / "c.zarr")
+    merged = FeatureStore.open(tmp_path / "c.zarr", "b32")
+    assert merged.recipe == {"audio": {"batch": 8}}
+    assert merged.done("image") == {"a", "b"}
+    write_attributes(two.path / "image.b32", {"fingerprint": {**merged.fingerprint("image"), "model": "l14"}})
+    with pytest.raises(FingerprintError, match=r"model: l14 here, b32 in .*1\.zarr"):
+        merge([one.path, two.path], tmp_path / "d.zarr")
+
+
+def test_a_name_that_one_store_lacks_is_told_in_a_word(tmp_path):
+    one, two = part(tmp_path / "1.zarr", "a"), part(tmp_path / "2.zarr", "b")
+    add_named(one.path, "b32", {"calm": np.ones(6, np.float32)}, "a")
+    FeatureStore.create(one.path, recipe={"image": {"model": "b32", "size": 224}}, stream="b32")
+    only = r"\(b32: nothing here, \['image', 'text'\] in [^;]*1\.zarr\); merge stores"
+    with pytest.raises(FingerprintError, match=only):
+        merge([one.path, two.path], tmp_path / "c.zarr")
+
+
 def test_failures_stay_unless_another_store_has_the_video(tmp_path):
     one, two = part(tmp_path / "1.zarr", "a"), part(tmp_path / "2.zarr", "b")
     one.record_failure("b", "no disk")

@@ -16,7 +16,7 @@ from vaprompt.store.reader import read_text
 from vaprompt.store.sharing.comparing import differing_parts, same_prompt, streams_of
 from vaprompt.store.sharing.contents import Listed, contents, open_contents, root_of
 from vaprompt.store.sharing.folder import write_store
-from vaprompt.store.streams import kind_of
+from vaprompt.store.streams import kind_of, named_streams
 
 Opened = tuple[FeatureStore, list[Listed]]
 
@@ -131,8 +131,8 @@ def _united(opened: Sequence[Opened], *, preferred: bool) -> tuple[list[Listed],
             remedy="merge stores of one data set only",
         )
         require_equal(
-            root_of(store).attributes.get("streams", {}),
-            root_of(first).attributes.get("streams", {}),
+            _named(store),
+            _named(first),
             where=f"{store.location} (streams under a name)",
             other=f"in {first.location}",
             remedy="merge stores that have the same named streams, or extract what one of them lacks",
@@ -177,6 +177,11 @@ def _united(opened: Sequence[Opened], *, preferred: bool) -> tuple[list[Listed],
         if kind_of(group.stream) != TEXT and not (kind_of(group.stream) == FAILED and group.video in whole)
     ]
     return kept, shared
+
+
+def _named(store: FeatureStore) -> dict[str, list[str]]:
+    """Return, of each named stream, the kinds that it does not share; how they were made is in their fingerprints."""
+    return {name: about["own"] for name, about in named_streams(root_of(store).attributes).items()}
 
 
 def _of_different_splits(groups: Collection[Listed]) -> dict[str, list[Listed]]:
