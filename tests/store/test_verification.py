@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.store.stores import IMAGE, filled
+from tests.store.stores import IMAGE, add_named, filled
 from vaprompt.cli.main import run
 from vaprompt.errors import StoreError
 from vaprompt.store import FeatureStore
@@ -223,6 +223,27 @@ def test_repair_of_different_splits_costs_no_encoding(copy, wrong):
     store = FeatureStore.open(copy)
     assert store.done("image") == store.done("audio") == {"a", "b", "c"}
     assert store.done("labels") == {"a", "c"}
+
+
+def test_a_stream_of_an_older_state_of_the_file_is_found(copy):
+    """As of another name, when a video has been replaced and one name's features were made again."""
+    store = FeatureStore.open(copy)
+    add_named(copy, "b32", {"calm": np.ones(6, np.float32)}, "b")
+    named = FeatureStore.open(copy, "b32")
+    named.mark("image", "b", split="validation", source={"media": {"name": "b.mp4", "sha256": "0" * 64}})
+    others = {fault.video for fault in verify(copy).faults}
+    assert "b" not in others  # nothing is known of what the others are made of
+    for stream in ("image", "audio", "labels"):
+        store.mark(stream, "b", source={"media": {"name": "b.mp4", "sha256": "0" * 64}})
+    assert {fault.video for fault in verify(copy).faults} == others
+    for stream in ("image", "audio", "labels"):
+        store.mark(stream, "b", source={"media": {"name": "b.mp4", "sha256": "1" * 64}})
+    found = verify(copy)
+    told = [f"{fault.stream}: {fault.fault}" for fault in found.faults if fault.video == "b"]
+    assert told == ["image.b32: is made of another state of the video's file than labels"]
+    repair(copy, found)
+    assert named.done("image") == set()
+    assert store.videos() == ["a", "b", "c"]
 
 
 def test_repair_leaves_a_folder_that_is_none_of_ours(copy, capsys):
