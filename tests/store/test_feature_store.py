@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -213,6 +214,20 @@ def test_a_place_that_holds_something_else_is_left_alone(tmp_path):
     with pytest.raises(TargetError, match="cannot be written"):
         FeatureStore.create(tmp_path / "file" / "s.zarr")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "thesis.txt"]
+
+
+def test_a_packed_store_says_that_it_can_only_be_read(tmp_path):
+    store, packed = filled(tmp_path / "s.zarr"), tmp_path / "s.zarr.zip"
+    pack(store.path, packed)
+    before = packed.read_bytes()
+    for make in (FeatureStore.create, partial(pull, store.path)):
+        with pytest.raises(TargetError, match="can only be read; give a folder, or unpack it into one with: vaprompt"):
+            make(packed)
+    assert packed.read_bytes() == before
+    with zipfile.ZipFile(packed, "w") as other:
+        other.writestr("thesis.txt", "years of work")
+    with pytest.raises(TargetError, match="is not a feature store"):
+        FeatureStore.create(packed)
 
 
 def test_no_store_is_made_within_another(tmp_path):

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vaprompt.errors import TargetError
+from vaprompt.errors import StoreError, TargetError
 from vaprompt.store.fingerprint import Fingerprint, require_equal
 from vaprompt.store.layout import (
     ASIDE,
@@ -25,7 +25,7 @@ from vaprompt.store.layout import (
     write_file,
 )
 from vaprompt.store.leases import ROOT, present
-from vaprompt.store.storage import Folder
+from vaprompt.store.storage import Folder, open_storage
 from vaprompt.store.streams import folder_of, own_kinds
 
 
@@ -133,11 +133,22 @@ def _make_folder(path: Path, *, copying: bool) -> None:
         if path.exists() and (not path.is_dir() or any(entry.name not in ours for entry in path.iterdir())):
             if path.is_dir() and read_attributes(Folder(path)) is not None:
                 return
+            if _is_packed(path):
+                remedy = "give a folder, or unpack it into one with: vaprompt store unpack"
+                raise TargetError(path, fault="is a packed store, which can only be read", remedy=remedy)
             raise TargetError(
                 path, fault="exists and is not a feature store", remedy="choose another place, or remove it first"
             )
         path.mkdir(parents=True, exist_ok=True)
         sync_folder(path.parent)
+
+
+def _is_packed(path: Path) -> bool:
+    """Say whether this is a store in one zip file."""
+    with suppress(StoreError):
+        storage = None if path.is_dir() else open_storage(path)
+        return storage is not None and "format" in (read_attributes(storage) or {})
+    return False
 
 
 def require_outside(path: Path) -> None:
