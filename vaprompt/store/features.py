@@ -38,7 +38,7 @@ class StoredLabels:
     """A video's annotation beside the true times of its frames; row i (from 1) belongs to frame i."""
 
     value_F2: Float32[np.ndarray, "F 2"]
-    """Valence and arousal in [-1, 1]; -5 throughout where the video has no annotation (test split)."""
+    """Valence and arousal in [-1, 1]; -5 throughout where the video has no annotation."""
     valid_F: Bool[np.ndarray, "F"]
     """False where the annotators marked the frame as invalid, and throughout where there is no annotation."""
     time_F: Float64[np.ndarray, "F"]
