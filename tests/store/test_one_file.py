@@ -75,6 +75,18 @@ def test_nothing_else_is_overwritten(tmp_path, form):
 
 
 @FLOW
+def test_no_file_is_written_into_a_store(tmp_path, form):
+    there, _, name = FORMS[form]
+    store, other = filled(tmp_path / "s.zarr"), filled(tmp_path / "other.zarr")
+    before = content(store.path)
+    for source in (store, other):
+        for place in (store.path, store.path / "image"):
+            with pytest.raises(TargetError, match=r"lies within .*s\.zarr, which is a store itself; choose a place"):
+                there(source.path, place / name)
+    assert content(store.path) == before
+
+
+@FLOW
 @pytest.mark.parametrize("fault", ["flipped", "short", "missing", "marker"])
 def test_a_damaged_store_is_not_passed_on(tmp_path, form, fault):
     there, _, name = FORMS[form]

@@ -152,7 +152,7 @@ def _is_packed(path: Path) -> bool:
 
 
 def require_outside(path: Path) -> None:
-    """Refuse to make a store within another, which would take it for a stream of its own and be damaged by it.
+    """Refuse to make anything within a store, which would take a folder for a stream of its own and be damaged by it.
 
     Raises:
         TargetError: a folder above is a store.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vaprompt.errors import StoreError, TargetError
 from vaprompt.files import PARTIAL
+from vaprompt.store.beginning import require_outside
 from vaprompt.store.groups import Group
 from vaprompt.store.index import INDEX_FILE
 from vaprompt.store.layout import GROUP_FILE, joined, writable
@@ -19,8 +20,9 @@ def is_there(target: Path, opened: Callable[[Path], Storage], root: Group, group
     """Say whether `target` already holds just this; clear away what killed calls left of it.
 
     Raises:
-        TargetError: something else is there.
+        TargetError: something else is there, or a folder above is a store.
     """
+    require_outside(target)
     with writable(target):
         _clear_away(target)
         if not target.exists() and not target.is_symlink():
