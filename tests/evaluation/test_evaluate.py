@@ -271,6 +271,23 @@ def test_training_videos_shorter_than_a_window_leave_no_ridge(trained, tmp_path)
     assert any("no ridge baseline" in note for note in result["notes"])
 
 
+def test_features_that_are_not_finite_are_named(trained, tmp_path):
+    _, run = trained
+    store = tmp_path / "s.zarr"
+    shutil.copytree(trained[0], store)
+    source = FeatureStore.open(store)
+    name = source.videos("validation")[0]
+    image = source.image(name)
+    embedding_ND = image.embedding_ND.copy()
+    embedding_ND[5, 1] = -np.inf
+    with source.writer("image", name, source.fingerprint("image")) as writer:
+        writer.append(embedding=embedding_ND, frame=image.frame_N, time=image.time_N)
+        writer.publish({"split": "validation", "counts": {}, "notes": []})
+    said = f"the image features of frame {image.frame_N[5]} of video '{name}' are not finite"
+    with pytest.raises(StoreError, match=said):
+        evaluate(run, store=store, out=tmp_path / "out", device="cpu")
+
+
 def test_scores_are_not_put_into_a_run_that_they_are_not_of(trained, tmp_path):
     _, run = trained
     other = tmp_path / "other"

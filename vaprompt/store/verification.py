@@ -326,7 +326,10 @@ def _across(
 
 def _media(marker: Mapping[str, Any]) -> Any:
     """Return the digest of the media file that a video's stream was made of; None where its marker says none."""
-    return marker.get("source", {}).get("media", {}).get("sha256")
+    found: Any = marker
+    for part in ("source", "media", "sha256"):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
 
 
 def _index(storage: Storage) -> tuple[Index | None, list[Fault]]:

@@ -13,6 +13,7 @@ from jaxtyping import Float16, Float64, Int64
 
 from vaprompt.store import FeatureStore, StoredLabels
 from vaprompt.training.data import labelled_windows
+from vaprompt.training.finite import require_finite
 from vaprompt.windows import WindowRecipe, Windows, cut_windows
 
 
@@ -80,16 +81,18 @@ def read_inputs(store: FeatureStore, video: str, modalities: Sequence[str]) -> I
     """Return a stored video's features for a network of these modalities.
 
     Raises:
-        StoreError: the video is not in the store, or damaged.
+        StoreError: the video is not in the store, or damaged, or has features that are not finite.
     """
     labels = store.labels(video)
     frame_N, time_N, end_A = _without(labels)
     image_NI = audio_ASC = None
     if "image" in modalities:
         image = store.image(video)
+        require_finite(store, "image", video, image.embedding_ND)
         image_NI, frame_N, time_N = image.embedding_ND, image.frame_N.astype(np.int64), image.time_N
     if "audio" in modalities:
         audio = store.audio(video)
+        require_finite(store, "audio", video, audio.embedding_WSD)
         audio_ASC, end_A = audio.embedding_WSD, audio.end_W
     return Inputs(labels, frame_N, time_N, end_A, image_NI, audio_ASC)
 

@@ -39,8 +39,8 @@ from vaprompt.memory import is_lack_of_memory
 from vaprompt.progress import Task
 from vaprompt.sizes import parse_size
 from vaprompt.store import FeatureStore
-from vaprompt.store.content import finite_halves
 from vaprompt.store.layout import digest_of
+from vaprompt.training.finite import require_finite
 
 FORM = 1
 """Of the files; part of what they are kept under."""
@@ -292,7 +292,7 @@ def _read(
         if put is not None:
             offset, row = 2 * int(starts[number]), 0
             for piece in store.embedding_pieces(kind, name):
-                _require_finite(store, kind, name, piece, row)
+                require_finite(store, kind, name, piece, row)
                 put(offset, piece)
                 offset, row = offset + piece.nbytes, row + len(piece)
         done(name)
@@ -315,21 +315,6 @@ def _row_arrays(store: FeatureStore, kind: Kind, name: str) -> dict[str, np.ndar
         return {"end": store.audio_ends(name)}
     labels = store.labels(name)
     return {"value": labels.value_F2, "valid": labels.valid_F, "time": labels.time_F}
-
-
-def _require_finite(store: FeatureStore, kind: Kind, name: str, piece: np.ndarray, row: int) -> None:
-    if finite_halves(piece.data.cast("B")):
-        return
-    wrong = row + int(np.argmin(np.isfinite(piece).reshape(len(piece), -1).all(axis=1)))
-    if kind == "image":
-        what = f"frame {int(store.image_times(name)[0][wrong])} of video '{name}'"
-    else:
-        what = f"the window of sound that ends at {float(store.audio_ends(name)[wrong]):g} s of video '{name}'"
-    raise StoreError(
-        store.location,
-        fault=f"the {kind} features of {what} are not finite, and cannot be trained on",
-        remedy=f"delete {kind}/{name} in the store and extract again, or leave it out with: vaprompt store subset",
-    )
 
 
 def _locked(folder: Path) -> IO[str] | None:

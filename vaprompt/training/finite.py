@@ -1,0 +1,39 @@
+"""Whether features are numbers throughout: one that is not would spread through all that is computed of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float16
+
+from vaprompt.errors import StoreError
+from vaprompt.store import FeatureStore
+from vaprompt.store.content import finite_halves
+
+
+def require_finite(
+    store: FeatureStore, kind: str, name: str, piece: Float16[np.ndarray, "_ ..."], row: int = 0
+) -> None:
+    """Refuse embeddings of a video that are infinite or no numbers.
+
+    Args:
+        store: where they are from, for what is said.
+        kind: `image` or `audio`.
+        name: the video.
+        piece: some rows of its embeddings, contiguous.
+        row: which of the video's is the first of them.
+
+    Raises:
+        StoreError: some are; the first is named by its frame, or its window of sound.
+    """
+    if finite_halves(piece.reshape(-1).view(np.uint8).data):
+        return
+    wrong = row + int(np.argmin(np.isfinite(piece).reshape(len(piece), -1).all(axis=1)))
+    if kind == "image":
+        what = f"frame {int(store.image_times(name)[0][wrong])} of video '{name}'"
+    else:
+        what = f"the window of sound that ends at {float(store.audio_ends(name)[wrong]):g} s of video '{name}'"
+    raise StoreError(
+        store.location,
+        fault=f"the {kind} features of {what} are not finite, and can be neither trained nor predicted on",
+        remedy=f"delete {kind}/{name} in the store and extract again, or leave it out with: vaprompt store subset",
+    )
