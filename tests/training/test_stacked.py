@@ -12,6 +12,7 @@ from vaprompt.errors import RunError
 from vaprompt.recipes import validated
 from vaprompt.training import stacked
 from vaprompt.training.checkpoint import load_weights
+from vaprompt.training.ongoing import Ongoing
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import TrainResult, train
 from vaprompt.training.stack import Stack
@@ -102,6 +103,19 @@ def test_so_does_each_architecture(store, tmp_path, model):
     train_stacked(store, variants, runs, device="cpu")
     train(store, variants[1], tmp_path / "alone", device="cpu")
     assert_alike(runs[1], tmp_path / "alone")
+
+
+def test_time_is_shared_among_those_that_are_under_way(store, tmp_path, monkeypatch):
+    took, shared = Ongoing.took, []
+
+    def watched(self, *arguments, beside):
+        shared.append(beside)
+        return took(self, *arguments, beside=beside)
+
+    monkeypatch.setattr(Ongoing, "took", watched)
+    variants = [recipe(epochs=epochs, seed=seed) for seed, epochs in enumerate((1, 1, 3))]
+    train_stacked(store, variants, [tmp_path / str(index) for index in range(3)], device="cpu")
+    assert shared == [3, 3, 3, 1, 1]
 
 
 def test_killed_ones_go_on_together_or_alone(store, tmp_path, monkeypatch):

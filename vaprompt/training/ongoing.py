@@ -135,13 +135,15 @@ class Ongoing:
             raise self._broken(fault, len(epoch.row_NB) - 1, epoch, training)
         return scores(prediction_W2, unseen.windows.value_W2.cpu().numpy())
 
-    def took(self, epoch: Epoch, validated: Scores, weights: Mapping[str, Tensor]) -> str:
-        """Take note of an epoch, and keep its weights if they are the best; return it in a few words."""
+    def took(self, epoch: Epoch, validated: Scores, weights: Mapping[str, Tensor], *, beside: int = 1) -> str:
+        """Take note of an epoch, and keep its weights if they are the best; return it in a few words.
+
+        Its time is shared among the runs that are trained `beside` each other in a stack, this one with them.
+        """
         state, losses = self.state, epoch.means()
         state.epoch += 1
         now = time.monotonic()
-        # Runs of one stack share its time.
-        state.seconds += (now - self._told) / self._facts["made_by"].get("stack", 1)
+        state.seconds += (now - self._told) / beside
         self._told = now
         state.history.append({"epoch": state.epoch, "train": losses, self._stopping: validated})
         mean = validated["mean"]

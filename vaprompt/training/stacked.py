@@ -191,7 +191,7 @@ def _train(runs: Sequence[_Run], task: Task) -> None:
                 stack.load_state(network, one.optimiser)
         while not any(one.over for one in going):
             for network, (one, epoch) in enumerate(zip(going, _epoch(stack, going), strict=True)):
-                _take(one, epoch, stack, network, task)
+                _take(one, epoch, stack, network, task, beside=len(going))
         for network, one in enumerate(going):
             one.optimiser = stack.state(network)
 
@@ -213,11 +213,11 @@ def _epoch(stack: Stack, runs: Sequence[_Run]) -> list[Epoch]:
     ]
 
 
-def _take(one: _Run, epoch: Epoch, stack: Stack, network: int, task: Task) -> None:
+def _take(one: _Run, epoch: Epoch, stack: Stack, network: int, task: Task, *, beside: int) -> None:
     try:
         one.ongoing.require_numbers(epoch, one.training)
         found = one.ongoing.validated(one.estimator, epoch, one.training, one.unseen)
-        note = one.ongoing.took(epoch, found, one.estimator.state_dict())
+        note = one.ongoing.took(epoch, found, one.estimator.state_dict(), beside=beside)
         one.ongoing.keep(one.estimator.state_dict(), stack.state(network))
     except VapromptError as error:
         one.error, note = error, "broken"
