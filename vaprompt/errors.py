@@ -53,6 +53,10 @@ class RecipeError(VapromptError):
     """A recipe or description cannot be read, has an unknown key, or a value out of its range."""
 
 
+class UnfitError(RecipeError):
+    """Each field of a recipe may be as it is, but not all of them together."""
+
+
 class OptionError(VapromptError):
     """The value of an option, or of a variable of the environment, is not of the form that it has to have."""
 

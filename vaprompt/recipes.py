@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar, get_args
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from vaprompt.errors import RecipeError
+from vaprompt.errors import RecipeError, UnfitError
 
 R = TypeVar("R", bound="Recipe")
 
@@ -217,7 +217,7 @@ def _explained(kind: type[Recipe], error: ValidationError, where: str) -> Recipe
     if first["type"] == "value_error" and isinstance(given, Mapping):
         # Each field is as it may be, but not together: the recipe's own check says what would be.
         told = f"{key} is" if key else "is"
-        return RecipeError(where, fault=f"{told} not right as a whole", remedy=str(first["ctx"]["error"]))
+        return UnfitError(where, fault=f"{told} not right as a whole", remedy=str(first["ctx"]["error"]))
     remedy = _range(kind, first["loc"]) if first["type"] in OUT_OF_RANGE else None
     remedy = remedy or first["msg"]
     parent = ".".join(str(part) for part in first["loc"][:-1])

@@ -127,3 +127,9 @@ def test_a_name_is_a_folders_name_whatever_it_holds():
         assert len(folder) <= 120
         assert "/" not in folder
         assert not folder.startswith((".", "-"))
+
+
+def test_a_search_may_try_what_fits_the_other_values_that_it_tries_and_not_the_base(tmp_path):
+    space = '"model.width" = { choices = [192, 384] }\n"model.fusion.heads" = { choices = [6, 12] }'
+    sweep = read(tmp_path, f"[search]\ntrials = 3\n[search.space]\n{space}")
+    assert sweep.search.spaces()["model.fusion.heads"].choices == (6, 12)

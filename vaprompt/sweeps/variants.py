@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from vaprompt.errors import RecipeError
+from vaprompt.errors import RecipeError, UnfitError
 from vaprompt.recipes import changed, known_keys, read_recipe, read_toml, shipped, validated, without_none
 from vaprompt.sweeps.recipe import SearchRecipe, SweepRecipe, VariantRecipe, with_fields
 from vaprompt.training.recipe import TrainRecipe
@@ -139,12 +140,13 @@ def _check_search(source: Path, search: SearchRecipe, base: Mapping[str, Any]) -
                 remedy="give a whole number as step, or leave it out for 1",
             )
         for value in space.choices if space.choices is not None else (space.low, space.high):
-            validated(
-                TrainRecipe,
-                with_fields(base, {key: as_given(key, value)}),
-                where=f"{source}, search.space.{key}",
-                folder=source.parent,
-            )
+            with suppress(UnfitError):  # with the base's other fields, which a trial may give other values as well
+                validated(
+                    TrainRecipe,
+                    with_fields(base, {key: as_given(key, value)}),
+                    where=f"{source}, search.space.{key}",
+                    folder=source.parent,
+                )
 
 
 def as_given(key: str, value: Any) -> Any:
