@@ -6,6 +6,7 @@ import torch
 from tests.finetuning.networks import WINDOWS, encoders, heads, losses, windows
 from vaprompt.finetuning.recipe import TuningRecipe
 from vaprompt.finetuning.step import Embeddings, RawEncoders, backward
+from vaprompt.seeds import derived_seed
 
 NONE = TuningRecipe(tune="none")
 
@@ -86,7 +87,7 @@ def test_what_an_encoder_drops_it_drops_in_both_passes():
     pieces = []
     for number, part in enumerate(windows().parts(2)):
         with torch.random.fork_rng():
-            torch.manual_seed(3 + number)
+            torch.manual_seed(derived_seed(3, number))
             pieces.append(raw.encode(part))
     joined = Embeddings(*(torch.cat([piece.of(stream) for piece in pieces]) for stream in ("image", "audio")))
     with torch.random.fork_rng():
