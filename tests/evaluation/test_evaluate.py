@@ -245,15 +245,20 @@ def test_videos_come_worst_first_and_the_interval_holds_the_score(trained):
         assert interval["videos"] == 6
 
 
+def rename(store, *names):
+    """Give videos names that the run was not trained on."""
+    for stream in ("image", "audio", "labels"):
+        for name in names:
+            (store / stream / name).rename(store / stream / f"new{name}")
+
+
 def test_a_store_without_a_training_split_is_scored_without_ridge(trained, tmp_path):
     _, run = trained
     store = plant_store(tmp_path / "s.zarr", train=0, validation=2, seed=9)
     # its videos are called as those that the run was trained on
     with pytest.raises(RunError, match="was trained on 2 of the 2 videos of the validation split"):
         evaluate(run, store=store, device="cpu")
-    for stream in ("image", "audio", "labels"):
-        for name in ("video0", "video1"):
-            (store / stream / name).rename(store / stream / f"new{name}")
+    rename(store, "video0", "video1")
     result = evaluate(run, store=store, out=tmp_path / "out", device="cpu").result
     assert result["ridge"]["official"]["mean"] is None
     assert any("no ridge baseline" in note for note in result["notes"])
@@ -263,9 +268,7 @@ def test_a_store_without_a_training_split_is_scored_without_ridge(trained, tmp_p
 def test_training_videos_shorter_than_a_window_leave_no_ridge(trained, tmp_path):
     _, run = trained
     store = plant_store(tmp_path / "s.zarr", train=2, validation=2, seconds=3.0, seed=9)
-    for stream in ("image", "audio", "labels"):
-        for name in ("video2", "video3"):
-            (store / stream / name).rename(store / stream / f"new{name}")
+    rename(store, "video2", "video3")
     result = evaluate(run, store=store, out=tmp_path / "out", device="cpu").result
     assert result["ridge"]["official"]["mean"] is None
     assert any("no ridge baseline" in note for note in result["notes"])
