@@ -84,17 +84,23 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_is(store, swept, tm
     assert run_sweep(store, sweep, tmp_path / "runs", device="cpu").trained == 0
 
 
-def test_scores_of_another_split_or_damaged_ones_are_made_again_and_never_told(store, swept, tmp_path):
+def test_scores_made_otherwise_than_a_sweep_makes_them_are_made_again_and_never_told(store, swept, tmp_path):
+    other = plant_store(tmp_path / "other.zarr", train=4, validation=3, seconds=16.0, seed=5)
     sweep = described(tmp_path, GRID)
     shutil.copytree(swept.sweep.variants[0].run.parent, tmp_path / "runs")
-    first, second = sweep.variants[:2]
-    evaluate(first.run, split="train", device="cpu")
-    (second.run / "evaluation.json").write_text("{")
-    (untold, damaged, *_) = run_sweep(store, sweep, tmp_path / "runs", device="cpu", score=False).found
-    assert (untold.scores, damaged.scores) == (None, None)
+    runs = [variant.run for variant in sweep.variants]
+    evaluate(runs[0], split="train", device="cpu")
+    evaluate(runs[1], store=other, device="cpu")
+    evaluate(runs[2], every=2, device="cpu")
+    (runs[3] / "evaluation.json").write_text("{")
+    untold = run_sweep(store, sweep, tmp_path / "runs", device="cpu", score=False).found
+    assert [one.scores for one in untold] == [None] * 4
     result = run_sweep(store, sweep, tmp_path / "runs", device="cpu")
-    assert result.trained == 2
+    assert result.trained == 4
     assert [one.scores["official"] for one in result.found] == [one.scores["official"] for one in swept.found]
+    # However the store is named.
+    named = os.path.relpath(store), store.absolute().as_uri()
+    assert [run_sweep(each, sweep, tmp_path / "runs", device="cpu").trained for each in named] == [0, 0]
 
 
 @pytest.mark.slow

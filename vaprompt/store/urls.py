@@ -58,3 +58,16 @@ def shown(url: str) -> str:
     rest = re.split(r"[?#]", url[found.end() :], maxsplit=1)[0]
     host, slash, path = rest.partition("/")
     return f"{found[1].lower()}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/")
+
+
+def same_place(location: str, other: str) -> bool:
+    """Say whether two locations are one, as they are or as `shown` makes them.
+
+    Raises:
+        StoreError: one of them cannot be understood.
+    """
+    paths = [local_path(each) for each in (location, other)]
+    if None in paths:
+        return shown(location) == shown(other)
+    first, second = (path.resolve() for path in paths if path is not None)
+    return first == second

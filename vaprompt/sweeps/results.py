@@ -39,7 +39,7 @@ class Found:
     """CCC of the best epoch at the ends of the validation windows; None where it was not trained to its end."""
     epochs: int | None
     scores: Mapping[str, Any] | None
-    """The content of evaluation.json; None where it was not scored on the validation split."""
+    """The content of evaluation.json; None where it was not scored as a sweep scores."""
     seconds: float | None
     """That it took in this call; None where it was there before."""
     fields: Mapping[str, Any]
@@ -64,13 +64,14 @@ class Found:
         }
 
 
-def found_in(standing: Standing, outcome: Outcome | None, base: Mapping[str, Any]) -> Found:
+def found_in(standing: Standing, outcome: Outcome | None, base: Mapping[str, Any], store: str) -> Found:
     """Return what is known of a variant.
 
     Args:
         standing: the variant, whose folder is looked into, and how it stands without this call.
         outcome: what its worker said in this call; None where it had nothing to do with it.
         base: the fields of the training recipe that the sweep starts from.
+        store: what it is trained and scored on: its path or URL.
     """
     variant = standing.variant
     own = without_none(variant.recipe.model_dump(mode="json"))
@@ -87,7 +88,7 @@ def found_in(standing: Standing, outcome: Outcome | None, base: Mapping[str, Any
         standing.reason if outcome is None or outcome.error is None else str(outcome.error),
         best,
         epochs,
-        scores_of(variant),
+        scores_of(variant, store),
         None if outcome is None else outcome.seconds,
         {key: value for key, (_, value) in differing(base, own).items()} if standing.tried is None else standing.tried,
     )

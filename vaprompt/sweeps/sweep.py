@@ -130,7 +130,7 @@ def run_sweep(
             device = "cuda" if on_cluster.size.gpus else "cpu"
         board = Board(sweep.variants, trials=0 if source is None else source.left)
         if source is None:
-            source = _listed(sweep, board, stack, device, score)
+            source = _listed(sweep, board, stack, device, work)
         most = source.left
         if pool is None:
             ahead = _seconds(opened) * most * max(variant.recipe.epochs for variant in planned)
@@ -142,16 +142,16 @@ def run_sweep(
     stood = source.standing() if isinstance(source, Search) else [Standing(one, "done") for one in sweep.variants]
     _require_one_that_worked([one.variant for one in stood], outcomes)
     by_label = {outcome.variant.label: outcome for outcome in outcomes}
-    found = [found_in(one, by_label.get(one.variant.label), sweep.base) for one in stood]
+    found = [found_in(one, by_label.get(one.variant.label), sweep.base, work.store) for one in stood]
     trained = sum(outcome.state != "failed" for outcome in outcomes)
     result = SweepResult(sweep, found, trained, count, time.perf_counter() - started)
     write_json(runs / RESULT, summary(result))
     return result
 
 
-def _listed(sweep: Sweep, board: Board, stack: Stacking, device: str, score: bool) -> Listed:
+def _listed(sweep: Sweep, board: Board, stack: Stacking, device: str, work: Work) -> Listed:
     """Return the jobs that are missing."""
-    missing = [one for one in sweep.variants if not is_trained(one) or (score and not is_scored(one))]
+    missing = [one for one in sweep.variants if not is_trained(one) or (work.score and not is_scored(one, work.store))]
     for variant in sweep.variants:
         if variant not in missing:
             board.end(variant, "done")

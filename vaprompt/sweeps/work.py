@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from vaprompt.devices import pick_device
-from vaprompt.errors import RunError, VapromptError
+from vaprompt.errors import VapromptError
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.evaluation.kept import PREDICTIONS, read_scores
 from vaprompt.memory import enough_memory
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
+from vaprompt.store.urls import same_place
 from vaprompt.sweeps.board import STOPPING, State
 from vaprompt.sweeps.recipe import SearchRecipe
 from vaprompt.sweeps.variants import Variant
@@ -126,7 +127,7 @@ class Trainer:
             with enough_memory(variant.run, remedy=SMALLER):
                 if not is_trained(variant):
                     self._train(variant, log)
-                if self._work.score and not is_scored(variant):
+                if self._work.score and not is_scored(variant, self._work.store):
                     evaluate(variant.run, store=self._work.store, device=self._work.device)
         except PrunedError:
             return Outcome(variant, "pruned", time.perf_counter() - started)
@@ -192,18 +193,25 @@ def is_trained(variant: Variant) -> bool:
     return (variant.run / FACTS).exists() and read_facts(variant.run)["status"] == "complete"
 
 
-def is_scored(variant: Variant) -> bool:
-    """Say whether its predictions and scores are there, of the split that a sweep is scored on."""
-    return scores_of(variant) is not None and (variant.run / PREDICTIONS).exists()
+def is_scored(variant: Variant, store: str) -> bool:
+    """Say whether its predictions and scores are there, made as a sweep on a store makes them."""
+    return scores_of(variant, store) is not None and (variant.run / PREDICTIONS).exists()
 
 
-def scores_of(variant: Variant) -> Mapping[str, Any] | None:
-    """Return a variant's evaluation.json; None where it has none that is whole, or one of another split.
+def scores_of(variant: Variant, store: str) -> Mapping[str, Any] | None:
+    """Return a variant's evaluation.json; None where it has none that is whole, or one that a sweep would not make.
 
-    Whoever asks `evaluate` for the training split leaves one of that: it is no score to put beside the others.
+    Whoever asks `evaluate` for the training split, another store or windows that end elsewhere leaves one of that: it
+    is no score to put beside the others.
+
+    Args:
+        variant: whose folder is looked into.
+        store: the sweep's: its path or URL.
     """
     try:
         found = read_scores(variant.run)
-    except RunError:
+        if found is None or found["split"] != STOPPING or found.get("every") is not None:
+            return None
+        return found if same_place(str(found["made_by"].get("store")), store) else None
+    except VapromptError:
         return None
-    return found if found is not None and found["split"] == STOPPING else None
