@@ -94,13 +94,13 @@ def dense_ends(
     return chosen_W
 
 
-def describe_ends(stride: float, every: int | None) -> str:
-    """Return in words where windows end and what fills the frames between."""
+def describe_ends(stride: float, every: int | None, unit: str = "frame") -> str:
+    """Return in words where windows end and what fills the frames between, `every` counting so many units."""
     if every is None:
         return f"windows end every {stride:g} s; frames between by time"
     if every == 1:
-        return "a window ends at every frame; nothing is interpolated"
-    return f"windows end every {every} frames; frames between by time"
+        return f"a window ends at every {unit}; nothing is interpolated"
+    return f"windows end every {every} {unit}s; frames between by time"
 
 
 def cut_windows(

@@ -26,7 +26,8 @@ def submit(
         typer.Option(help="Where frames without a face crop have their values from."),
     ] = "interpolate",
     every: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="End a window at every Nth frame; default: every stride.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="End a window at every Nth encoded picture; default: every stride."),
     ] = None,
     smooth: Annotated[
         str, typer.Option(metavar="KIND:SECONDS", help="mean, gaussian or median over time, such as gaussian:3.")

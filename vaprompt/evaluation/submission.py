@@ -119,7 +119,7 @@ def submit(
         notes.append(f"the mean of {len(members)} runs' predictions")
     if smoothing != NONE:
         notes.append(f"smoothed: {smoothing}")
-    ends = describe_ends(members[0].run.recipe.window.stride, every)
+    ends = describe_ends(members[0].run.recipe.window.stride, every, "encoded picture")
     return Submission(out, len(asked.frame_L), len(asked.videos), filled, ends, notes)
 
 
