@@ -185,6 +185,25 @@ def test_a_run_on_the_second_stream_knows_it(store, tmp_path):
         trained(store, tmp_path / "second")
 
 
+def test_a_stream_of_another_state_of_the_file_is_neither_trained_nor_scored_on(data, tmp_path, store):
+    run, own = tmp_path / "run", shutil.copytree(data.root, tmp_path / "data")
+    moved = tiny_dataset(own, videos=5)
+    moved = replace(moved, videos=moved.videos[:4])
+    trained(store, run, "stream=b32")
+    with (own / "v2.mp4").open("ab") as media:
+        media.write(b"more")
+    assert extract(moved, recipe(), store, refresh=True).done == ["v2"]
+    trained(store, tmp_path / "first")
+    assert evaluate(tmp_path / "first", split="both", device="cpu").result["official"]["frames"] == FRAMES
+    said = r"image features of video 'v2' that are of another state of its file than its labels; .* --stream b32 --ref"
+    with pytest.raises(StoreError, match=said):
+        trained(store, tmp_path / "second", "stream=b32")
+    with pytest.raises(StoreError, match=said):
+        evaluate(run, split="both", device="cpu")
+    assert extract(moved, recipe(OTHER), store, stream="b32", refresh=True).done == ["v2"]
+    trained(store, tmp_path / "second", "stream=b32")
+
+
 def test_another_grid_of_sound_shares_the_pictures(data, store, monkeypatch):
     monkeypatch.setattr(local, "image_encoder", None)
     data = replace(data, videos=data.videos[:4])

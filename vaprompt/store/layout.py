@@ -161,6 +161,12 @@ def digest_of(attributes: Mapping[str, Any]) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
+def medium_of(marker: Mapping[str, Any]) -> str | None:
+    """Return the digest of the media file that a video's stream was made of; None where its marker says none."""
+    found: str | None = marker.get("source", {}).get("media", {}).get("sha256")
+    return found
+
+
 def damaged(file: str, fault: str, unit: str) -> StoreError:
     """Return the error for a file of a store that is not as it was written; `unit` is what has to be made anew."""
     return StoreError(file, fault=fault, remedy=f"restore it from a copy, or delete {unit} and run extract again")

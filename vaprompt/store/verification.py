@@ -34,6 +34,7 @@ from vaprompt.store.layout import (
     digest_of,
     group_metadata,
     joined,
+    medium_of,
     read_attributes,
 )
 from vaprompt.store.reading import CHECKSUM_BYTES, MOST_CHUNK, ArrayForm, arrays_of, read_array, read_form
@@ -312,7 +313,7 @@ def _across(
             # Whatever is made anew, all others are moved to its split with it: so of what is there, the cheapest.
             cheapest = min(own, key=lambda stream: (stream != "labels", _listed(own[stream])))
             yield Fault(cheapest, video, GROUP_FILE, f"is of different splits ({told})")
-        made_of = {stream: media for stream, marker in own.items() if (media := _media(marker)) is not None}
+        made_of = {stream: media for stream, marker in own.items() if (media := medium_of(marker)) is not None}
         # Labels have no names: whatever name is made again of a file that has changed, they are made with it.
         latest = "labels" if "labels" in made_of else next(iter(made_of), "")
         for stream, media in made_of.items():
@@ -322,14 +323,6 @@ def _across(
             frames, rows = marker["counts"].get("frames"), own.get("labels", marker)["counts"].get("frames", 0)
             if kind_of(stream) == "image" and rows > frames:
                 yield Fault("labels", video, "value", f"has {rows} rows, but the video has {frames} frames")
-
-
-def _media(marker: Mapping[str, Any]) -> Any:
-    """Return the digest of the media file that a video's stream was made of; None where its marker says none."""
-    found: Any = marker
-    for part in ("source", "media", "sha256"):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
 
 
 def _index(storage: Storage) -> tuple[Index | None, list[Fault]]:

@@ -21,6 +21,7 @@ from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
 from vaprompt.training.kept import ROW_ARRAYS, Joined, Keeping, Kind, joined
 from vaprompt.training.recipe import TrainRecipe
+from vaprompt.training.usable import require_one_state
 from vaprompt.windows import WindowRecipe, Windows, cut_windows, grid_ends
 
 CPU = torch.device("cpu")
@@ -197,14 +198,16 @@ class Resident:
             progress: who is told how far it is.
 
         Raises:
-            StoreError: the store lacks a stream that the recipe needs, or holds features that are damaged or not
-                finite.
+            StoreError: the store lacks a stream that the recipe needs, or holds features that are damaged, not finite
+                or of another state of a video's file than its labels.
             TargetError: there are more than `most`, and the cache has no room for them.
         """
         # Pieces of one size are read, and then batches of one size computed.
         keep_freed_memory()
         self._store, self._place = store, {}
         names = [name for name in store.videos() if store.summary("labels", name).get("counts", {}).get("valid", 1)]
+        for name in names:
+            require_one_state(store, name, recipe.model.modalities)
         wanted: tuple[Kind, ...] = ("labels", *recipe.model.modalities) if names else ()
         kinds = [kind for kind in ROW_ARRAYS if kind in wanted]  # in everybody's order
         self._joined: dict[Kind, Joined] = {}

@@ -13,7 +13,7 @@ from jaxtyping import Float16, Float64, Int64
 
 from vaprompt.store import FeatureStore, StoredLabels
 from vaprompt.training.data import labelled_windows
-from vaprompt.training.finite import require_finite
+from vaprompt.training.usable import require_finite, require_one_state
 from vaprompt.windows import WindowRecipe, Windows, cut_windows
 
 
@@ -65,8 +65,9 @@ def read_timing(store: FeatureStore, video: str, modalities: Sequence[str]) -> T
     """Return when there is something in a stored video, for a network of these modalities.
 
     Raises:
-        StoreError: the video is not in the store, or damaged.
+        StoreError: the video is not in the store, or damaged, or its streams do not belong together.
     """
+    require_one_state(store, video, modalities)
     labels = store.labels(video)
     frame_N, time_N, end_A = _without(labels)
     if "image" in modalities:
@@ -81,8 +82,10 @@ def read_inputs(store: FeatureStore, video: str, modalities: Sequence[str]) -> I
     """Return a stored video's features for a network of these modalities.
 
     Raises:
-        StoreError: the video is not in the store, or damaged, or has features that are not finite.
+        StoreError: the video is not in the store, or damaged, or has features that are not finite, or its streams do
+            not belong together.
     """
+    require_one_state(store, video, modalities)
     labels = store.labels(video)
     frame_N, time_N, end_A = _without(labels)
     image_NI = audio_ASC = None

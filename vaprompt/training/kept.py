@@ -40,7 +40,7 @@ from vaprompt.progress import Task
 from vaprompt.sizes import parse_size
 from vaprompt.store import FeatureStore
 from vaprompt.store.layout import digest_of
-from vaprompt.training.finite import require_finite
+from vaprompt.training.usable import require_finite
 
 FORM = 1
 """Of the files; part of what they are kept under."""

@@ -1,6 +1,8 @@
-"""Whether features are numbers throughout: one that is not would spread through all that is computed of it."""
+"""Whether a video's features can be computed with: numbers throughout, and of the file that its labels are of."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float16
@@ -8,12 +10,13 @@ from jaxtyping import Float16
 from vaprompt.errors import StoreError
 from vaprompt.store import FeatureStore
 from vaprompt.store.content import finite_halves
+from vaprompt.store.layout import medium_of
 
 
 def require_finite(
     store: FeatureStore, kind: str, name: str, piece: Float16[np.ndarray, "_ ..."], row: int = 0
 ) -> None:
-    """Refuse embeddings of a video that are infinite or no numbers.
+    """Refuse embeddings of a video that are infinite or no numbers, which would spread through all computed of them.
 
     Args:
         store: where they are from, for what is said.
@@ -37,3 +40,23 @@ def require_finite(
         fault=f"the {kind} features of {what} are not finite, and can be neither trained nor predicted on",
         remedy=f"delete {kind}/{name} in the store and extract again, or leave it out with: vaprompt store subset",
     )
+
+
+def require_one_state(store: FeatureStore, video: str, modalities: Sequence[str]) -> None:
+    """Refuse features that were made of another state of a video's file than its labels, with which they are paired.
+
+    A refresh under one name leaves another's as they are, and one that was stopped may have begun with some.
+
+    Raises:
+        StoreError: a stream is.
+    """
+    labels = medium_of(store.summary("labels", video))
+    for kind in modalities:
+        own = medium_of(store.summary(kind, video))
+        if None not in (own, labels) and own != labels:
+            name = "" if store.stream is None else f" --stream {store.stream}"
+            raise StoreError(
+                store.location,
+                fault=f"has {kind} features of video '{video}' that are of another state of its file than its labels",
+                remedy=f"make them again with: vaprompt extract DATA --store {store.location}{name} --refresh",
+            )
