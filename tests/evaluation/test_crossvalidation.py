@@ -7,7 +7,7 @@ import pytest
 
 from tests.evaluation.definition import lin
 from tests.planted import plant_store
-from tests.training.test_run import recipe
+from tests.training.small import recipe
 from vaprompt import FeatureStore, load_run
 from vaprompt.cli.main import run as command
 from vaprompt.errors import RunError, StoreError, TargetError

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.evaluation.definition import lin
 from tests.planted import plant_store, refingerprint
-from tests.training.test_run import recipe
+from tests.training.small import recipe
 from vaprompt import FeatureStore, load_run
 from vaprompt.errors import FingerprintError, RunError, StoreError, TargetError
 from vaprompt.evaluation.baseline import RidgeBaseline

@@ -7,7 +7,7 @@ import pytest
 
 from tests.evaluation.templates import write_template
 from tests.planted import plant_store
-from tests.training.test_run import SMALL, recipe
+from tests.training.small import SMALL, recipe
 from vaprompt import FeatureStore, load_run
 from vaprompt.errors import StoreError
 from vaprompt.evaluation.evaluate import evaluate

@@ -8,7 +8,7 @@ import pytest
 
 from tests.evaluation.templates import HEADER, write_template
 from tests.planted import plant_store, refingerprint
-from tests.training.test_run import recipe
+from tests.training.small import recipe
 from vaprompt import FeatureStore, load_run
 from vaprompt.cli.main import run as command
 from vaprompt.errors import FingerprintError, RunError

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tests.planted import plant_store
-from tests.training.test_run import SMALL
+from tests.training.small import SMALL
 from vaprompt import FeatureStore
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.recipes import validated

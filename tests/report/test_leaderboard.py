@@ -11,7 +11,7 @@ import pytest
 
 from tests.fuzz.structure import changed
 from tests.planted import plant_store
-from tests.training.test_run import recipe
+from tests.training.small import recipe
 from vaprompt.cli.tell_runs import leaderboard_json, print_apart, print_leaderboard, print_leaderboard_csv
 from vaprompt.errors import RunError, VapromptError
 from vaprompt.evaluation.evaluate import evaluate

@@ -6,7 +6,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.planted import plant_store
-from tests.training.test_run import contents, recipe
+from tests.training.small import contents, recipe
 from vaprompt.errors import TargetError
 from vaprompt.training import tensorboard
 from vaprompt.training.run import train

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.planted import plant_store
-from tests.training.test_run import SMALL, contents
+from tests.training.small import SMALL, contents
 from vaprompt import FeatureStore, load_run
 from vaprompt.encoders.recipes import ImageEncoderRecipe
 from vaprompt.errors import FingerprintError, StoreError, WeightsError
