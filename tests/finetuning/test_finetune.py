@@ -1,12 +1,14 @@
 """Fine-tuning from a run to a run: like any other afterwards, the same bytes whatever is killed, faults in one line."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -338,6 +340,18 @@ def test_a_loss_that_is_no_number_names_step_videos_and_what_is_left(base, small
     assert "best-1.safetensors" in said
     assert (tmp_path / "new" / "best-1.safetensors").is_file()
     assert "encoder_learning_rate" in said
+
+
+@pytest.mark.slow
+def test_a_best_that_is_cut_is_named_before_more_is_trained(base, small_dataset, tmp_path, monkeypatch):
+    new, quick = tmp_path / "new", recipe(**FROZEN)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "clear_best", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            finetune(base, small_dataset, quick, new, device="cpu", save_seconds=0)
+    os.truncate(new / "best-1.safetensors", 1000)
+    with pytest.raises(RunError, match=r"best-1\.safetensors: is not a whole .*; delete resume\.safetensors beside it"):
+        finetune(base, small_dataset, quick, new, device="cpu")
 
 
 def too_much(*_, **__):

@@ -115,18 +115,29 @@ def test_scores_are_those_of_the_weights_though_a_replay_gains_otherwise(store, 
     assert names(run) == names(tmp_path / "two")
 
 
-def test_a_best_that_is_gone_is_named_and_not_gone_on_from(store, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("damage", "said"), [(Path.unlink, "is missing"), (lambda path: os.truncate(path, 1000), "is not a whole .*")]
+)
+def test_a_best_that_is_gone_or_cut_is_named_and_not_gone_on_from(store, tmp_path, monkeypatch, damage, said):
     def killing(*_):
         raise KeyboardInterrupt
 
+    run = tmp_path / "run"
     monkeypatch.setattr(ongoing, "SAVING", 0)
     with pytest.raises(KeyboardInterrupt):
-        train(store, recipe(), tmp_path / "run", device="cpu", watch=killing)
-    (tmp_path / "run" / "best-1.safetensors").unlink()
+        train(store, recipe(epochs=2), run, device="cpu", watch=killing)
+    damage(run / "best-1.safetensors")
+    there = names(run)
     with pytest.raises(
-        RunError, match=r"best-1\.safetensors: is missing, and resume\.safetensors names it; train anew"
+        RunError,
+        match=rf"best-1\.safetensors: {said}, and resume\.safetensors names it; delete resume\.safetensors beside it",
     ):
-        train(store, recipe(), tmp_path / "run", device="cpu")
+        train(store, recipe(epochs=2), run, device="cpu")
+    assert names(run) == there
+    (run / "resume.safetensors").unlink()
+    train(store, recipe(epochs=2), run, device="cpu")
+    train(store, recipe(epochs=2), tmp_path / "whole", device="cpu")
+    assert contents(run) == contents(tmp_path / "whole")
 
 
 def test_a_damaged_state_says_how_to_begin_anew_and_that_helps(store, undisturbed, tmp_path, monkeypatch):

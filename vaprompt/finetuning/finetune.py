@@ -53,7 +53,7 @@ from vaprompt.recipes import validated, write_recipe
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
 from vaprompt.store.fingerprint import require_equal
-from vaprompt.training.checkpoint import clear_best, save_weights
+from vaprompt.training.checkpoint import clear_best, require_best, save_weights
 from vaprompt.training.ongoing import tidy
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import TrainResult, standing
@@ -237,6 +237,8 @@ class _Job:
         """Train until the last epoch or until patience ends."""
         recipe, path = self.recipe, self.new / STATE
         state = load_state(path, session.learners) if path.exists() else TuningState()
+        if state.best_epoch:
+            require_best(path, state.best_epoch)
         unseen = parts[self.stopping]
         save, told = Interval(self.save_seconds), time.monotonic()
 

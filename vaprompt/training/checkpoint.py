@@ -108,6 +108,24 @@ def load_state(path: Path, estimator: nn.Module, optimiser: GoesOn) -> TrainingS
         raise RunError(path, fault=f"does not hold the state of this training ({error})", remedy=ANEW) from None
 
 
+def require_best(state: Path, epoch: int) -> None:
+    """Refuse to go on from a state on disk whose best epoch's weights are not there to end with.
+
+    Raises:
+        RunError: they are missing or damaged.
+    """
+    path = state.parent / BEST.format(epoch)
+    try:
+        with safe_open(path, framework="pt"):
+            return
+    except FileNotFoundError:
+        fault = "is missing"
+    except (SafetensorError, OSError) as error:
+        fault = f"is not a whole safetensors file ({error})"
+    remedy = f"delete {state.name} beside it: the same command then begins anew"
+    raise RunError(path, fault=f"{fault}, and {state.name} names it", remedy=remedy)
+
+
 def put_weights(path: Path, estimator: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Load tensors that came from `path` into the network.
 

@@ -26,6 +26,7 @@ from vaprompt.training.checkpoint import (
     TrainingState,
     clear_best,
     load_state,
+    require_best,
     save_state,
     save_weights,
 )
@@ -79,18 +80,13 @@ class Ongoing:
         """Take up where a killed training stood, and say whether there was one.
 
         Raises:
-            RunError: its state is damaged, or the weights of its best epoch are gone.
+            RunError: its state or the weights of its best epoch are damaged, or those are gone.
         """
         path = self.run / STATE
         if path.exists():
             self.state = load_state(path, estimator, optimiser)
             self._named = self.state.best_epoch
-            if not self._best().exists():
-                raise RunError(
-                    self._best(),
-                    fault="is missing, and resume.safetensors names it",
-                    remedy="train anew with --run NEW",
-                )
+            require_best(path, self._named)
         # Bests of epochs that are trained again are none yet.
         clear_best(self.run, keep={self._named})
         return path.exists()
