@@ -18,6 +18,7 @@ from vaprompt.errors import RecipeError, RunError
 from vaprompt.store import leases
 from vaprompt.sweeps import search, work
 from vaprompt.sweeps.sweep import run_sweep
+from vaprompt.training import ongoing
 from vaprompt.training.run import train
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +101,26 @@ def test_stopped_anywhere_it_goes_on_with_the_very_trials(store, searched, tmp_p
     other = described(tmp_path, SEARCH.replace("TRIALS", "5").replace("1e-6", "1e-5"))
     with pytest.raises(RunError, match="holds a search that differs"):
         run_sweep(store, other, tmp_path / "runs", device="cpu", score=False)
+
+
+def test_stopped_as_a_trial_is_about_to_end_early_it_ends_it_then(store, searched, tmp_path, monkeypatch):
+    def interrupted(store, recipe, run, *, watch, **rest):
+        def watched(run, history):
+            try:
+                watch(run, history)
+            except work.PrunedError:
+                raise KeyboardInterrupt from None
+
+        return train(store, recipe, run, watch=watched, **rest)
+
+    monkeypatch.setattr(ongoing, "SAVING", 0)
+    sweep = described(tmp_path, SEARCH.replace("TRIALS", "5"))
+    with monkeypatch.context() as patched:
+        patched.setattr(work, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(store, sweep, tmp_path / "runs", device="cpu", score=False)
+    assert list(tmp_path.glob("runs/*/resume.safetensors"))
+    assert tried(run_sweep(store, sweep, tmp_path / "runs", device="cpu", score=False)) == tried(searched)
 
 
 @pytest.mark.slow

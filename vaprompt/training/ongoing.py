@@ -77,7 +77,7 @@ class Ongoing:
         )
 
     def goes_on(self, estimator: Estimator, optimiser: GoesOn) -> bool:
-        """Take up where a killed training stood, and say whether there was one.
+        """Take up where a killed training stood, tell who watches, and say whether there was one.
 
         Raises:
             RunError: its state or the weights of its best epoch are damaged, or those are gone.
@@ -87,6 +87,8 @@ class Ongoing:
             self.state = load_state(path, estimator, optimiser)
             self._named = self.state.best_epoch
             require_best(path, self._named)
+            # It may have been killed between the state and what they make of it.
+            self._tell()
         # Bests of epochs that are trained again are none yet.
         clear_best(self.run, keep={self._named})
         return path.exists()
@@ -158,8 +160,7 @@ class Ongoing:
             save_state(self.run / STATE, self.state, weights, optimiser)
             self._saved, self._named = time.monotonic(), self.state.best_epoch
             clear_best(self.run, keep={self._named})
-        if self._watch is not None:
-            self._watch(self.run, self.state.history)
+        self._tell()
 
     def complete(self) -> dict[str, Any]:
         """Say in the folder that the run is done, and return what it says."""
@@ -177,6 +178,10 @@ class Ongoing:
         write_json(self.run / FACTS, facts)
         tidy(self.run)
         return facts
+
+    def _tell(self) -> None:
+        if self._watch is not None:
+            self._watch(self.run, self.state.history)
 
     def _best(self) -> Path:
         return self.run / BEST.format(self.state.best_epoch)
