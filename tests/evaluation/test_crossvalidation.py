@@ -14,6 +14,7 @@ from vaprompt.errors import RunError, StoreError, TargetError
 from vaprompt.evaluation.bootstrap import source_video
 from vaprompt.evaluation.crossvalidation import assign_folds, cross_validate
 from vaprompt.evaluation.evaluate import evaluate
+from vaprompt.report.leaderboard import leaderboard
 from vaprompt.store.features import StoredLabels
 from vaprompt.store.storage import Folder
 from vaprompt.training.recipe import TrainRecipe
@@ -65,6 +66,13 @@ def test_the_score_pools_what_each_fold_predicts_of_its_own(store, crossed):
     assert json.loads((out / "crossvalidation.json").read_text()) == result
     # "train and validation splits" says which videos; no score goes by the name.
     assert "validation" not in set(result) | set(result["out_of_fold"]) | set(result["folds"][0])
+
+
+def test_a_leaderboard_of_folds_says_what_they_are_and_where_their_scores_lie(crossed):
+    (note,) = leaderboard([crossed[1]]).notes
+    assert note.startswith("3 runs are folds of a cross-validation, such as fold")
+    assert "crossvalidation.json" in note
+    assert "vaprompt evaluate" not in note, "which refuses them"
 
 
 def test_a_folds_run_has_no_validation_score(store, crossed):

@@ -162,7 +162,7 @@ def test_a_store_without_sound_is_refused_with_its_streams_and_trains_on_picture
     assert train(store, pictures, tmp_path / "run", device="cpu").trained  # one video to train on suffices
 
 
-def test_a_run_without_its_checkpoint_or_with_a_cut_one_is_refused(undisturbed, tmp_path):
+def test_a_run_without_its_checkpoint_or_with_a_cut_one_is_refused(store, undisturbed, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(undisturbed, run)
     whole = (run / "checkpoint.safetensors").read_bytes()
@@ -178,6 +178,10 @@ def test_a_run_without_its_checkpoint_or_with_a_cut_one_is_refused(undisturbed, 
     (run / "run.json").write_text('{"format": 99}')
     with pytest.raises(RunError, match="format 99"):
         load_run(run)
+    (run / "run.json").write_text('{"format": 1, "status": "complete"}')
+    for asked in (lambda: load_run(run), lambda: train(store, recipe(), run, device="cpu")):
+        with pytest.raises(RunError, match=r"run\.json: lacks 'recipe'"):
+            asked()
     with pytest.raises(RunError, match="is not a run"):
         load_run(tmp_path)
 

@@ -31,12 +31,10 @@ from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import train
-from vaprompt.training.runs import load_run
+from vaprompt.training.runs import STOPPING_FOLD, load_run
 from vaprompt.windows import describe_ends
 
 RESULT = "crossvalidation.json"
-STOPPING = "stopping"
-"""What the fold is called that decides when a training stops: it is not the official validation split."""
 LEAST_FOLDS = 3
 """One to score, one that says when to stop, one to train on."""
 
@@ -96,10 +94,10 @@ def cross_validate(
     for index, held_out in enumerate(parts):
         stopping = parts[(index + 1) % folds]
         training = sorted({name for names in parts for name in names} - {*held_out, *stopping})
-        part = dict.fromkeys(training, "train") | dict.fromkeys(stopping, STOPPING)
+        part = dict.fromkeys(training, "train") | dict.fromkeys(stopping, STOPPING_FOLD)
         folder = out / f"fold{index + 1}"
         folded = FoldedStore.of(source, part)
-        trained = train(folded, recipe, folder, device=device, stopping=STOPPING, progress=progress)
+        trained = train(folded, recipe, folder, device=device, stopping=STOPPING_FOLD, progress=progress)
         with enough_memory(folder, remedy=ELSEWHERE):
             member = Member(load_run(folder, device), folded)
             videos = judge_split([member], held_out, every, f"scoring fold {index + 1} of {folds}", progress)

@@ -17,7 +17,7 @@ from vaprompt.evaluation.kept import RESULT, read_evaluation, read_scores
 from vaprompt.evaluation.paired import Scored
 from vaprompt.evaluation.protocols import official_series
 from vaprompt.report.evidence import tuning
-from vaprompt.training.runs import FACTS, read_facts
+from vaprompt.training.runs import FACTS, STOPPING_FOLD, read_facts
 
 AXES = ("valence", "arousal", "mean")
 State = Literal["scored", "trained", "unfinished"]
@@ -41,6 +41,11 @@ class Entry:
         if self.facts["status"] != "complete":
             return "unfinished"
         return "trained" if self.evaluation is None else "scored"
+
+    @property
+    def is_fold(self) -> bool:
+        """Whether it is of a cross-validation, whose folds stop by videos of their own and not by a split."""
+        return STOPPING_FOLD in self.facts.get("videos", {})
 
     @property
     def scores(self) -> Mapping[str, Any]:

@@ -183,7 +183,14 @@ def _differing(lines: Sequence[Line]) -> dict[str, list[Any]]:
 
 def _notes(lines: Sequence[Line]) -> list[str]:
     notes = []
-    unscored = [entry.name for line in lines for entry in line.entries if entry.state == "trained"]
+    trained = [entry for line in lines for entry in line.entries if entry.state == "trained"]
+    folds = [entry.name for entry in trained if entry.is_fold]
+    unscored = [entry.name for entry in trained if not entry.is_fold]
+    if folds:
+        notes.append(
+            f"{len(folds)} runs are folds of a cross-validation, such as {folds[0]}: their scores are those of the "
+            "videos that each stopped by; crossvalidation.json has those of the videos left out"
+        )
     if unscored:
         notes.append(
             f"{len(unscored)} runs are not evaluated, such as {unscored[0]}: their scores are those at the ends of the "

@@ -31,6 +31,8 @@ FACTS = "run.json"
 METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.safetensors"
 STATE = "resume.safetensors"
+STOPPING_FOLD = "stopping"
+"""What the fold is called that decides when a training stops: it is not the official validation split."""
 FORMAT = 1
 ENCODERS = "encoders"
 """The folder of a fine-tuned run's own encoders, `image` and `audio`."""
@@ -267,6 +269,11 @@ def read_complete(path: Path) -> dict[str, Any]:
     return facts
 
 
+_NEEDED: dict[str, type] = {"status": str, "recipe": dict, "store": dict}
+_NEEDED_OF_A_WHOLE_ONE: dict[str, type] = {"epochs": int, "best_epoch": int, "best": dict}
+"""What every run.json has, and of which type."""
+
+
 def read_facts(path: Path) -> dict[str, Any]:
     """Return run.json.
 
@@ -287,6 +294,11 @@ def read_facts(path: Path) -> dict[str, Any]:
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         found = facts.get("format") if isinstance(facts, dict) else None
         raise RunError(path / FACTS, fault=f"has format {found}, not {FORMAT}", remedy="use the version that wrote it")
+    needed = _NEEDED | (_NEEDED_OF_A_WHOLE_ONE if facts.get("status") == "complete" else {})
+    for key, kind in needed.items():
+        if not isinstance(facts.get(key), kind):
+            remedy = "restore it, or train again into a new folder"
+            raise RunError(path / FACTS, fault=f"lacks '{key}', or has one that cannot be", remedy=remedy)
     return facts | {"extraction": _placed(path, facts.get("extraction"))}
 
 
