@@ -75,11 +75,11 @@ def require_same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None
     differing += [
         f"store.{key}" for key in ("fingerprints", "dataset") if before["store"].get(key) != now["store"][key]
     ]
-    differing += [f"videos.{split}" for split, names in now["videos"].items() if before["videos"].get(split) != names]
+    differing += [
+        f"videos.{split}" for split, names in now["videos"].items() if before.get("videos", {}).get(split) != names
+    ]
     if differing:
-        raise RunError(
-            run, fault=f"holds a run that differs in {', '.join(differing[:5])}", remedy="name a new folder with --run"
-        )
+        raise RunError(run, fault=f"holds a run that differs in {', '.join(differing[:5])}", remedy="name a new folder")
 
 
 def _with_defaults(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def standing(
     if resume:
         raise RunError(run, fault="holds nothing to resume", remedy="leave --resume out to begin")
     if run.is_dir() and any(PARTIAL not in entry.name for entry in run.iterdir()):
-        raise RunError(run, fault="is not empty and holds no run", remedy="name a new folder with --run")
+        raise RunError(run, fault="is not empty and holds no run", remedy="name a new folder")
     return None
 
 
