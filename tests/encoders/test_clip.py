@@ -1,5 +1,8 @@
 """The image encoder is open_clip's own, fed with the same pictures; what does not belong together is refused."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import open_clip
 import pytest
@@ -143,6 +146,65 @@ def test_a_folder_that_says_quickgelu_is_refused_by_a_plain_model(tmp_path):
     (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {"quick_gelu": true}}')
     with pytest.raises(WeightsError, match="QuickGELU"):
         image_fingerprint(ImageEncoderRecipe(model="ViT-B-32", weights=str(tmp_path)))
+
+
+def folder_of(tmp_path, config):
+    """Return a folder of weights that says this of itself; its tensors are no model's."""
+    save_file({"x": torch.zeros(1)}, tmp_path / "open_clip_model.safetensors")
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tower", "change", "told"),
+    [
+        ("vision_cfg", {"image_size": 288}, "vision_cfg.image_size is 288, and not 224"),
+        ("vision_cfg", {"head_width": 32}, "vision_cfg.head_width is 32, and not 64"),
+        ("vision_cfg", {"of another version": "x"}, "vision_cfg.of another version is x, and not None"),
+        ("text_cfg", {"context_length": 32}, "text_cfg.context_length is 32, and not 77"),
+        ("text_cfg", {"heads": 8, "act_kwargs": {"approximate": "tanh"}}, "text_cfg.heads is 8, and not 4"),
+        (None, {"embed_dim": 512}, "embed_dim is 512, and not 256"),
+    ],
+)
+def test_a_folder_of_another_architecture_is_refused(tmp_path, tower, change, told):
+    """open_clip resizes what it can, and of a head's width no tensor tells."""
+    config = open_clip.get_model_config("ViT-S-32-alt")
+    (config if tower is None else config[tower]).update(change)
+    recipe = ImageEncoderRecipe(model="ViT-S-32-alt", weights=folder_of(tmp_path, {"model_cfg": config}))
+    with pytest.raises(WeightsError, match="does not fit ViT-S-32-alt: ") as error:
+        image_fingerprint(recipe)
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize("model", ["ViT-B-32", "RN50", "ViT-B-16-SigLIP", "roberta-ViT-B-32", "coca_ViT-B-32"])
+def test_an_architecture_may_be_written_with_more_or_fewer_defaults(tmp_path, model):
+    config = open_clip.get_model_config(model)
+    whole = config | {
+        "vision_cfg": asdict(open_clip.CLIPVisionCfg(**config["vision_cfg"])) | {"patch_dropout": 0.5},
+        "text_cfg": asdict(open_clip.CLIPTextCfg(**config["text_cfg"])) | {"hf_tokenizer_name": "someone/model"},
+        "custom_text": True,
+        "init_logit_bias": -10,
+    }
+    whole["vision_cfg"]["image_size"] = [config["vision_cfg"]["image_size"]] * 2
+    for written in (config, whole, {key: config[key] for key in ("embed_dim", "quick_gelu") if key in config}):
+        recipe = ImageEncoderRecipe(model=model, weights=folder_of(tmp_path, {"model_cfg": written}))
+        assert image_fingerprint(recipe)["model"] == model
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "shape"),
+    [
+        ("embedded", "positional_embedding", (32, 96)),
+        ("ViT-S-32-alt", "visual.positional_embedding", (82, 384)),
+        ("ViT-S-32-alt", "module.positional_embedding", (32, 256)),
+        ("ViT-B-16-SigLIP", "text.positional_embedding", (32, 768)),
+    ],
+)
+def test_positions_of_another_size_are_not_resized(tmp_path, monkeypatch, model, name, shape):
+    monkeypatch.setattr(open_clip, "load_checkpoint", None)
+    save_file({name: torch.zeros(shape)}, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match=rf"does not fit {model}: {name} is of \[{shape[0]}, {shape[1]}\], and not"):
+        image_encoder(ImageEncoderRecipe(model=model, weights=str(tmp_path / "w.safetensors")))
 
 
 def test_a_models_name_that_is_unknown_comes_with_the_nearest():

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ import open_clip
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from open_clip.transformer import VisionTransformer
+from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,6 +33,8 @@ PIECE = 8
 """Pictures that a processor's core encodes at once with networks other than plain vision transformers. A plain one is
 as fast one by one in fp32, and in bf16 on vector units; on a Xeon's matrix units (`benchmarks/extract_gpu.json`) two
 machines of a kind gave 19.6 and 34.1 pictures a second one by one, 14.8 and 27.8 in fours."""
+POSITIONS = ("visual.positional_embedding", "positional_embedding")
+"""The tables that open_clip resizes to fit a network; the second one is the text's."""
 
 
 class OpenClipEncoder:
@@ -162,16 +166,24 @@ def tokenizer(recipe: ImageEncoderRecipe) -> Callable[[list[str]], Int64[Tensor,
 
 
 def load_network(recipe: ImageEncoderRecipe, weights: Weights, device: torch.device) -> Any:
-    """Build the network and fill it; random weights are drawn on the CPU, so that a seed means the same anywhere."""
-    pretrained = str(weights.file) if weights.file else None
+    """Build the network and fill it; random weights are drawn on the CPU, so that a seed means the same anywhere.
+
+    Raises:
+        WeightsError: the weights do not fit, or a part of the model is not at hand.
+    """
     with torch.random.fork_rng(devices=[]), offline(), _without_logging():
         torch.manual_seed(weights.seed or 0)
         try:
             if recipe.model == EMBEDDED:
-                return _miniature(clip_config(recipe)["model_cfg"], pretrained, recipe.precision, device)
-            return open_clip.create_model(
-                recipe.model, pretrained, precision=recipe.precision, device=device, pretrained_text=False
-            )
+                network = _miniature(clip_config(recipe)["model_cfg"], recipe.precision, device)
+            else:
+                network = open_clip.create_model(
+                    recipe.model, precision=recipe.precision, device=device, pretrained_text=False
+                )
+            if weights.file is not None:
+                _require_same_positions(network, weights.file, recipe.model)
+                open_clip.load_checkpoint(network, str(weights.file))
+            return network
         except RuntimeError as error:
             raise WeightsError(
                 weights.file,
@@ -182,13 +194,28 @@ def load_network(recipe: ImageEncoderRecipe, weights: Weights, device: torch.dev
             raise _part_missing(recipe, "text tower's configuration", error) from None
 
 
-def _miniature(config: Mapping[str, Any], file: str | None, precision: str, device: torch.device) -> Any:
+def _require_same_positions(network: Any, file: Path, model: str) -> None:
+    """Refuse tables of positions of another size: open_clip would resize them without a word."""
+    built = {name.removeprefix("text."): list(tensor.shape) for name, tensor in network.state_dict().items()}
+    with safe_open(file, framework="pt") as tensors:
+        for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+            short = name.removeprefix("module.").removeprefix("text.")
+            if short not in POSITIONS or short not in built:
+                continue
+            shape = tensors.get_slice(name).get_shape()
+            if shape != built[short]:
+                raise WeightsError(
+                    file,
+                    fault=f"does not fit {model}: {name} is of {shape}, and not of {built[short]}",
+                    remedy="set image.model to what the weights were made for",
+                )
+
+
+def _miniature(config: Mapping[str, Any], precision: str, device: torch.device) -> Any:
     dtype = open_clip.get_cast_dtype(precision)
     network = open_clip.CLIP(**config, cast_dtype=dtype).to(device)
     if dtype is not None:
         open_clip.convert_weights_to_lp(network, dtype=dtype)
-    if file is not None:
-        open_clip.load_checkpoint(network, file)
     return network
 
 

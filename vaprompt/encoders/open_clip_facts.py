@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
@@ -21,6 +23,14 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 """OpenAI's, of red, green and blue: open_clip's where nothing else is said."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, which belong to other networks."""
+WITHOUT_EFFECT = frozenset(
+    (
+        *("patch_dropout", "timm_drop", "timm_drop_path", "timm_model_pretrained", "hf_model_pretrained"),
+        *("ls_init_value", "output_tokens", "hf_tokenizer_name"),
+    )
+)
+"""What a configuration says of a tower that changes no embedding: what is for training alone, first values of what is
+loaded, and where the tokenizer is, which open_clip rewrites in what it publishes."""
 
 
 def open_clip_config(model: str) -> dict[str, Any]:
@@ -38,6 +48,28 @@ def open_clip_config(model: str) -> dict[str, Any]:
     raise RecipeError(
         "image.model", fault=f"open_clip has no model '{model}'", remedy=f"the nearest are {', '.join(near)}"
     )
+
+
+def differences(given: Mapping[str, Any], built: Mapping[str, Any]) -> list[str]:
+    """Return in what the embeddings of one `model_cfg` differ from another's, with both values; the GELU apart.
+
+    Args:
+        given: the one from a file, of which a part may be left out.
+        built: open_clip's own.
+    """
+    found = []
+    if given.get("embed_dim", built["embed_dim"]) != built["embed_dim"]:
+        found.append(f"embed_dim is {given['embed_dim']}, and not {built['embed_dim']}")
+    for tower in ("vision_cfg", "text_cfg"):
+        if tower not in given:
+            continue
+        for key in sorted({*given[tower], *built[tower]} - WITHOUT_EFFECT):
+            theirs, ours = (
+                config[tower][key] if key in config[tower] else _defaults()[tower].get(key) for config in (given, built)
+            )
+            if _plain(theirs) != _plain(ours):
+                found.append(f"{tower}.{key} is {theirs}, and not {ours}")
+    return found
 
 
 def published(model: str, tag: str) -> dict[str, Any] | None:
@@ -60,6 +92,26 @@ def tags(model: str) -> list[str]:
     import open_clip
 
     return list(open_clip.list_pretrained_tags_by_model(model))
+
+
+def _plain(value: Any) -> Any:
+    """Return what a field means, in whichever way it is written: a square's side as two numbers, nothing as false."""
+    if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
+        return value[0]
+    return value or None
+
+
+@cache
+def _defaults() -> dict[str, dict[str, Any]]:
+    """Return what open_clip takes for the fields of a tower that a configuration leaves out."""
+
+    def ask() -> dict[str, Any]:
+        import open_clip
+
+        return {"vision_cfg": asdict(open_clip.CLIPVisionCfg()), "text_cfg": asdict(open_clip.CLIPTextCfg())}
+
+    found: dict[str, dict[str, Any]] = remembered({"what": "open_clip.CLIPVisionCfg", "version": _version()}, ask)
+    return found
 
 
 @cache

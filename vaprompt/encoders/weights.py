@@ -21,7 +21,7 @@ from typing import Any
 import huggingface_hub
 
 from vaprompt.caching import remembered
-from vaprompt.encoders.open_clip_facts import open_clip_config, published, tags
+from vaprompt.encoders.open_clip_facts import differences, open_clip_config, published, tags
 from vaprompt.encoders.recipes import EMBEDDED, AudioEncoderRecipe, ImageEncoderRecipe
 from vaprompt.errors import RecipeError, VapromptError, WeightsError
 from vaprompt.files import parsed_json
@@ -92,15 +92,17 @@ def image_weights(recipe: ImageEncoderRecipe) -> Weights:
     """Find the weights of an image encoder.
 
     Raises:
-        WeightsError: they are not at hand, are a pickle, or were trained with the other GELU than the model has.
+        WeightsError: they are not at hand, are a pickle, or were trained with the other GELU than the model has, or in
+            another architecture.
         RecipeError: open_clip has no such model.
     """
     file, folder = _image_source(recipe)
     if file is None:
         return Weights(recipe.weights, None, _seed(recipe.weights))
     config = _json(folder / CLIP_CONFIG) if folder else None
-    if config is not None:
+    if folder and config is not None:
         _require_same_gelu(recipe, config.get("model_cfg", {}).get("quick_gelu", False), where=file)
+        _require_same_architecture(recipe, config.get("model_cfg", {}), where=folder / CLIP_CONFIG)
     preprocessor = config.get("preprocess_cfg") if config is not None else _tag_config(recipe)
     return Weights(_digest(file), file, None, config, preprocessor)
 
@@ -307,6 +309,20 @@ def _require_same_gelu(recipe: ImageEncoderRecipe, trained_quick: bool, *, where
             where,
             fault=f"were trained with {_gelu(trained_quick)}, but {recipe.model} is built with {_gelu(built_quick)}",
             remedy=f"set image.model = {plain}-quickgelu" if trained_quick else f"set image.model = {plain}",
+        )
+
+
+def _require_same_architecture(recipe: ImageEncoderRecipe, trained: Mapping[str, Any], *, where: Path) -> None:
+    """Refuse what differs without another form of any tensor, or in what open_clip adapts when it loads."""
+    from vaprompt.encoders import embedded
+
+    built = embedded.clip_config()["model_cfg"] if recipe.model == EMBEDDED else open_clip_config(recipe.model)
+    found = differences(trained, built)
+    if found:
+        raise WeightsError(
+            where,
+            fault=f"does not fit {recipe.model}: {'; '.join(found)}",
+            remedy="set image.model to what the weights were made for",
         )
 
 
