@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from transformers import ASTConfig, ASTForAudioClassification, ASTModel
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel
 
 from vaprompt.encoders import embedded
 from vaprompt.encoders.ast_form import audio_fingerprint
@@ -151,6 +151,21 @@ def test_every_published_form_gives_the_same_encoder(tmp_path, monkeypatch):
         torch.testing.assert_close(encoder.encode(wave_BL), patches_over_time(token_BTD[:, 2:], 5))
         assert encoder.fingerprint == encoders[0].fingerprint
     assert encoders[0].fingerprint["weights"].startswith("sha256:")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("normalised", [True, False])
+def test_sound_is_normalised_as_the_folder_says(tmp_path, normalised):
+    extractor = ASTFeatureExtractor(num_mel_bins=64, max_length=200, mean=-3.1, std=2.2, do_normalize=normalised)
+    network = ASTModel(SMALL).eval()
+    for part in (extractor, network):
+        part.save_pretrained(tmp_path)
+    wave_L = torch.randn(16_000, generator=torch.Generator().manual_seed(0)) * 0.1
+    mel_BFM = extractor(wave_L.numpy(), sampling_rate=16000, return_tensors="pt")["input_values"]
+    encoder = audio_encoder(AudioEncoderRecipe(model="someone/ast", weights=str(tmp_path), window=1.0))
+    expected_BSD = patches_over_time(network(mel_BFM).last_hidden_state[:, 2:], 5)
+    torch.testing.assert_close(encoder.encode(wave_L[None]), expected_BSD, atol=1e-3, rtol=1e-3)
+    assert encoder.fingerprint["log_mel"]["mean"] == (-3.1 if normalised else 0)
 
 
 def test_tensors_that_do_not_fit_are_counted(tmp_path):

@@ -19,6 +19,9 @@ PAPER_MODEL = "MIT/ast-finetuned-audioset-10-10-0.4593"
 MODEL_TYPE = "audio-spectrogram-transformer"
 """What transformers calls an AST in its config.json."""
 
+UNCHANGED = {"mean": 0.0, "std": 0.5}
+"""The mean and deviation that leave a log-Mel as it is: it is divided by twice the deviation."""
+
 ARCHITECTURE = (
     "hidden_size",
     "num_hidden_layers",
@@ -134,6 +137,8 @@ def log_mel_recipe(recipe: AudioEncoderRecipe, weights: Weights) -> LogMelRecipe
 
         return embedded.log_mel_recipe()
     said, defaults, form = weights.preprocessor or {}, LogMelRecipe(), ast_form(recipe, weights)
+    if not said.get("do_normalize", True):
+        said = {**said, **UNCHANGED}
     return LogMelRecipe(
         rate=int(said.get("sampling_rate", defaults.rate)),
         bins=form.num_mel_bins,
