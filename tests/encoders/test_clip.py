@@ -176,6 +176,25 @@ def test_a_folder_of_another_architecture_is_refused(tmp_path, tower, change, to
     assert told in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ({"model_cfg": None}, "model_cfg"),
+        ({"model_cfg": {"vision_cfg": []}}, "model_cfg.vision_cfg"),
+        ({"preprocess_cfg": [1]}, "preprocess_cfg"),
+        ({"preprocess_cfg": {"mean": 0.5, "std": 0.5}}, "preprocess_cfg.mean"),
+        ({"preprocess_cfg": {"mean": None}}, "preprocess_cfg.mean"),
+        ({"preprocess_cfg": {"mean": [0.5, 0.5]}}, "preprocess_cfg.mean"),
+        ({"preprocess_cfg": {"mean": ["0.5", "b", "c"]}}, "preprocess_cfg.mean.0"),
+        ({"preprocess_cfg": {"mean": [float("nan"), 0, 0]}}, "preprocess_cfg.mean.0"),
+        ({"preprocess_cfg": {"std": [1, 0, 1]}}, "preprocess_cfg.std.1"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused_by_the_field(tmp_path, config, field):
+    with pytest.raises(WeightsError, match=rf"open_clip_config\.json: makes no sense \({field}: "):
+        image_encoder(ImageEncoderRecipe(model="ViT-B-32", weights=folder_of(tmp_path, config)))
+
+
 @pytest.mark.parametrize("model", ["ViT-B-32", "RN50", "ViT-B-16-SigLIP", "roberta-ViT-B-32", "coca_ViT-B-32"])
 def test_an_architecture_may_be_written_with_more_or_fewer_defaults(tmp_path, model):
     config = open_clip.get_model_config(model)

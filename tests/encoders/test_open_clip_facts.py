@@ -32,7 +32,7 @@ def test_published_weights_are_open_clips_and_are_asked_for_once(cache, monkeypa
     assert open_clip_facts.published("ViT-B-16", tag) == theirs
 
 
-def test_the_grid_of_an_ast_has_transformers_defaults():
+def test_the_form_of_an_ast_has_transformers_defaults():
     config = ASTConfig()
     assert AstForm() == AstForm.model_validate(config.to_dict())
     assert ASTConfig.model_type == MODEL_TYPE

@@ -168,6 +168,28 @@ def test_sound_is_normalised_as_the_folder_says(tmp_path, normalised):
     assert encoder.fingerprint["log_mel"]["mean"] == (-3.1 if normalised else 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("preprocessor_config.json", {"mean": None}),
+        ("preprocessor_config.json", {"sampling_rate": "x"}),
+        ("preprocessor_config.json", {"std": 0}),
+        ("preprocessor_config.json", {"std": float("inf")}),
+        ("config.json", {"hidden_act": "nope"}),
+        ("config.json", {"hidden_size": None}),
+        ("config.json", {"hidden_size": -16}),
+        ("config.json", {"num_attention_heads": 0}),
+        ("config.json", {"patch_size": [16, 16]}),
+    ],
+)
+def test_a_file_beside_the_weights_that_makes_no_sense_is_refused_by_the_field(tmp_path, name, change):
+    ASTModel(SMALL).save_pretrained(tmp_path)
+    ASTFeatureExtractor(num_mel_bins=64, max_length=200).save_pretrained(tmp_path)
+    (tmp_path / name).write_text(json.dumps({**json.loads((tmp_path / name).read_text()), **change}))
+    with pytest.raises(WeightsError, match=f"no (sense|AST has).*{next(iter(change))}: "):
+        audio_encoder(AudioEncoderRecipe(model="x", weights=str(tmp_path), window=1.0))
+
+
 def test_tensors_that_do_not_fit_are_counted(tmp_path):
     ASTModel(SMALL).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, FiniteFloat, ValidationError
 
 from vaprompt.encoders.recipes import EMBEDDED, AudioEncoderRecipe
-from vaprompt.encoders.weights import Weights, audio_weights
+from vaprompt.encoders.weights import AST_PREPROCESSOR, Weights, audio_weights, complaint, senseless
 from vaprompt.errors import RecipeError, WeightsError
 from vaprompt.media.recipes import DecibelRecipe, LogMelRecipe
 from vaprompt.recipes import Recipe
@@ -40,12 +40,26 @@ ARCHITECTURE = (
 
 
 class AstForm(Recipe):
-    """The grid of patches that an AST reads, by the names of transformers' `ASTConfig` and with its defaults."""
+    """How an AST is built, by the names of transformers' `ASTConfig` and with its defaults."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
-    patch_size: int | tuple[int, int] = 16
-    """Bands and frames that a patch covers."""
+    hidden_size: int = Field(768, ge=1)
+    """Channels of a token."""
+    num_hidden_layers: int = Field(12, ge=1)
+    """Layers of the tower."""
+    num_attention_heads: int = Field(12, ge=1)
+    """Attention heads of a layer."""
+    intermediate_size: int = Field(3072, ge=1)
+    """Channels within a layer's perceptron."""
+    hidden_act: str = "gelu"
+    """The perceptron's activation."""
+    layer_norm_eps: FiniteFloat = 1e-12
+    """Added to the variance that a norm divides by."""
+    qkv_bias: bool = True
+    """Whether queries, keys and values have biases."""
+    patch_size: int = Field(16, ge=1)
+    """Bands, and frames, that a patch covers."""
     frequency_stride: int = Field(10, ge=1)
     """Bands from one patch to the next above it."""
     time_stride: int = Field(10, ge=1)
@@ -58,8 +72,20 @@ class AstForm(Recipe):
     def grid(self) -> tuple[int, int]:
         """Return how many patches lie above each other (bands) and one after the other (time steps)."""
         size = self.patch_size
-        high, wide = (size, size) if isinstance(size, int) else size
-        return (self.num_mel_bins - high) // self.frequency_stride + 1, (self.max_length - wide) // self.time_stride + 1
+        return (self.num_mel_bins - size) // self.frequency_stride + 1, (self.max_length - size) // self.time_stride + 1
+
+
+class Hearing(Recipe):
+    """The file beside an AST's weights that says which picture of sound it reads; of `ASTFeatureExtractor`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    sampling_rate: int = Field(LogMelRecipe().rate, ge=8000, le=192000)
+    """Samples a second of the sound."""
+    mean: FiniteFloat = LogMelRecipe().mean
+    """Subtracted from the logarithms."""
+    std: FiniteFloat = Field(LogMelRecipe().std, gt=0)
+    """Half of what the result is divided by."""
 
 
 def audio_fingerprint(recipe: AudioEncoderRecipe, weights: Weights | None = None) -> dict[str, Any]:
@@ -121,7 +147,8 @@ def ast_form(recipe: AudioEncoderRecipe, weights: Weights) -> AstForm:
 
 def refused(weights: Weights, error: Exception) -> WeightsError:
     """Return the error for a config.json that describes no network that can be built."""
-    fault = f"has a configuration that no AST has ({error})"
+    why = complaint(error) if isinstance(error, ValidationError) else error
+    fault = f"has a configuration that no AST has ({why})"
     return WeightsError(weights.file, fault=fault, remedy="fetch the weights again")
 
 
@@ -136,15 +163,20 @@ def log_mel_recipe(recipe: AudioEncoderRecipe, weights: Weights) -> LogMelRecipe
         from vaprompt.encoders import embedded
 
         return embedded.log_mel_recipe()
-    said, defaults, form = weights.preprocessor or {}, LogMelRecipe(), ast_form(recipe, weights)
+    said, form = weights.preprocessor or {}, ast_form(recipe, weights)
     if not said.get("do_normalize", True):
         said = {**said, **UNCHANGED}
+    try:
+        hearing = Hearing.model_validate(said)
+    except ValidationError as error:
+        assert weights.file is not None
+        raise senseless(weights.file.with_name(AST_PREPROCESSOR), error) from None
     return LogMelRecipe(
-        rate=int(said.get("sampling_rate", defaults.rate)),
+        rate=hearing.sampling_rate,
         bins=form.num_mel_bins,
         frames=form.max_length,
-        mean=float(said.get("mean", defaults.mean)),
-        std=float(said.get("std", defaults.std)),
+        mean=hearing.mean,
+        std=hearing.std,
     )
 
 

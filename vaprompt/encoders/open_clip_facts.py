@@ -14,10 +14,13 @@ from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, FiniteFloat
 
 from vaprompt.caching import remembered
 from vaprompt.errors import RecipeError
+from vaprompt.recipes import Recipe
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """OpenAI's, of red, green and blue: open_clip's where nothing else is said."""
@@ -31,6 +34,39 @@ WITHOUT_EFFECT = frozenset(
 )
 """What a configuration says of a tower that changes no embedding: what is for training alone, first values of what is
 loaded, and where the tokenizer is, which open_clip rewrites in what it publishes."""
+
+
+class Architecture(Recipe):
+    """The `model_cfg` of a file that open_clip keeps beside weights, as far as it has a form."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    vision_cfg: dict[str, Any] = Field({})
+    """The image tower."""
+    text_cfg: dict[str, Any] = Field({})
+    """The text tower."""
+
+
+class Preparation(Recipe):
+    """Its `preprocess_cfg`, of which the rest is judged where it is used."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    mean: list[FiniteFloat] = Field(list(MEAN), min_length=3, max_length=3)
+    """Subtracted from red, green and blue."""
+    std: list[Annotated[FiniteFloat, Field(gt=0)]] = Field(list(STD), min_length=3, max_length=3)
+    """What they are divided by."""
+
+
+class WrittenConfig(Recipe):
+    """The whole file."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model_cfg: Architecture = Architecture()
+    """How the network is built."""
+    preprocess_cfg: Preparation | None = None
+    """How pictures are prepared."""
 
 
 def open_clip_config(model: str) -> dict[str, Any]:

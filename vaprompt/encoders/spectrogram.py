@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from jaxtyping import Float, Float32
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import ASTConfig, ASTModel
+from transformers.activations import ACT2FN
 from transformers.utils import logging as transformers_logging
 
 from vaprompt.encoders.ast_form import architecture, ast_form, audio_fingerprint, refused, sound_picture
@@ -153,9 +155,12 @@ def ast_config(recipe: AudioEncoderRecipe, weights: Weights) -> ASTConfig:
     """
     known = architecture(recipe, weights)
     try:
-        return ASTConfig(**known)
-    except (TypeError, ValueError) as error:
+        config = ASTConfig(**known)
+        if config.hidden_act not in ACT2FN:
+            raise ValueError(f"hidden_act: there is no '{config.hidden_act}'")
+    except (TypeError, ValueError, StrictDataclassError) as error:
         raise refused(weights, error) from None
+    return config
 
 
 def load_network(weights: Weights, config: ASTConfig, model: str) -> Any:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+from pydantic import ValidationError
 
 from vaprompt.caching import remembered
-from vaprompt.encoders.open_clip_facts import differences, open_clip_config, published, tags
+from vaprompt.encoders.open_clip_facts import WrittenConfig, differences, open_clip_config, published, tags
 from vaprompt.encoders.recipes import EMBEDDED, AudioEncoderRecipe, ImageEncoderRecipe
 from vaprompt.errors import RecipeError, VapromptError, WeightsError
 from vaprompt.files import parsed_json
@@ -92,8 +93,8 @@ def image_weights(recipe: ImageEncoderRecipe) -> Weights:
     """Find the weights of an image encoder.
 
     Raises:
-        WeightsError: they are not at hand, are a pickle, or were trained with the other GELU than the model has, or in
-            another architecture.
+        WeightsError: they are not at hand, are a pickle, were trained with the other GELU than the model has or in
+            another architecture, or the file beside them says what no model has.
         RecipeError: open_clip has no such model.
     """
     file, folder = _image_source(recipe)
@@ -101,6 +102,10 @@ def image_weights(recipe: ImageEncoderRecipe) -> Weights:
         return Weights(recipe.weights, None, _seed(recipe.weights))
     config = _json(folder / CLIP_CONFIG) if folder else None
     if folder and config is not None:
+        try:
+            WrittenConfig.model_validate(config)
+        except ValidationError as error:
+            raise senseless(folder / CLIP_CONFIG, error) from None
         _require_same_gelu(recipe, config.get("model_cfg", {}).get("quick_gelu", False), where=file)
         _require_same_architecture(recipe, config.get("model_cfg", {}), where=folder / CLIP_CONFIG)
     preprocessor = config.get("preprocess_cfg") if config is not None else _tag_config(recipe)
@@ -122,6 +127,17 @@ def audio_weights(recipe: AudioEncoderRecipe) -> Weights:
         raise WeightsError(folder / AST_CONFIG, fault="is missing", remedy="give the whole folder of the AST")
     preprocessor = _json(folder / AST_PREPROCESSOR) if folder else None
     return Weights(_digest(file), file, None, config, preprocessor)
+
+
+def senseless(file: Path, error: ValidationError) -> WeightsError:
+    """Return the error for a file beside weights that says what cannot be."""
+    return WeightsError(file, fault=f"makes no sense ({complaint(error)})", remedy="correct it or fetch it again")
+
+
+def complaint(error: ValidationError) -> str:
+    """Return the first of pydantic's complaints: the field, and what is wrong with it."""
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
 def tensor_digest(file: Path) -> str:
