@@ -231,6 +231,25 @@ def test_a_models_name_that_is_unknown_comes_with_the_nearest():
         image_encoder(ImageEncoderRecipe(model="ViT-B-16-quikgelu", weights="random:0"))
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"visual.conv1.weight": None}, "it lacks visual.conv1.weight;"),
+        ({"logit_scale": None, "more": torch.zeros(2)}, "it lacks logit_scale, and it has besides more;"),
+        ({name: torch.zeros(2) for name in "abcde"}, "it has besides a, b, c and 2 more;"),
+        ({"ln_final.bias": torch.zeros(2)}, "size mismatch for ln_final.bias: "),
+        (None, "it holds no tensors;"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(tmp_path, change, told):
+    tensors = {} if change is None else {**own_network(0).state_dict(), **change}
+    file = tmp_path / "w.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}, file)
+    with pytest.raises(WeightsError) as error:
+        image_encoder(TINY.model_copy(update={"weights": str(file)}))
+    assert f"does not fit embedded: {told}" in str(error.value)
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match="does not fit embedded") as error:

@@ -35,6 +35,8 @@ as fast one by one in fp32, and in bf16 on vector units; on a Xeon's matrix unit
 machines of a kind gave 19.6 and 34.1 pictures a second one by one, 14.8 and 27.8 in fours."""
 POSITIONS = ("visual.positional_embedding", "positional_embedding")
 """The tables that open_clip resizes to fit a network; the second one is the text's."""
+MOST_LISTED = 3
+"""Tensors that a message names."""
 
 
 class OpenClipEncoder:
@@ -181,17 +183,38 @@ def load_network(recipe: ImageEncoderRecipe, weights: Weights, device: torch.dev
                     recipe.model, precision=recipe.precision, device=device, pretrained_text=False
                 )
             if weights.file is not None:
-                _require_same_positions(network, weights.file, recipe.model)
-                open_clip.load_checkpoint(network, str(weights.file))
+                _fill(network, weights.file, recipe.model)
             return network
         except RuntimeError as error:
-            raise WeightsError(
-                weights.file,
-                fault=f"does not fit {recipe.model} ({str(error).splitlines()[0]})",
-                remedy="set image.model to what the weights were made for",
-            ) from None
+            raise _unfit(weights.file, recipe.model, str(error).splitlines()[0]) from None
         except OSError as error:
             raise _part_missing(recipe, "text tower's configuration", error) from None
+
+
+def _fill(network: Any, file: Path, model: str) -> None:
+    """Load a file into a network, or name the tensors that do not fit."""
+    _require_same_positions(network, file, model)
+    try:
+        report = open_clip.load_checkpoint(network, str(file), strict=False)
+    except KeyError as error:
+        raise _unfit(file, model, f"it lacks {error.args[0]}") from None
+    except (RuntimeError, AttributeError, AssertionError, StopIteration) as error:
+        # torch's own message has a heading, then a line for each tensor of another size.
+        raise _unfit(file, model, (str(error).splitlines() or ["it holds no tensors"])[:2][-1]) from None
+    found = (("it lacks", report.missing_keys), ("it has besides", report.unexpected_keys))
+    faults = [f"{what} {_listed(names)}" for what, names in found if names]
+    if faults:
+        raise _unfit(file, model, ", and ".join(faults))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MOST_LISTED
+    return ", ".join(names[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _unfit(file: Path | None, model: str, why: str) -> WeightsError:
+    remedy = "give weights in open_clip's own form, and set image.model to what they were made for"
+    return WeightsError(file, fault=f"does not fit {model}: {why}", remedy=remedy)
 
 
 def _require_same_positions(network: Any, file: Path, model: str) -> None:
@@ -204,11 +227,7 @@ def _require_same_positions(network: Any, file: Path, model: str) -> None:
                 continue
             shape = tensors.get_slice(name).get_shape()
             if shape != built[short]:
-                raise WeightsError(
-                    file,
-                    fault=f"does not fit {model}: {name} is of {shape}, and not of {built[short]}",
-                    remedy="set image.model to what the weights were made for",
-                )
+                raise _unfit(file, model, f"{name} is of {shape}, and not of {built[short]}")
 
 
 def _miniature(config: Mapping[str, Any], precision: str, device: torch.device) -> Any:
