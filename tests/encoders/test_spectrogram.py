@@ -199,6 +199,12 @@ def test_tensors_that_do_not_fit_are_counted(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_weights_in_several_files_are_told_from_missing_ones(tmp_path):
+    ASTModel(SMALL).save_pretrained(tmp_path, max_shard_size="10KB")
+    with pytest.raises(WeightsError, match=r"in several files \(model\.safetensors\.index\.json\).*max_shard_size="):
+        audio_fingerprint(AudioEncoderRecipe(model="x", weights=str(tmp_path)))
+
+
 def test_a_folder_of_another_kind_of_model_is_refused(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')

@@ -283,6 +283,12 @@ def _local(path: Path, name: str) -> tuple[Path, Path | None] | None:
     """Return the weights file that a path names, and its folder if the path is one; None where nothing is there."""
     if path.is_dir():
         if not (path / name).is_file():
+            if (path / f"{name}.index.json").is_file():
+                raise WeightsError(
+                    path,
+                    fault=f"holds its weights in several files ({name}.index.json), and one is read",
+                    remedy='write them as one: save_pretrained(DIR, max_shard_size="100GB") of transformers',
+                )
             raise WeightsError(
                 path, fault=f"holds no {name}", remedy="fill it with: vaprompt weights fetch RECIPE --to DIR"
             )
