@@ -86,6 +86,17 @@ def test_what_is_preferred_decides_only_where_it_has_a_say(tmp_path):
         merge([stores[0].path, stores[1].path, other.path], tmp_path / "c.zarr", prefer=stores[0].path)
 
 
+def test_what_is_preferred_may_be_written_in_another_way(tmp_path, monkeypatch):
+    one, two = part(tmp_path / "1.zarr", "a"), part(tmp_path / "2.zarr", "a", frames=31)
+    monkeypatch.chdir(tmp_path)
+    for number, prefer in enumerate(("2.zarr/", "./2.zarr", two.path.as_uri())):
+        target = tmp_path / f"merged-{number}.zarr"
+        assert merge([one.path, two.path], target, prefer=prefer).videos == ["a"]
+        assert not compare(two.path, target)["content"]
+    with pytest.raises(StoreError, match=r"3\.zarr: is preferred, but not merged; name one of "):
+        merge([one.path, two.path], tmp_path / "c.zarr", prefer="3.zarr")
+
+
 def test_another_split_is_a_conflict(tmp_path):
     one, two = part(tmp_path / "1.zarr", "a"), part(tmp_path / "2.zarr", "b")
     add(two, "a", "validation", seed=ord("a"))

@@ -17,6 +17,7 @@ from vaprompt.store.sharing.comparing import differing_parts, same_prompt, strea
 from vaprompt.store.sharing.contents import Listed, contents, open_contents, root_of
 from vaprompt.store.sharing.folder import write_store
 from vaprompt.store.streams import kind_of, named_streams
+from vaprompt.store.urls import same_place
 
 Opened = tuple[FeatureStore, list[Listed]]
 
@@ -60,12 +61,14 @@ def merge(
     if len(names) < 2:
         raise StoreError(None, fault="one store cannot be merged", remedy="name two or more")
     if prefer is not None:
-        if str(prefer) not in names:
-            raise StoreError(
-                str(prefer), fault="is preferred, but not merged", remedy=f"name one of {', '.join(names)}"
-            )
-        names.remove(str(prefer))
-        names.insert(0, str(prefer))
+        first = str(prefer)
+        if first not in names:
+            same = [name for name in names if same_place(name, first)]
+            if not same:
+                raise StoreError(first, fault="is preferred, but not merged", remedy=f"name one of {', '.join(names)}")
+            first = same[0]
+        names.remove(first)
+        names.insert(0, first)
     opened = [open_contents(name) for name in names]
     chosen, shared = _united(opened, preferred=prefer is not None)
     with tempfile.TemporaryDirectory(prefix="vaprompt-merge-") as folder:
