@@ -1,8 +1,10 @@
 """The page of sound alone: it plays, the traces run with it, and nothing speaks of pictures."""
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -50,6 +52,22 @@ def test_sound_alone_plays_with_its_traces(tab: Tab, tmp_path: Path, held: bool)
     tab.settle()
     assert tab.overflow() == 0
     tab.picture("prediction-of-sound")
+
+
+def test_sound_that_begins_late_is_heard_where_its_rows_are(tab: Tab, tmp_path: Path):
+    late = 5.5
+    media = tmp_path / "late.webm"
+    with av.open(str(media), "w") as container:
+        stream = container.add_stream("libopus", rate=48000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, SECONDS * 48000), np.int16), "s16", "mono")
+        frame.sample_rate, frame.time_base, frame.pts = 48000, Fraction(1, 48000), round(late * 48000)
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    video = replace(predicted(media, steady_times(SECONDS * RATE, RATE), whole=True, gate=False), seen=False)
+    show(tab, tmp_path / "late.html", [video])
+    assert runs_by(tab) == "video"
+    tab.press(*["."] * RATE)
+    assert at(tab) == pytest.approx(1, abs=1e-3)
+    assert film(tab, "currentTime") == pytest.approx(late + 1, abs=0.01)
 
 
 def test_sound_that_cannot_be_played_is_told(tab: Tab, tmp_path: Path):

@@ -62,6 +62,21 @@ def sound_extent(path: Path) -> tuple[float, float] | None:
     return patiently(path, work)
 
 
+def sound_start(path: Path) -> float:
+    """Return the container's own time of zero, in seconds from the container's start or, if that is later, from 0.
+
+    Raises:
+        MediaError: the file cannot be decoded.
+    """
+
+    def work(pulse: Pulse) -> float:
+        with opened(path) as container:
+            begin = min(0.0, (container.start_time or 0) / av.time_base)
+        return _zero(path, pulse) - begin
+
+    return patiently(path, work)
+
+
 def audio_windows(
     path: Path, end_W: Float64[np.ndarray, "W"], *, window: float, rate: int = 16000
 ) -> Iterator[Float32[np.ndarray, "L"]]:

@@ -62,6 +62,8 @@ class Screening:
     downloads: Sequence[Download] = ()
     name: str = ""
     """What to call the video; by default its file's name."""
+    start: float = 0.0
+    """The media's own time of the first row, in seconds: of the first frame, or of where sound alone begins."""
 
     @property
     def title(self) -> str:
@@ -131,8 +133,7 @@ def _data(screening: Screening) -> dict[str, Any]:
         "video": {
             "address": screening.footage.address,
             "kind": screening.footage.kind,
-            # Rows of sound alone begin with its file.
-            "start": 0.0 if look is None else look.start,
+            "start": screening.start,
             "picture": None
             if look is None
             else {"codec": look.codec, "width": look.width, "height": look.height, "shape": look.shape},

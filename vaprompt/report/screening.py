@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vaprompt.errors import MediaError
 from vaprompt.media.appearance import appearance
+from vaprompt.media.audio import sound_start
 from vaprompt.media.clock import has_picture
 from vaprompt.media.crops import is_folder
 from vaprompt.media.loudness import measure_loudness
@@ -105,7 +106,8 @@ def screen(
     media = people[0].media
     loudness = measure_loudness(media, last=float(people[0].time_F[-1]))
     look = appearance(media) if has_picture(media) else None
-    return Screening(people, regions, footage, look, loudness, about, downloads, name)
+    start = sound_start(media) if look is None else look.start
+    return Screening(people, regions, footage, look, loudness, about, downloads, name, start)
 
 
 def people_of(report: PredictionReport) -> dict[Path, list[PredictedVideo]]:
