@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.browsing import Tab
-from tests.report.playing import TIME_F, at, film, frames_asked_for, go, plays, runs_by, show
+from tests.media.clips import write_clip
+from tests.report.playing import TIME_F, TIMES, at, film, frames_asked_for, go, plays, runs_by, show, sound
 from tests.report.predictions import predicted
 
 
@@ -28,6 +29,19 @@ def test_keys_in_quick_succession_each_count(tab: Tab, clip: Path, tmp_path: Pat
         tab.wait(lambda: not tab.script("return document.getElementById('video').seeking"))
         tab.settle()
         assert at(tab) == pytest.approx(TIME_F[first + 60], abs=1e-3)
+
+
+def test_an_mkv_whose_sound_begins_after_its_picture_stays_with_its_traces(tab: Tab, tmp_path: Path):
+    clip = write_clip(tmp_path / "late.mkv", times_ms=TIMES, sound=sound(7), sound_start=0.5)
+    show(tab, tmp_path / "late.html", [predicted(clip, TIME_F)])
+    # Chromium shows its first frames nowhere, and is where it says that it is.
+    tab.settle()
+    assert at(tab) == pytest.approx(film(tab, "currentTime"), abs=0.07)
+    # From there to a frame that it shows.
+    tab.press("home", *["."] * 30)
+    tab.wait(lambda: not film(tab, "seeking"))
+    assert at(tab) == pytest.approx(TIME_F[30], abs=1e-3)
+    assert film(tab, "currentTime") == pytest.approx(TIME_F[30], abs=5e-3)
 
 
 HEARS_WHAT_IS_SAID = "document.getElementById('video').requestVideoFrameCallback = (heard) => (window.tell = heard)"

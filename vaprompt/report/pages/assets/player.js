@@ -56,7 +56,8 @@ const Player = (() => {
   /** Follows a video or audio element, frame by frame where the browser tells of frames. */
   function film(video, start, tell) {
     const framewise = "requestVideoFrameCallback" in video;
-    // The media's own time of the first frame, as the browser tells it with that frame, else as the file says it.
+    // The media's own time of the first frame, as the browser tells it with that frame, else as the file says it. A
+    // browser may tell of a later frame first: Chromium shows none of an mkv's before its sound begins.
     let zero = framewise ? null : start;
     let at = 0;
     // What was asked for before the first frame's time was known: to be somewhere, to play.
@@ -77,7 +78,7 @@ const Player = (() => {
       if (eager) play();
     }
     function frame(_, told) {
-      begin(told.mediaTime);
+      begin(told.mediaTime - start > BEHIND ? start : told.mediaTime);
       if (heard(told.mediaTime - zero)) reach(told.mediaTime - zero);
       video.requestVideoFrameCallback(frame);
     }
