@@ -47,6 +47,22 @@ def test_a_long_pause_is_allowed(tmp_path):
     assert frame_times(path).tolist() == pytest.approx([0, 0.04, 500, 500.04])
 
 
+def test_an_mkv_is_no_longer_for_time_stamps_that_begin_late(tmp_path, monkeypatch):
+    day = 86_400_000
+    sound = np.zeros((44100, 1))
+    path = write_clip(tmp_path / "a.mkv", times_ms=range(day, day + 1000, 40), sound=sound, sound_start=day / 1000)
+    info = probe(path)
+    assert info.duration == pytest.approx(1, abs=0.1)
+    assert info.audio.duration == pytest.approx(1, abs=0.1)
+    assert frame_times(path).tolist() == pytest.approx(np.arange(25) * 0.04)
+    monkeypatch.setattr(container, "LONGEST_VIDEO", 0.5)
+    assert "lasts 1 s by its header" in refusal(frame_times, path)
+    # What is decoded counts, whatever the header made of it.
+    monkeypatch.undo()
+    monkeypatch.setattr(video, "LONGEST_VIDEO", 0.5)
+    assert "has a frame at 0.52 s" in refusal(frame_times, path)
+
+
 def test_more_frames_than_allowed_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "MOST_FRAMES", 24)
     assert "24 frames" in refusal(frame_times, write_clip(tmp_path / "a.mp4"))

@@ -61,7 +61,11 @@ def duration(stream: Stream, container: InputContainer) -> float | None:
     """Return the seconds that the header states for a stream, or else for the file; None where it does not."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
-    return None if container.duration is None else container.duration / av.time_base
+    if container.duration is None:
+        return None
+    seconds, start = container.duration / av.time_base, (container.start_time or 0) / av.time_base
+    # FFmpeg states in an mkv or webm where it ends, whenever it begins.
+    return seconds - start if "matroska" in container.format.name and 0 < start < seconds else seconds
 
 
 def lead(first: Stream, second: Stream) -> float:
