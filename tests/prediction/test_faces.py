@@ -1,6 +1,7 @@
 """Predictions of people whose faces are found in the video: who, when, and what is said where there is no face."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from tests.faces.people import Scripted
 from tests.media.clips import write_clip
 from tests.prediction.cheap import use
-from vaprompt.errors import DetectorError
+from vaprompt.errors import DetectorError, TargetError
 from vaprompt.faces import detector as detection
 from vaprompt.faces.detector import CenterFace
 from vaprompt.prediction import predict as module
@@ -69,6 +70,21 @@ def test_each_of_several_people_gets_a_file(clip, monkeypatch, tmp_path):
     (only,) = predict(Path("run"), [clip], tmp_path / "one").done
     np.testing.assert_allclose(only.value_F2, first.value_F2, atol=1e-5)
     assert any("2 people" in note for note in only.notes)
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_no_video_gets_the_name_of_another_ones_person(clip, monkeypatch, tmp_path, turn):
+    use(monkeypatch, detector=Scripted(lambda time: [LEFT, RIGHT]))
+    shutil.copy(clip, other := tmp_path / f"{clip.stem}.person1.mp4")
+    media = [clip, other][::turn]
+    with pytest.raises(
+        TargetError, match=r"clip\.person1\.csv: would be written for both .*clip\.mp4 and .*person1\.mp4"
+    ):
+        predict(Path("run"), media, tmp_path / "out", person="all")
+    assert not (tmp_path / "out").exists()
+    # Where nobody gets a file of their own, no name is taken.
+    use(monkeypatch, faces="frames")
+    assert len(predict(Path("run"), media, tmp_path / "out", faces="frames", person="all").done) == 2
 
 
 def test_regions_and_gate_go_with_each_persons_windows_and_faces_with_their_places(clip, monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,12 +14,19 @@ from vaprompt.media.crops import is_folder, last_crop, list_crops
 from vaprompt.media.limits import LONGEST_VIDEO
 from vaprompt.media.patience import Pulse, patiently
 
+PERSON = re.compile(r"\.person[1-9][0-9]*\.csv$")
+"""How the CSV of one of several people ends, after its video's name."""
 MOST_RATE = 240.0
 """Frames a second, as in a data set's description."""
 
 
-def csv_targets(media: Sequence[Path], out: Path) -> dict[Path, Path]:
+def csv_targets(media: Sequence[Path], out: Path, *, several: bool = False) -> dict[Path, Path]:
     """Return the CSV of each media file or folder of crops; two of one name would overwrite each other.
+
+    Args:
+        media: what is to be predicted.
+        out: the folder that the CSVs go into.
+        several: whether each person in a video may get one of their own beside its CSV.
 
     Raises:
         TargetError: there are such two, or pictures would come among the crops that are predicted.
@@ -29,17 +37,24 @@ def csv_targets(media: Sequence[Path], out: Path) -> dict[Path, Path]:
         target = out / f"{file.resolve().name if is_folder(file) else file.stem}.csv"
         clash = [other for other, taken in targets.items() if taken == target and other != file]
         if clash:
-            raise TargetError(
-                target,
-                fault=f"would be written for both {clash[0]} and {file}",
-                remedy="predict them into two folders, or rename one",
-            )
+            raise _written_twice(target, clash[0], file)
         if is_folder(file) and file.resolve() == out.resolve():
             raise TargetError(out, fault="is the folder of face crops itself", remedy="name another folder with --out")
         targets[file] = target
+    if several:
+        videos = {target.name: file for file, target in targets.items() if not is_folder(file)}
+        for file, target in targets.items():
+            video = videos.get(PERSON.sub(".csv", target.name))
+            if video is not None and video != file:
+                raise _written_twice(target, video, file)
     if not targets:
         raise VapromptError(None, fault="no media file is given", remedy="name one or more video files")
     return targets
+
+
+def _written_twice(target: Path, first: Path, second: Path) -> TargetError:
+    fault = f"would be written for both {first} and {second}"
+    return TargetError(target, fault=fault, remedy="predict them into two folders, or rename one")
 
 
 def require_rate(rate: float | None) -> None:

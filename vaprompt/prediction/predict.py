@@ -135,7 +135,7 @@ def predict(
         OptionError: `rate` is none, or faces are to be detected in crops.
     """
     require_rate(rate)
-    targets = csv_targets(media, out)
+    targets = csv_targets(media, out, several=person == "all" and faces != "frames")
     require_folder(out)
     unreadable = unreadable_files(targets, rate)
     if len(unreadable) == len(targets):  # known at once, where loading the encoders takes a while
