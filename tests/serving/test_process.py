@@ -1,5 +1,7 @@
 """The server as users have it: a process that predicts what `predict` predicts, and leaves nothing behind."""
 
+import asyncio
+import json
 import os
 import re
 import signal
@@ -15,7 +17,10 @@ from tests.browsing import Tab
 from tests.cli.calling import call
 from tests.media.clips import write_clip
 from tests.serving.process import Started, started, wait
+from vaprompt.extraction.decoder import LENGTH
 from vaprompt.prediction.predict import predict
+from vaprompt.serving import engine as module
+from vaprompt.serving.jobs import JobError
 
 
 @pytest.fixture(scope="module")
@@ -98,15 +103,53 @@ def test_what_cannot_be_decoded_or_is_too_long_is_told_without_a_path_and_the_ne
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_is_started_again_and_work_goes_on(server: Started, talk: Path):
-    first, second = (server.send(talk.read_bytes())[1]["id"] for _ in range(2))
-    wait(lambda: server.job(first)["state"] == "working")
+def test_a_process_that_dies_is_started_again_and_work_goes_on(server: Started, talk: Path, tmp_path: Path):
+    long = write_clip(tmp_path / "long.mp4", times_ms=range(0, 50_000, 100))
+    first, second = (server.send(media.read_bytes())[1]["id"] for media in (long, talk))
+    wait(lambda: server.job(first)["stage"]["name"] in ("looking through the video", "predicting the video"))
     before = server.engine
     os.kill(before, signal.SIGKILL)
     assert server.ended(first)["state"] == "failed"
     assert "ended by itself" in server.job(first)["error"]
     assert server.ended(second)["state"] == "done"
     assert server.engine != before
+
+
+@pytest.mark.slow
+def test_a_video_is_not_to_blame_for_a_process_that_ended_before_it_came_to_it(server: Started, talk: Path):
+    before = server.engine
+    os.kill(before, signal.SIGSTOP)  # it does not read what it is sent
+    job = server.send(talk.read_bytes())[1]["id"]
+    wait(lambda: server.job(job)["state"] == "working")
+    os.kill(before, signal.SIGKILL)
+    assert server.ended(job)["state"] == "done"
+    assert server.engine != before
+
+
+def test_a_video_that_ends_the_process_at_once_is_tried_twice_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    media, ready = tmp_path / "a.mp4", json.dumps({"ready": {}}).encode()
+    dies = f"""
+import os, socket, sys
+with socket.socket(fileno=int(sys.argv[2])) as server:
+    server.sendall({LENGTH.pack(len(ready)) + ready!r})
+    if server.recv(1):
+        open({str(media)!r}, "a").write("tried ")
+    os._exit(7)
+"""
+    monkeypatch.setattr(module, "START", dies)
+
+    async def predicted() -> None:
+        worker = module.Engine(module.Settings("run"))
+        try:
+            await worker.predict("1", media, tmp_path, "a.mp4", lambda stage: None)
+        finally:
+            await worker.close()
+
+    with pytest.raises(JobError, match=r"ended by itself \(exit code [-0-9]+\); convert the video, or leave it out"):
+        asyncio.run(asyncio.wait_for(predicted(), 60))
+    assert media.read_text() == "tried tried "
 
 
 @pytest.mark.slow

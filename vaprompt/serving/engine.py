@@ -100,6 +100,16 @@ class Live:
         self._came.set()
 
 
+@dataclass
+class Asked:
+    """One job that the process has been given."""
+
+    answer: asyncio.Future[dict[str, Any]]
+    tell: Callable[[Stage], None]
+    begun: bool = False
+    """Whether the process has said that it is at it."""
+
+
 class Engine:
     """The process, and whoever waits for something from it."""
 
@@ -110,7 +120,7 @@ class Engine:
         self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._listening: asyncio.Task[None] | None = None
-        self._jobs: dict[str, tuple[asyncio.Future[dict[str, Any]], Callable[[Stage], None]]] = {}
+        self._jobs: dict[str, Asked] = {}
         self._live: Live | None = None
         self._views = 0
         self._closed = False
@@ -156,28 +166,44 @@ class Engine:
         self, job: str, media: Path, folder: Path, title: str, tell: Callable[[Stage], None]
     ) -> dict[str, Any]:
         """Write a video's prediction into `folder`; see `Worker`."""
-        tell(Stage("loading the run again" if self._process is None else "checking the video"))
-        try:
-            await self.start()
-        except VapromptError as error:
-            raise JobError(str(error)) from None
-        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._jobs[job] = (future, tell)
-        try:
-            await self._send({"do": "predict", "job": job, "media": str(media), "folder": str(folder), "title": title})
-            await asyncio.wait({future})
-        except asyncio.CancelledError:
-            await self._stop(job, future)
-            raise
-        finally:
-            del self._jobs[job]
-        answer = future.result()
+        message = {"do": "predict", "job": job, "media": str(media), "folder": str(folder), "title": title}
+        answer = await self._asked(message, tell)
+        if answer.get("unbegun"):
+            # The process may have ended before it came to this video. Whatever ends it twice is not tried again.
+            answer = await self._asked(message, tell)
         if answer.get("hung") and self._live is None:
             await self._kill()  # a decoder hangs in it, with what it holds
         if "result" not in answer:
             raise JobError(str(answer.get("error", GONE)))
         result: dict[str, Any] = answer["result"]
         return result
+
+    async def _asked(self, message: dict[str, Any], tell: Callable[[Stage], None]) -> dict[str, Any]:
+        """Give the process a job; return what it, or its end, makes of that.
+
+        Raises:
+            JobError: there is no process that it could be given.
+        """
+        tell(Stage("loading the run again" if self._process is None else "checking the video"))
+        try:
+            await self.start()
+        except VapromptError as error:
+            raise JobError(str(error)) from None
+        if self._writer is None:
+            raise JobError(GONE)
+        job = message["job"]
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._jobs[job] = Asked(future, tell)
+        try:
+            with suppress(OSError):  # who listens to the process finds that it is gone
+                await self._send(message)
+            await asyncio.wait({future})
+        except asyncio.CancelledError:
+            await self._stop(job, future)
+            raise
+        finally:
+            del self._jobs[job]
+        return future.result()
 
     async def open_live(self, sound: int | None) -> Live:
         """Begin a live view, whose sound has so many samples a second.
@@ -260,22 +286,24 @@ class Engine:
             if self._live is not None and self._live.number == message["live"]:
                 self._live.said(message)
             return
-        future, tell = self._jobs.get(message["job"], (None, None))
-        if future is None or tell is None or future.done():
+        asked = self._jobs.get(message["job"])
+        if asked is None or asked.answer.done():
             return
         if "stage" in message:
-            tell(Stage(str(message["stage"]), float(message["done"]), message["total"], str(message["unit"])))
+            asked.begun = True
+            asked.tell(Stage(str(message["stage"]), float(message["done"]), message["total"], str(message["unit"])))
         else:
-            future.set_result(message)
+            asked.answer.set_result(message)
 
     def _gone(self, why: str) -> None:
         """Tell everybody who waits that the process is no more."""
         if self._writer is not None:
             self._writer.close()
         self._process = self._writer = self._listening = None
-        for future, _ in self._jobs.values():
-            if not future.done():
-                future.set_result({"error": f"{why}; convert the video, or leave it out"})
+        for asked in self._jobs.values():
+            if not asked.answer.done():
+                error = f"{why}; convert the video, or leave it out"
+                asked.answer.set_result({"error": error, "unbegun": not asked.begun})
         if self._live is not None:
             self._live.said({"live": self._live.number, "fault": why})
             self._live.end()
