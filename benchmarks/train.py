@@ -40,7 +40,7 @@ from vaprompt.model.estimator import Estimator
 from vaprompt.recipes import read_recipe, shipped, validated
 from vaprompt.regions import prototypes
 from vaprompt.training.data import Resident, ResidentSplit
-from vaprompt.training.kept import settle
+from vaprompt.training.keeping import settle
 from vaprompt.training.optimiser import Optimiser
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.runs import Run

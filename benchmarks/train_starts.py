@@ -1,4 +1,4 @@
-"""Runs `vaprompt train` as a user does, and tells when its first step begins and how much memory it holds."""
+"""Runs `vaprompt train` as a user does, and tells when its first step is done and how much memory it holds."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ PROBE = """
 import os, re, sys, time
 began, most = float(sys.argv.pop(1)), int(sys.argv.pop(1))
 from vaprompt.training import step
-from vaprompt.training.kept import settle
+from vaprompt.training.keeping import settle
 def tell():
     # Not ru_maxrss, which begins at what the process that started this one held.
     print("PEAK", re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1], file=sys.stderr, flush=True)
 def counted(kind):
     work, done = kind.__call__, [0]
     def call(self, row_B):
-        if done[0] == 0:
-            print("FIRST", time.time() - began, file=sys.stderr, flush=True)
         if done[0] == most:
+            print("LAST", time.time() - began, file=sys.stderr, flush=True)
             settle()
             tell()
             os._exit(0)
+        found = work(self, row_B)
+        if done[0] == 0:
+            print("FIRST", time.time() - began, file=sys.stderr, flush=True)
         done[0] += 1
-        return work(self, row_B)
+        return found
     kind.__call__ = call
 counted(step.SharedStep)
 counted(step.WholeStep)
@@ -40,7 +42,7 @@ sys.exit(code)
 
 
 def probe(arguments: Sequence[object], cache: Path, most: int) -> dict[str, float]:
-    """Return when a command's first step began, how long it took, and the most memory that it held.
+    """Return when a command's first step was done, and the last one, how long it took, and the most memory it held.
 
     It is ended after `most` steps.
     """
@@ -56,6 +58,7 @@ def probe(arguments: Sequence[object], cache: Path, most: int) -> dict[str, floa
     said = {key: float(value) for key, _, value in (line.partition(" ") for line in told.splitlines()) if key.isupper()}
     return {
         "first_step_s": round(said["FIRST"], 2),
+        **({"last_step_s": round(said["LAST"], 2)} if "LAST" in said else {}),
         "whole_s": round(whole, 1),
         "peak_gb": round(said["PEAK"] * 1024 / 1e9, 2),
     }

@@ -19,9 +19,11 @@ from vaprompt import FeatureStore
 from vaprompt.errors import OptionError, StoreError, TargetError
 from vaprompt.progress import Silent
 from vaprompt.recipes import validated
-from vaprompt.training import kept
+from vaprompt.training import kept, room
 from vaprompt.training.data import Resident
+from vaprompt.training.keeping import settle
 from vaprompt.training.recipe import TrainRecipe
+from vaprompt.training.room import LIMIT_VARIABLE
 
 RECIPE = validated(TrainRecipe, {"window": {"seconds": 4.0, "stride": 1.0, "frames": 8}}, where="test")
 
@@ -39,12 +41,12 @@ def cache(tmp_path, monkeypatch):
 
 
 def whole(folder: Path) -> list[Path]:
-    kept.settle()
+    settle()
     return sorted(path for path in folder.iterdir() if path.is_dir())
 
 
 def forget(folder: Path) -> None:
-    kept.settle()
+    settle()
     shutil.rmtree(folder)
 
 
@@ -111,7 +113,7 @@ def test_what_is_damaged_is_made_anew(store, cache, damage):
 def test_where_nothing_can_be_kept_it_is_read_into_memory(store, cache, monkeypatch):
     expected_tensors = tensors(store)
     forget(cache)
-    monkeypatch.setenv(kept.LIMIT_VARIABLE, "1000")
+    monkeypatch.setenv(LIMIT_VARIABLE, "1000")
     limited = tensors(store)
     assert whole(cache) == []
     monkeypatch.setenv("VAPROMPT_CACHE", "/proc/nowhere")
@@ -134,9 +136,9 @@ def test_where_nothing_can_be_kept_it_is_read_into_memory(store, cache, monkeypa
 )
 def test_more_than_may_lie_in_memory_is_refused_where_it_cannot_be_mapped(store, cache, monkeypatch, hindered, said):
     if hindered == "limit":
-        monkeypatch.setenv(kept.LIMIT_VARIABLE, "1000")
+        monkeypatch.setenv(LIMIT_VARIABLE, "1000")
     elif hindered == "disk":
-        monkeypatch.setattr(kept, "SPARE", 2**62)
+        monkeypatch.setattr(room, "SPARE", 2**62)
     else:
         monkeypatch.setenv("VAPROMPT_CACHE", "/proc/nowhere")
     with pytest.raises(TargetError, match=said):
@@ -168,7 +170,7 @@ def test_every_video_is_told_whether_it_is_read_or_there(store, cache, monkeypat
         progress = Counting()
         tensors(store, progress=progress)
         assert progress.done == progress.total == 3 * 6
-        kept.settle()
+        settle()
 
 
 @contextmanager
@@ -239,13 +241,13 @@ def test_changed_labels_are_not_those_that_were_kept(store, cache, tmp_path, mon
 
 
 def test_the_caches_limit_is_written_as_sizes_are(store, cache, monkeypatch):
-    monkeypatch.setenv(kept.LIMIT_VARIABLE, "0")
+    monkeypatch.setenv(LIMIT_VARIABLE, "0")
     tensors(store)
     assert whole(cache) == []
-    monkeypatch.setenv(kept.LIMIT_VARIABLE, "much")
+    monkeypatch.setenv(LIMIT_VARIABLE, "much")
     with pytest.raises(OptionError, match="VAPROMPT_CACHE_LIMIT = much: is not a size; write for example 2GB"):
         tensors(store)
-    monkeypatch.setenv(kept.LIMIT_VARIABLE, "200GB")
+    monkeypatch.setenv(LIMIT_VARIABLE, "200GB")
     tensors(store)
     assert len(whole(cache)) == 2
 
@@ -272,7 +274,7 @@ def test_what_was_used_longest_ago_makes_room(store, cache, tmp_path, monkeypatc
     tensors(others[0])
     for folder in first:
         os.utime(folder, (1, 1))
-    monkeypatch.setenv(kept.LIMIT_VARIABLE, str(size * 21 // 10))
+    monkeypatch.setenv(LIMIT_VARIABLE, str(size * 21 // 10))
     tensors(others[1])
     assert len(whole(cache)) == 4
     assert not set(first) & set(whole(cache))

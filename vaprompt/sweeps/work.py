@@ -169,7 +169,11 @@ class Trainer:
         key = (recipe.stream, recipe.model.modalities)
         if key not in self._residents:
             try:
-                self._residents[key] = Resident(store, recipe, device=self._work.device, most=self._work.memory)
+                # Others beside this one wait until all is in the cache; one alone need not.
+                wait = self._work.cores is not None
+                self._residents[key] = Resident(
+                    store, recipe, device=self._work.device, most=self._work.memory, wait=wait
+                )
             except VapromptError as error:
                 self._residents[key] = error  # what is wrong with a store is wrong for all variants: it is read once
         found = self._residents[key]

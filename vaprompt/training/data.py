@@ -19,7 +19,9 @@ from vaprompt.allocation import keep_freed_memory
 from vaprompt.errors import StoreError
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
-from vaprompt.training.kept import ROW_ARRAYS, Joined, Keeping, Kind, joined
+from vaprompt.training.coming import Coming
+from vaprompt.training.keeping import Keeping
+from vaprompt.training.kept import ROW_ARRAYS, Joined, Kind, joined
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.usable import require_one_state
 from vaprompt.windows import WindowRecipe, Windows, cut_windows, grid_ends
@@ -59,6 +61,9 @@ class Features:
     """Bytes of them that may lie in this process's memory or on the device, about; None: all."""
     device: torch.device = CPU
     """Where batches are wanted."""
+    image_coming: Coming | None = None
+    """Brings those that are not there yet, for which batches wait; None where all are."""
+    audio_coming: Coming | None = None
     _touched: int = 0
 
     @property
@@ -76,9 +81,9 @@ class Features:
         image_TBI = audio_BSC = None
         if self.image_NI is not None:
             image_TB = image_BT.t()
-            image_TBI = self._rows(self.image_NI, image_TB.flatten()).view(*image_TB.shape, -1)
+            image_TBI = self._rows(self.image_NI, image_TB.flatten(), self.image_coming).view(*image_TB.shape, -1)
         if self.audio_ASC is not None:
-            audio_BSC = self._rows(self.audio_ASC, audio_B)
+            audio_BSC = self._rows(self.audio_ASC, audio_B, self.audio_coming)
         return Halves(image_TBI, audio_BSC)
 
     def batch(
@@ -87,7 +92,9 @@ class Features:
         """Return one batch of windows in single precision, on the device."""
         return self.gathered(image_BT, audio_B).widened()
 
-    def _rows(self, embedding: Tensor, row_B: Tensor) -> Tensor:
+    def _rows(self, embedding: Tensor, row_B: Tensor, coming: Coming | None) -> Tensor:
+        if coming is not None:
+            coming.wait(row_B)
         apart = self.device.type == "cuda" and embedding.device.type == "cpu"
         gathered = embedding.new_empty((len(row_B), *embedding.shape[1:]), pin_memory=apart)
         torch.index_select(embedding, 0, row_B, out=gathered)
@@ -186,6 +193,7 @@ class Resident:
         *,
         device: str = "cpu",
         most: int | None = None,
+        wait: bool = True,
         progress: Progress = SILENT,
     ) -> None:
         """Read them, or map them from the cache.
@@ -195,6 +203,8 @@ class Resident:
             recipe: says which modalities are needed.
             device: which one computes on the features; where they fit, they lie there.
             most: bytes of them that may lie in memory, or on the device, about; more are read again when needed.
+            wait: whether all are to be there when this returns. Else, on a processor, batches wait for what they are
+                of, and raise what reading it ends with.
             progress: who is told how far it is.
 
         Raises:
@@ -217,13 +227,20 @@ class Resident:
         ):
             left = most
             for kind in kinds:
-                one = self._joined[kind] = joined(store, kind, names, task, keeping, left)
+                one = self._joined[kind] = joined(store, kind, names, task, keeping, left, wait=wait or device != "cpu")
                 if left is not None and one.embedding is not None and one.mapped is None:
                     left -= one.embedding.nbytes
+        # What a first batch cannot do without is there by now: it does not wait behind what is large.
+        for one in self._joined.values():
+            if one.coming is not None:
+                one.coming.start()
         self._place = {name: index for index, name in enumerate(names)}
         image, audio = (self._embedding(kind) for kind in ("image", "audio"))
         maps = [one.mapped for one in self._joined.values() if one.mapped is not None]
-        self.features = Features(image, audio, maps, most).for_device(torch.device(device))
+        features = Features(
+            image, audio, maps, most, image_coming=self._coming("image"), audio_coming=self._coming("audio")
+        )
+        self.features = features.for_device(torch.device(device))
 
     @property
     def dims(self) -> dict[str, int]:
@@ -234,8 +251,12 @@ class Resident:
     @property
     def silence_SC(self) -> Float32[Tensor, "S C"] | None:
         """The embedding of silence: of the first cached window, which ends before any sound. None without sound."""
-        audio_ASC = self.features.audio_ASC
-        return None if audio_ASC is None or not len(audio_ASC) else audio_ASC[0].float()
+        audio_ASC, coming = self.features.audio_ASC, self.features.audio_coming
+        if audio_ASC is None or not len(audio_ASC):
+            return None
+        if coming is not None:
+            coming.wait(torch.zeros(1, dtype=torch.int64))
+        return audio_ASC[0].float()
 
     def split(self, split: str, recipe: TrainRecipe) -> ResidentSplit:
         """Return a split's features and the windows that a recipe cuts.
@@ -265,6 +286,9 @@ class Resident:
             )
         windows = LabelledWindows(*joined).to(self.features.place, self.features.device)
         return ResidentSplit(labelled, self.features, windows)
+
+    def _coming(self, kind: Kind) -> Coming | None:
+        return self._joined[kind].coming if kind in self._joined else None
 
     def _embedding(self, kind: Kind) -> Tensor | None:
         return self._joined[kind].embedding if kind in self._joined else None

@@ -9,19 +9,16 @@ Axes: N rows of all videos, V videos.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
 import mmap
 import os
-import shutil
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO, Literal
@@ -37,30 +34,22 @@ from vaprompt.caching import cache_folder
 from vaprompt.errors import StoreError, TargetError
 from vaprompt.memory import is_lack_of_memory
 from vaprompt.progress import Task
-from vaprompt.sizes import parse_size
 from vaprompt.store import FeatureStore
 from vaprompt.store.layout import digest_of
+from vaprompt.training.coming import LEAST_READERS, Coming
+from vaprompt.training.keeping import Aside, Keeping
+from vaprompt.training.room import OTHER_CACHE, locked, megabytes, room_lacking
 from vaprompt.training.usable import require_finite
 
 FORM = 1
 """Of the files; part of what they are kept under."""
 EMBEDDING, ROWS = "embedding.f16", "rows.safetensors"
-SPARE = 2**30
-"""Bytes that are left free on the cache's disk."""
 LEAST = 2**25
 """Bytes of embeddings below which those of few videos are not kept: reading them is a matter of moments."""
 MANY = 64
 """Videos of which all is kept, labels too: each costs a millisecond or two to read, however short it is."""
-LEAST_READERS = 4
-"""Threads that read videos."""
-LIMIT_VARIABLE = "VAPROMPT_CACHE_LIMIT"
-LIMIT = 64 * 10**9
-"""Bytes of joined features that are kept, if the variable says nothing else; those used longest ago go first."""
-OTHER_CACHE = "let VAPROMPT_CACHE name a folder on a disk with room, or leave --memory out"
 UNRESERVED = 0x4000 if sys.platform == "linux" else 0
 """Linux's MAP_NORESERVE, which this Python has no name for."""
-
-_PUBLISHING: list[threading.Thread] = []
 
 Kind = Literal["image", "audio", "labels"]
 ROW_ARRAYS: Mapping[Kind, tuple[str, ...]] = {
@@ -84,6 +73,8 @@ class Joined:
     count_V: np.ndarray
     mapped: mmap.mmap | None
     """The file behind the embeddings; None where they lie in memory of their own."""
+    coming: Coming | None = None
+    """Brings the embeddings that are not there, once it is started; None where all are."""
 
     def of(self, video: int) -> dict[str, np.ndarray]:
         """Return one video's arrays."""
@@ -91,43 +82,15 @@ class Joined:
         return {name: array[place] for name, array in self.rows.items()}
 
 
-class Keeping:
-    """Lets what was joined while its block runs take its place in the cache behind it, when nothing reads the disk.
-
-    It is done beside all that is done meanwhile with what is mapped. Whoever joins several streams of a store does so
-    in the same order as everybody else, or two would wait for each other.
-    """
-
-    def __init__(self) -> None:
-        """Keep nothing yet."""
-        self._waiting: list[tuple[Path, Path, ExitStack]] = []
-
-    def add(self, aside: Path, folder: Path, lock: ExitStack) -> None:
-        """Let a folder take its place, and give up the lock on it."""
-        self._waiting.append((aside, folder, lock))
-
-    def __enter__(self) -> Keeping:
-        """Begin."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Begin to sync."""
-        if self._waiting:
-            _PUBLISHING.append(threading.Thread(target=self._publish, name="keeping features"))
-            _PUBLISHING[-1].start()
-
-    def _publish(self) -> None:
-        for aside, folder, lock in self._waiting:
-            with lock, suppress(OSError):  # a disk that fails costs the next start its time, and nothing else
-                for file in aside.iterdir():
-                    with file.open("rb+") as written:
-                        os.fsync(written.fileno())
-                shutil.rmtree(folder, ignore_errors=True)
-                aside.replace(folder)
-
-
 def joined(
-    store: FeatureStore, kind: Kind, videos: Sequence[str], task: Task, keeping: Keeping, most: int | None = None
+    store: FeatureStore,
+    kind: Kind,
+    videos: Sequence[str],
+    task: Task,
+    keeping: Keeping,
+    most: int | None = None,
+    *,
+    wait: bool = True,
 ) -> Joined:
     """Return a stream of videos, from the cache if it is there, else read and, where there is room, kept there.
 
@@ -138,6 +101,7 @@ def joined(
         task: told of each video, as it is read, or of all at once.
         keeping: takes what is to be kept.
         most: bytes that may lie in memory if it cannot be kept; None: all.
+        wait: whether to return only once all embeddings are there, and not when they are `coming`.
 
     Raises:
         StoreError: a video is not in the store, damaged, or has features that are not finite.
@@ -151,21 +115,24 @@ def joined(
         shapes = [store.embedding_shape(kind, name) for name in videos] if kind != "labels" else []
         nbytes = 2 * sum(math.prod(shape) for shape in shapes)
         too_many = most is not None and nbytes > most
-        lock = _locked(folder) if nbytes >= LEAST or len(videos) >= MANY or too_many else None
+        wanted = _Wanted(store, kind, videos, shapes, task, wait or too_many)
+        _require_alike(wanted)
+        lock = locked(folder) if nbytes >= LEAST or len(videos) >= MANY or too_many else None
         if lock is None:
             if too_many:
                 raise _pass(kind, nbytes, folder.parent, ("it cannot be written", OTHER_CACHE))
-            return _in_memory(store, kind, videos, shapes, task)
+            return _in_memory(wanted)
         with ExitStack() as unlocking:
             unlocking.enter_context(lock)
             there, hindrance = _mapped(folder), None
             if there is None:
                 try:
-                    hindrance = _hindrance(folder.parent, nbytes)
+                    hindrance = room_lacking(folder.parent, nbytes)
                     if hindrance is None:
-                        aside = _filled(folder, store, kind, videos, shapes, task)
-                        there, read = _mapped(aside), True
-                        keeping.add(aside, folder, unlocking.pop_all())
+                        there, aside = _filled(folder, wanted)
+                        read = True
+                        aside.open.enter_context(unlocking.pop_all())
+                        keeping.add(aside)
                 except (OSError, SafetensorError) as error:  # of the cache: the store has errors of its own
                     if is_lack_of_memory(error):
                         raise
@@ -173,12 +140,42 @@ def joined(
             if hindrance is not None:
                 if too_many:
                     raise _pass(kind, nbytes, folder.parent, hindrance)
-                return _in_memory(store, kind, videos, shapes, task)
+                return _in_memory(wanted)
             if there is None:
                 raise RuntimeError(f"{folder}: what was written is not whole")
     # Each was told as it was read, if it was read now.
     task.advance(0 if read else len(videos), f"{kind} from {folder}")
     return there
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is to be read of a store."""
+
+    store: FeatureStore
+    kind: Kind
+    videos: Sequence[str]
+    shapes: Sequence[tuple[int, ...]]
+    """Of the videos' embeddings; none for labels."""
+    task: Task
+    wait: bool
+    """Whether nothing may be coming any more when it is returned."""
+    told: list[str] = field(default_factory=list)
+
+    def tell(self, name: str) -> None:
+        """Tell of a video that is read."""
+        self.told.append(name)
+        self.task.advance(1, name)
+
+    def take_back(self) -> None:
+        """Tell of none so far."""
+        self.task.advance(-len(self.told))
+        self.told.clear()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all embeddings, one behind the other."""
+        return (sum(shape[0] for shape in self.shapes), *self.shapes[0][1:]) if self.shapes else ()
 
 
 def _mapped(folder: Path) -> Joined | None:
@@ -193,54 +190,57 @@ def _mapped(folder: Path) -> Joined | None:
         with (folder / EMBEDDING).open("rb") as file:
             if os.fstat(file.fileno()).st_size != 2 * math.prod(shape):
                 return None
-            # A private map: a tensor wants to be writable, though nothing writes, and the file would not change. No
-            # memory is set aside for that, or what is larger than the memory could not be mapped.
-            flags, writable = mmap.MAP_PRIVATE | UNRESERVED, mmap.PROT_READ | mmap.PROT_WRITE
-            content = mmap.mmap(file.fileno(), 0, flags=flags, prot=writable)
+            embedding, content = _map(file, shape)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         if is_lack_of_memory(error):
             raise
         return None
-    return Joined(torch.frombuffer(content, dtype=torch.float16).view(shape), rows, begin_V, count_V, content)
+    return Joined(embedding, rows, begin_V, count_V, content)
 
 
-def _filled(
-    folder: Path,
-    store: FeatureStore,
-    kind: Kind,
-    videos: Sequence[str],
-    shapes: Sequence[tuple[int, ...]],
-    task: Task,
-) -> Path:
-    """Write what `_mapped` reads aside, and return where.
+def _map(file: IO[bytes], shape: tuple[int, ...]) -> tuple[Float16[Tensor, "N ..."], mmap.mmap]:
+    """Return a file's content as embeddings of a shape, and the map that they lie in."""
+    # A private map: a tensor wants to be writable, though nothing writes, and the file would not change. No memory is
+    # set aside for that, or what is larger than the memory could not be mapped.
+    flags, writable = mmap.MAP_PRIVATE | UNRESERVED, mmap.PROT_READ | mmap.PROT_WRITE
+    content = mmap.mmap(file.fileno(), 0, flags=flags, prot=writable)
+    return torch.frombuffer(content, dtype=torch.float16).view(shape), content
+
+
+def _filled(folder: Path, wanted: _Wanted) -> tuple[Joined, Aside]:
+    """Return what is read, or being read, into a folder beside the one that it is to be kept in.
 
     Raises:
         OSError, SafetensorError: it cannot be written, as when the disk is full.
     """
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    aside.mkdir(exist_ok=True)
-    told: list[str] = []
+    aside = Aside(folder.with_name(f".{folder.name}.{os.getpid()}.partial"), folder, ExitStack())
+    aside.path.mkdir(exist_ok=True)
+    embedding = content = None
 
-    def done(name: str) -> None:
-        told.append(name)
-        task.advance(1, name)
+    def put(offset: int, piece: np.ndarray) -> None:
+        try:
+            _write_at(file.fileno(), offset, piece)
+        except OSError:
+            if wanted.wait:
+                raise
+            aside.spoiled = True
+        # The map is this process's own: what is put there reaches no file. A page that two videos share is whole,
+        # as whoever puts something there has this one's bytes before it or finds it spoiled.
+        if aside.spoiled and embedding is not None:
+            _put(embedding, offset, piece)
 
     try:
-        with (aside / EMBEDDING).open("wb", buffering=0) as file:  # it stays empty for labels
-            put = partial(_write_at, file.fileno()) if kind != "labels" else None
-            rows, shape = _read(store, kind, videos, shapes, put, done)
-        save_file(rows | {"shape": np.array(shape, np.int64)}, aside / ROWS)
+        file = aside.open.enter_context((aside.path / EMBEDDING).open("wb+", buffering=0))  # empty for labels
+        if shape := wanted.shape:
+            file.truncate(2 * math.prod(shape))
+            embedding, content = _map(file, shape)
+        rows, aside.coming = _read(wanted, put if shape else None)
+        save_file(rows | {"shape": np.array(shape, np.int64)}, aside.path / ROWS)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        task.advance(-len(told))  # who reads them once more tells of them, too
+        aside.delete()
+        wanted.take_back()  # who reads them once more tells of them, too
         raise
-    return aside
-
-
-def settle() -> None:
-    """Wait until all that is to be kept is in its place; a process does not end before."""
-    while _PUBLISHING:
-        _PUBLISHING.pop().join()
+    return Joined(embedding, rows, rows.pop("begin"), rows.pop("count"), content, aside.coming), aside
 
 
 def _write_at(file: int, offset: int, piece: np.ndarray) -> None:
@@ -250,61 +250,56 @@ def _write_at(file: int, offset: int, piece: np.ndarray) -> None:
         rest, offset = rest[written:], offset + written
 
 
-def _in_memory(
-    store: FeatureStore, kind: Kind, videos: Sequence[str], shapes: Sequence[tuple[int, ...]], task: Task
-) -> Joined:
-    def done(name: str) -> None:
-        task.advance(1, name)
+def _in_memory(wanted: _Wanted) -> Joined:
+    embedding = torch.empty(wanted.shape, dtype=torch.float16) if wanted.shapes else None
+    rows, coming = _read(wanted, None if embedding is None else partial(_put, embedding))
+    return Joined(embedding, rows, rows.pop("begin"), rows.pop("count"), None, coming)
 
-    if kind == "labels":
-        rows, _ = _read(store, kind, videos, shapes, None, done)
-        return Joined(None, rows, rows.pop("begin"), rows.pop("count"), None)
-    embedding = torch.empty(sum(shape[0] for shape in shapes), *shapes[0][1:], dtype=torch.float16)
+
+def _put(embedding: Float16[Tensor, "N ..."], offset: int, piece: np.ndarray) -> None:
     flat = embedding.numpy().reshape(-1).view(np.uint8)
-
-    def put(offset: int, piece: np.ndarray) -> None:
-        flat[offset : offset + piece.nbytes] = np.ascontiguousarray(piece).reshape(-1).view(np.uint8)
-
-    rows, _ = _read(store, kind, videos, shapes, put, done)
-    return Joined(embedding, rows, rows.pop("begin"), rows.pop("count"), None)
+    flat[offset : offset + piece.nbytes] = np.ascontiguousarray(piece).reshape(-1).view(np.uint8)
 
 
 def _read(
-    store: FeatureStore,
-    kind: Kind,
-    videos: Sequence[str],
-    shapes: Sequence[tuple[int, ...]],
-    put: Callable[[int, np.ndarray], None] | None,
-    done: Callable[[str], None],
-) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
-    """Read all videos, several at once, and return the rows' arrays, with `begin` and `count`, and the whole shape."""
-    unlike = [name for name, shape in zip(videos, shapes, strict=False) if shape[1:] != shapes[0][1:]]
-    if unlike:
-        raise StoreError(
-            store.location,
-            fault=f"{kind}/{unlike[0]} has embeddings of another size than {kind}/{videos[0]}",
-            remedy="extract that video again",
-        )
-    starts = np.cumsum([0] + [math.prod(shape) for shape in shapes])[:-1]
+    wanted: _Wanted, put: Callable[[int, np.ndarray], None] | None
+) -> tuple[dict[str, np.ndarray], Coming | None]:
+    """Read all videos, several at once; return the rows' arrays, with `begin` and `count`, and what is still coming."""
+    store, kind, videos = wanted.store, wanted.kind, wanted.videos
+    begin_V = np.cumsum([0] + [shape[0] for shape in wanted.shapes])[:-1]
 
-    def read(number: int) -> dict[str, np.ndarray]:
-        name = videos[number]
-        if put is not None:
-            offset, row = 2 * int(starts[number]), 0
-            for piece in store.embedding_pieces(kind, name):
-                require_finite(store, kind, name, piece, row)
-                put(offset, piece)
-                offset, row = offset + piece.nbytes, row + len(piece)
-        done(name)
-        return _row_arrays(store, kind, name)
+    def read_embeddings(number: int) -> None:
+        assert put is not None
+        name, width = videos[number], math.prod(wanted.shapes[number][1:])
+        row = 0
+        for piece in store.embedding_pieces(kind, name):
+            require_finite(store, kind, name, piece, row)
+            put(2 * width * (int(begin_V[number]) + row), piece)
+            row += len(piece)
+        if wanted.wait:
+            wanted.tell(name)
 
-    # More than there are cores: a part of them waits for the disk.
-    with ThreadPoolExecutor(max(LEAST_READERS, 2 * torch.get_num_threads())) as readers:
-        parts = list(readers.map(read, range(len(videos))))
+    def read_rows(name: str) -> dict[str, np.ndarray]:
+        found = _row_arrays(store, kind, name)
+        if coming is None or not wanted.wait:
+            wanted.tell(name)
+        return found
+
+    coming = None if put is None else Coming(read_embeddings, begin_V)
+    try:
+        if coming is not None and wanted.wait:
+            coming.start()
+        with ThreadPoolExecutor(LEAST_READERS) as readers:
+            parts = list(readers.map(read_rows, videos))
+        if coming is not None and wanted.wait:
+            coming.wait()
+    except BaseException:
+        if coming is not None:
+            coming.stop()
+        raise
     count_V = np.array([len(part[ROW_ARRAYS[kind][0]]) for part in parts], np.int64)
     rows = {name: np.concatenate([part[name] for part in parts]) for name in ROW_ARRAYS[kind]}
-    whole = (int(count_V.sum()), *shapes[0][1:]) if shapes else ()
-    return rows | {"begin": np.cumsum(count_V) - count_V, "count": count_V}, whole
+    return rows | {"begin": np.cumsum(count_V) - count_V, "count": count_V}, None if wanted.wait else coming
 
 
 def _row_arrays(store: FeatureStore, kind: Kind, name: str) -> dict[str, np.ndarray]:
@@ -317,67 +312,23 @@ def _row_arrays(store: FeatureStore, kind: Kind, name: str) -> dict[str, np.ndar
     return {"value": labels.value_F2, "valid": labels.valid_F, "time": labels.time_F}
 
 
-def _locked(folder: Path) -> IO[str] | None:
-    """Keep others from filling a folder until the file that is returned is closed; None where none can be written."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = folder.with_suffix(".lock").open("w")
-    except OSError:
-        return None
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(left, ignore_errors=True)  # by one that was killed
-    return lock
+def _require_alike(wanted: _Wanted) -> None:
+    """Refuse embeddings that cannot stand behind each other.
 
-
-def _hindrance(folder: Path, nbytes: int) -> tuple[str, str] | None:
-    """Make room for so many bytes; return why there is none, and what helps, or None where there is."""
-    limit = parse_size(f"{LIMIT_VARIABLE} =", os.environ.get(LIMIT_VARIABLE, str(LIMIT)), least=0)
-    _clear_after_killed(folder)
-    sizes = _sizes(folder)
-    # What is being written counts as well, and stays.
-    kept = sorted((path for path in sizes if not path.name.startswith(".")), key=lambda path: sizes[path][1])
-    while kept and _sum(sizes) + nbytes > limit:
-        # Whoever has mapped it keeps what it has.
-        shutil.rmtree(kept[0], ignore_errors=True)
-        del sizes[kept.pop(0)]
-    if _sum(sizes) + nbytes > limit:
-        return f"no more than {_megabytes(limit)} are kept there", f"raise {LIMIT_VARIABLE}, or leave --memory out"
-    free = shutil.disk_usage(folder).free
-    if free <= nbytes + SPARE:
-        return f"its disk has {_megabytes(free)} free, of which {_megabytes(SPARE)} are left", OTHER_CACHE
-    return None
+    Raises:
+        StoreError: two videos' are not of one size.
+    """
+    for name, shape in zip(wanted.videos, wanted.shapes, strict=False):
+        if shape[1:] != wanted.shapes[0][1:]:
+            raise StoreError(
+                wanted.store.location,
+                fault=f"{wanted.kind}/{name} has embeddings of another size than {wanted.kind}/{wanted.videos[0]}",
+                remedy="extract that video again",
+            )
 
 
 def _pass(kind: Kind, nbytes: int, folder: Path, hindrance: tuple[str, str]) -> TargetError:
     """Return what to say of features that may not lie in memory, and nowhere else either."""
     why, remedy = hindrance
-    fault = f"{_megabytes(nbytes)} of {kind} features pass --memory, and cannot be read from here either: {why}"
+    fault = f"{megabytes(nbytes)} of {kind} features pass --memory, and cannot be read from here either: {why}"
     return TargetError(folder, fault=fault, remedy=remedy)
-
-
-def _megabytes(nbytes: int) -> str:
-    return f"{nbytes / 1e6:,.0f} MB"
-
-
-def _sum(sizes: Mapping[Path, tuple[int, float]]) -> int:
-    return sum(nbytes for nbytes, _ in sizes.values())
-
-
-def _sizes(folder: Path) -> dict[Path, tuple[int, float]]:
-    """Return the bytes of each folder in a folder, and when it was last used, while others publish and delete."""
-    while True:
-        with suppress(FileNotFoundError):
-            return {
-                path: (sum(file.stat().st_size for file in path.iterdir()), path.stat().st_mtime)
-                for path in folder.iterdir()
-                if path.is_dir()
-            }
-
-
-def _clear_after_killed(folder: Path) -> None:
-    """Delete what was begun by processes that are no more: nobody holds the lock on it."""
-    for aside in folder.glob(".*.partial"):
-        with (folder / f"{aside.name.split('.')[1]}.lock").open("w") as lock, suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(aside, ignore_errors=True)

@@ -179,6 +179,14 @@ class Ongoing:
         tidy(self.run)
         return facts
 
+    def withdraw(self) -> None:
+        """Leave nothing of a run of which no epoch is done, so that another store can be trained on in its folder."""
+        if self.state.epoch == 0:
+            for name in (FACTS, RECIPE):
+                (self.run / name).unlink(missing_ok=True)
+            with suppress(OSError):  # others may have put something there
+                self.run.rmdir()
+
     def _tell(self) -> None:
         if self._watch is not None:
             self._watch(self.run, self.state.history)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from vaprompt.devices import emulation, pick_device
-from vaprompt.errors import RunError
+from vaprompt.errors import RunError, StoreError
 from vaprompt.files import PARTIAL, held
 from vaprompt.memory import enough_memory
 from vaprompt.model.estimator import Estimator
@@ -109,7 +109,7 @@ def train(
         if warning := emulation(recipe.compute.precision, device):
             progress.say(f"compute.precision: {warning}")
         if resident is None:
-            resident = Resident(source, recipe, device=device, most=memory, progress=progress)
+            resident = Resident(source, recipe, device=device, most=memory, wait=False, progress=progress)
         training, unseen = (resident.split(split, recipe) for split in ("train", stopping))
         prototype_KE, context = prototypes_of(source, recipe, device)
         facts |= {
@@ -129,7 +129,11 @@ def train(
                 return result_of(run, before, notes, started, trained=False)
             ongoing = Ongoing(run, recipe, facts, stopping, watch)
             estimator = ongoing.estimator(prototype_KE, context, resident.silence_SC).to(device)
-            _epochs(ongoing, estimator, training, unseen, task)
+            try:
+                _epochs(ongoing, estimator, training, unseen, task)
+            except StoreError:
+                ongoing.withdraw()
+                raise
             facts = ongoing.complete()
     return result_of(run, facts, notes, started, trained=True)
 

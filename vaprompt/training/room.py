@@ -1,0 +1,90 @@
+"""Room in the cache folder for joined features: who may write where, and what makes way for it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from vaprompt.sizes import parse_size
+
+SPARE = 2**30
+"""Bytes that are left free on the cache's disk."""
+LIMIT_VARIABLE = "VAPROMPT_CACHE_LIMIT"
+LIMIT = 64 * 10**9
+"""Bytes of joined features that are kept, if the variable says nothing else; those used longest ago go first."""
+OTHER_CACHE = "let VAPROMPT_CACHE name a folder on a disk with room, or leave --memory out"
+
+
+def locked(folder: Path) -> IO[str] | None:
+    """Keep others from filling a folder until the file that is returned is closed; None where none can be written."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_suffix(".lock").open("w")
+    except OSError:
+        return None
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)  # by one that was killed
+    return lock
+
+
+def room_lacking(folder: Path, nbytes: int) -> tuple[str, str] | None:
+    """Make room for so many bytes; return why there is none, and what helps, or None where there is."""
+    limit = parse_size(f"{LIMIT_VARIABLE} =", os.environ.get(LIMIT_VARIABLE, str(LIMIT)), least=0)
+    _clear_after_killed(folder)
+    sizes = _sizes(folder)
+    # What is being written counts as well, and stays.
+    kept = sorted((path for path in sizes if not path.name.startswith(".")), key=lambda path: sizes[path][1])
+    while kept and _sum(sizes) + nbytes > limit:
+        # Whoever has mapped it keeps what it has.
+        shutil.rmtree(kept[0], ignore_errors=True)
+        del sizes[kept.pop(0)]
+    if _sum(sizes) + nbytes > limit:
+        return f"no more than {megabytes(limit)} are kept there", f"raise {LIMIT_VARIABLE}, or leave --memory out"
+    free = shutil.disk_usage(folder).free - _promised(folder)
+    if free <= nbytes + SPARE:
+        return f"its disk has {megabytes(free)} free, of which {megabytes(SPARE)} are left", OTHER_CACHE
+    return None
+
+
+def megabytes(nbytes: int) -> str:
+    """Return a size in words."""
+    return f"{nbytes / 1e6:,.0f} MB"
+
+
+def _promised(folder: Path) -> int:
+    """Return bytes that files which are being written will take of the disk, and have not taken yet."""
+    nbytes = 0
+    for file in folder.glob(".*.partial/*"):
+        with suppress(FileNotFoundError):
+            state = file.stat()
+            nbytes += max(0, state.st_size - 512 * state.st_blocks)
+    return nbytes
+
+
+def _sum(sizes: Mapping[Path, tuple[int, float]]) -> int:
+    return sum(nbytes for nbytes, _ in sizes.values())
+
+
+def _sizes(folder: Path) -> dict[Path, tuple[int, float]]:
+    """Return the bytes of each folder in a folder, and when it was last used, while others publish and delete."""
+    while True:
+        with suppress(FileNotFoundError):
+            return {
+                path: (sum(file.stat().st_size for file in path.iterdir()), path.stat().st_mtime)
+                for path in folder.iterdir()
+                if path.is_dir()
+            }
+
+
+def _clear_after_killed(folder: Path) -> None:
+    """Delete what was begun by processes that are no more: nobody holds the lock on it."""
+    for aside in folder.glob(".*.partial"):
+        with (folder / f"{aside.name.split('.')[1]}.lock").open("w") as lock, suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(aside, ignore_errors=True)
