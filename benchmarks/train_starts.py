@@ -1,4 +1,4 @@
-"""Runs `vaprompt train` as a user does, and tells when its first step is done and how much memory it holds."""
+"""Runs `vaprompt train` as a user does, and tells when its first step begins and how much memory it holds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 PROBE = """
 import os, re, sys, time
 began, most = float(sys.argv.pop(1)), int(sys.argv.pop(1))
-from vaprompt.training import step
+from vaprompt.training import data, step
 from vaprompt.training.keeping import settle
 def tell():
     # Not ru_maxrss, which begins at what the process that started this one held.
@@ -26,12 +26,17 @@ def counted(kind):
             settle()
             tell()
             os._exit(0)
-        found = work(self, row_B)
-        if done[0] == 0:
-            print("FIRST", time.time() - began, file=sys.stderr, flush=True)
         done[0] += 1
-        return found
+        return work(self, row_B)
     kind.__call__ = call
+gathered, firsts = data.Features.gathered, []
+def first(self, *rows):
+    found = gathered(self, *rows)
+    if not firsts:  # what the step computes with is there, however long it had to wait for that
+        firsts.append(time.time() - began)
+        print("FIRST", firsts[0], file=sys.stderr, flush=True)
+    return found
+data.Features.gathered = first
 counted(step.SharedStep)
 counted(step.WholeStep)
 from vaprompt.cli.main import run
@@ -42,7 +47,7 @@ sys.exit(code)
 
 
 def probe(arguments: Sequence[object], cache: Path, most: int) -> dict[str, float]:
-    """Return when a command's first step was done, and the last one, how long it took, and the most memory it held.
+    """Return when a command's first step began, and the last was done, how long it took, and the most memory it held.
 
     It is ended after `most` steps.
     """
