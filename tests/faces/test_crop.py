@@ -47,3 +47,10 @@ def test_a_large_face_is_averaged_and_not_sampled():
     board = np.indices((800, 800)).sum(axis=0) % 2 * 255
     crop = cut(np.repeat(board[:, :, None], 3, axis=2).astype(np.uint8), np.array([0.5, 0.5, np.log(0.8), 0.0]), 80)
     assert np.abs(crop.astype(int) - 127).max() <= 2
+
+
+def test_a_crop_is_the_callers_own():
+    """A network takes it as it is, and torch warns of what can only be read."""
+    crop = cut(np.full((90, 120, 3), 200, np.uint8), np.array([0.5, 0.4, np.log(0.2), 0.3]), 64)
+    assert crop.flags.writeable
+    assert crop.flags.owndata

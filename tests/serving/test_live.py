@@ -188,9 +188,10 @@ def test_sound_is_heard_at_its_level(predictor: Predictor, said: Said):
     [
         ([(0.0, b"\x89PNG\r\n\x1a\nxxxxxxxxxxxx")], "no jpg"),
         ([(0.0, b"\xff\xd8\xff garbage")], "the camera"),
-        ([(0.0, jpg()[:200])], "the camera"),
+        ([(0.0, jpg()[:200])], "; begin the live view again"),
         ([(0.0, jpg(size=(2000, 1100)))], "pixels"),
         ([(-1e300, jpg()), (float("nan"), jpg())], "begin the live view again"),
+        ([(-1.0, jpg())], "is at -1 s"),
         ([(2.0, jpg()), (1.0, jpg())], "is at 1 s"),
         ([(1e9, jpg())], "is at 1e+09 s"),
     ],

@@ -70,4 +70,4 @@ def cut(
         sine, cosine, middle_y - half * (sine + cosine),
     )  # fmt: skip
     crop = around.transform((size, size), Image.Transform.AFFINE, from_crop, resample=Image.Resampling.BICUBIC)
-    return np.asarray(crop, dtype=np.uint8)
+    return np.array(crop, dtype=np.uint8)  # a copy: what Pillow holds can only be read, and torch warns of that

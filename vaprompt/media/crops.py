@@ -100,19 +100,20 @@ def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     return patiently(path, work)
 
 
-def decode_picture(content: bytes, name: str, *, most_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
+def decode_picture(content: bytes, name: str, *, most_pixels: int, remedy: str) -> UInt8[np.ndarray, "H W 3"]:
     """Return a jpg or png that lies in memory, such as one that came over a network, as red, green, blue bytes.
 
     Args:
         content: the file's content.
         name: what it is called in an error.
         most_pixels: a larger one is refused before it is decoded.
+        remedy: what helps against one that cannot be read.
 
     Raises:
         MediaError: it is neither, is cut off, or breaks a limit on its size.
     """
     path = Path(name)
-    return patiently(path, lambda pulse: _decoded(path, content, most_pixels))
+    return patiently(path, lambda pulse: _decoded(path, content, most_pixels, remedy))
 
 
 def read_images(paths: Iterable[Path]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
@@ -152,7 +153,9 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
 
 
-def _decoded(path: Path, content: bytes, most_pixels: int | None = None) -> UInt8[np.ndarray, "H W 3"]:
+def _decoded(
+    path: Path, content: bytes, most_pixels: int | None = None, remedy: str = "unpack it again"
+) -> UInt8[np.ndarray, "H W 3"]:
     kind = _Jpeg if content.startswith(b"\xff\xd8") else PngImageFile
     # Compressed data cannot hold these bytes, but small pictures within the header can: a few more count for nothing.
     if kind is _Jpeg and content.count(b"\xff\xda") > MOST_SCANS:
@@ -172,7 +175,7 @@ def _decoded(path: Path, content: bytes, most_pixels: int | None = None) -> UInt
         raise
     except Exception as error:  # Pillow's readers stumble in many ways, of which not all are errors of theirs
         said = " ".join(str(error).split()) or type(error).__name__
-        raise MediaError(path, fault=f"is not a readable jpg or png ({said})", remedy="unpack it again") from None
+        raise MediaError(path, fault=f"is not a readable jpg or png ({said})", remedy=remedy) from None
 
 
 class _Jpeg(JpegImageFile):

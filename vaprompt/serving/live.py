@@ -107,13 +107,13 @@ class LiveView:
                 self._see(self._window, *waiting)
 
     def _see(self, window: LiveWindow, taken: float, content: bytes) -> None:
-        if not self._seen < taken <= LONGEST_VIDEO:
+        if not (0 <= taken <= LONGEST_VIDEO and self._seen < taken):
             raise MediaError(CAMERA, fault=f"is at {taken:.6g} s", remedy="begin the live view again")
         self._seen = taken
         began = time.perf_counter()
         if not content.startswith(b"\xff\xd8"):
             raise MediaError(CAMERA, fault="sends what is no jpg", remedy="send pictures as jpg")
-        rgb_HWC = decode_picture(content, CAMERA, most_pixels=MOST_PIXELS)
+        rgb_HWC = decode_picture(content, CAMERA, most_pixels=MOST_PIXELS, remedy="begin the live view again")
         placement_4 = self._face(taken, rgb_HWC)
         there = self._predictor.detector is None or placement_4 is not None
         if there:
