@@ -117,7 +117,7 @@ def prototypes(
         if missing:
             raise StoreError(
                 None,
-                fault=f"the store holds no text embedding of '{missing[0]}' ({len(embeddings)} others are there)",
+                fault=f"holds no text embedding of '{missing[0]}' ({len(embeddings)} others are there)",
                 remedy="list the phrase in the extraction recipe's prompts and extract again, or use phrases it holds",
             )
         rows.append(_unit(np.mean([_unit(embeddings[prompt].astype(np.float64)) for prompt in prompts], axis=0)))

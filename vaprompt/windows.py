@@ -99,7 +99,7 @@ def describe_ends(stride: float, every: int | None, unit: str = "frame") -> str:
     if every is None:
         return f"windows end every {stride:g} s; frames between by time"
     if every == 1:
-        return f"a window ends at every {unit}; nothing is interpolated"
+        return f"a window ends at every {unit}" + ("; nothing is interpolated" if unit == "frame" else "")
     return f"windows end every {every} {unit}s; frames between by time"
 
 

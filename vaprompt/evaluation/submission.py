@@ -112,7 +112,7 @@ def submit(
             beyond += int((frame_R > frames).sum())
             task.advance(1, name)
     _write(asked, value_L2, out, progress)
-    notes = [f"{filled} rows of frames without a picture: {_FILLS[fill]}"] if filled else []
+    notes = [f"{filled} rows of frames without an encoded picture: {_FILLS[fill]}"] if filled else []
     if beyond:
         notes.append(f"{beyond} rows are of frames behind a video's last decoded one, whose value is held")
     if len(members) > 1:

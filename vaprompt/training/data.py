@@ -222,7 +222,7 @@ class Resident:
         kinds = [kind for kind in ROW_ARRAYS if kind in wanted]  # in everybody's order
         self._joined: dict[Kind, Joined] = {}
         with (
-            progress.task("reading the store", total=len(kinds) * len(names), unit="videos") as task,
+            progress.task("reading the store", total=len(kinds) * len(names), unit="streams") as task,
             Keeping() as keeping,
         ):
             left = most

@@ -17,7 +17,7 @@ from vaprompt.encoders.recipes import ImageEncoderRecipe
 from vaprompt.errors import StoreError, WeightsError
 from vaprompt.model.prompts import Context
 from vaprompt.recipes import validated
-from vaprompt.regions import prototypes
+from vaprompt.regions import RegionRecipe, prototypes
 from vaprompt.store import FeatureStore
 from vaprompt.training.recipe import TrainRecipe
 
@@ -32,7 +32,7 @@ def prototypes_of(store: FeatureStore, recipe: TrainRecipe, device: str) -> tupl
     """
     regions, prompt = recipe.regions, recipe.model.prompt
     if prompt.words == "templates":
-        return torch.from_numpy(prototypes(store.text(), regions.phrases, regions.templates)), None
+        return from_templates(store, regions), None
     clip = _clip_of(store, prompt.weights)
     from vaprompt.encoders.context import ContextTower
 
@@ -43,11 +43,23 @@ def prototypes_of(store: FeatureStore, recipe: TrainRecipe, device: str) -> tupl
     return prototype_KE, Context(tower.start_MD.cpu(), tower)
 
 
+def from_templates(store: FeatureStore, regions: RegionRecipe) -> Float[Tensor, "K E"]:
+    """Return the prototypes of regions whose prompts a store holds.
+
+    Raises:
+        StoreError: it lacks one.
+    """
+    try:
+        return torch.from_numpy(prototypes(store.text(), regions.phrases, regions.templates))
+    except StoreError as error:
+        raise StoreError(error.where or store.location, fault=error.fault, remedy=error.remedy) from None
+
+
 def require_prompts(store: FeatureStore, recipe: TrainRecipe) -> None:
     """Check that `prototypes_of` will find what it needs, without loading a network; raises as that does."""
-    regions, prompt = recipe.regions, recipe.model.prompt
+    prompt = recipe.model.prompt
     if prompt.words == "templates":
-        prototypes(store.text(), regions.phrases, regions.templates)
+        from_templates(store, recipe.regions)
     else:
         _clip_of(store, prompt.weights)
 

@@ -21,13 +21,13 @@ from vaprompt.files import held
 from vaprompt.memory import enough_memory
 from vaprompt.model.estimator import Estimator
 from vaprompt.progress import SILENT, Progress, Task
-from vaprompt.regions import prototypes
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
 from vaprompt.training.data import Resident, ResidentSplit
 from vaprompt.training.facts import facts_of, notes_on
 from vaprompt.training.loop import Epoch
 from vaprompt.training.ongoing import Ongoing, Watch
+from vaprompt.training.prompts import from_templates
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import SMALLER, TrainResult, result_of, standing
 from vaprompt.training.stack import Stack
@@ -174,9 +174,9 @@ def _begun(
     training, unseen = (resident.split(split, recipe) for split in ("train", stopping))
     windows = {"train": len(training.windows), stopping: len(unseen.windows)}
     ongoing = Ongoing(run, recipe, facts | {"dims": resident.dims, "windows": windows}, stopping, watch)
-    prototype_KE = prototypes(store.text(), recipe.regions.phrases, recipe.regions.templates)
+    prototype_KE = from_templates(store, recipe.regions)
     with torch.random.fork_rng(devices=[]):
-        estimator = ongoing.estimator(torch.from_numpy(prototype_KE), None, None).to(resident.features.device)
+        estimator = ongoing.estimator(prototype_KE, None, None).to(resident.features.device)
     one = _Run(index, ongoing, estimator, training, unseen)
     ongoing.goes_on(estimator, one)
     return one
