@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,11 +18,12 @@ from tests.training.small import contents, recipe
 from tests.training.test_kept import RECIPE, whole
 from vaprompt import FeatureStore
 from vaprompt.errors import StoreError
-from vaprompt.training import kept, run
+from vaprompt.training import kept
 from vaprompt.training.coming import Coming
 from vaprompt.training.data import Resident
 from vaprompt.training.keeping import settle
 from vaprompt.training.run import train
+from vaprompt.training.stacked import train_stacked
 
 
 @pytest.fixture
@@ -78,40 +80,52 @@ def test_a_training_that_begins_early_leaves_the_bytes_of_any_other(store, undis
     assert len(whole(cache)) == 2
 
 
-def broken(path: Path) -> Path:
-    """Return a store in which a training video has a feature that is no number."""
+def broken(path: Path, stream: str, video: str) -> Path:
+    """Return a store in which a video has a feature that is no number."""
     plant_store(path, train=4, validation=2)
     source = FeatureStore.open(path)
-    image = source.image("video1")
-    embedding_ND = image.embedding_ND.copy()
-    embedding_ND[38, 0] = np.nan
-    with source.writer("image", "video1", source.fingerprint("image")) as writer:
-        writer.append(embedding=embedding_ND, frame=image.frame_N, time=image.time_N)
-        writer.publish({"split": "train", "counts": {}, "notes": []})
+    image, audio = source.image(video), source.audio(video)
+    arrays = {"embedding": image.embedding_ND.copy(), "frame": image.frame_N, "time": image.time_N}
+    if stream == "audio":
+        arrays = {"embedding": audio.embedding_WSD.copy(), "end": audio.end_W}
+    arrays["embedding"][1] = np.nan
+    with source.writer(stream, video, source.fingerprint(stream)) as writer:
+        writer.append(**arrays)
+        writer.publish({"split": source.split(video), "counts": {}, "notes": []})
     return path
 
 
 @pytest.mark.parametrize("at_least", [1, 2**40])
-def test_features_that_are_not_finite_end_a_training_that_has_begun(tmp_path, cache, monkeypatch, at_least):
+@pytest.mark.parametrize(("stream", "video"), [("image", "video1"), ("audio", "video0"), ("image", "video5")])
+def test_features_that_are_not_finite_end_a_training_that_has_begun(
+    tmp_path, cache, monkeypatch, at_least, stream, video
+):
+    """Whether the first batch, what silence is, or the validation meets with them."""
     monkeypatch.setattr(kept, "LEAST", at_least)
-    steps = []
-    original = run.train_epoch
-    monkeypatch.setattr(run, "train_epoch", lambda *given, **named: steps.append(1) or original(*given, **named))
-    with pytest.raises(StoreError, match=r"image features of frame 4\d of video 'video1' are not finite"):
-        train(broken(tmp_path / "s.zarr"), recipe(), tmp_path / "run", device="cpu")
-    assert steps == [1]
-    assert not (tmp_path / "run").exists(), "so that another store can be trained on in the same folder"
-    settle()
-    assert not cache.exists() or len(whole(cache)) <= 1
+    store, small = broken(tmp_path / "s.zarr", stream, video), recipe()
+
+    def stack():
+        resident = Resident(FeatureStore.open(store), small, wait=False)
+        runs = [tmp_path / "run", tmp_path / "other"]
+        for result in train_stacked(store, [small, recipe(seed=1)], runs, device="cpu", resident=resident):
+            if isinstance(result, StoreError):
+                raise result
+
+    for training in (lambda: train(store, small, tmp_path / "run", device="cpu"), stack):
+        with pytest.raises(StoreError, match=rf"{stream} features of .* of video '{video}' are not finite"):
+            training()
+        folders = [path.name for path in tmp_path.iterdir() if path.name not in ("cache", "s.zarr")]
+        assert [name for name in folders if any((tmp_path / name).iterdir())] == [], "another store can be trained on"
+        settle()
+        assert not cache.exists() or len(whole(cache)) <= 1
 
 
-def test_a_disk_that_fills_up_meanwhile_costs_the_cache_and_nothing_else(store, cache, monkeypatch):
+@pytest.mark.parametrize("most", [None, 10**6])
+def test_a_disk_that_fills_up_meanwhile_costs_the_cache_and_nothing_else(store, cache, monkeypatch, most):
     in_memory = batches(Resident(FeatureStore.open(store), RECIPE))
     settle()
     for folder in whole(cache):
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
     original, written = os.pwrite, []
 
     def full(file, content, offset):
@@ -121,10 +135,45 @@ def test_a_disk_that_fills_up_meanwhile_costs_the_cache_and_nothing_else(store, 
         return original(file, content, offset)
 
     monkeypatch.setattr(os, "pwrite", full)
+    for _ in range(2):
+        resident = Resident(FeatureStore.open(store), RECIPE, wait=False, most=most)
+        found = batches(resident) + batches(resident)  # with a limit, what was read before is given back
+        for one, two in zip(in_memory * 2, found, strict=True):
+            assert torch.equal(one, two)
+        settle()
+        assert whole(cache) == []
+
+
+def test_a_disk_without_room_is_not_begun_with(store, cache, monkeypatch):
+    asked = []
+
+    def lacking(file, nbytes):
+        asked.append(nbytes)
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    in_memory = batches(Resident(FeatureStore.open(store), RECIPE))
+    settle()
+    for folder in whole(cache):
+        shutil.rmtree(folder)
+    monkeypatch.setattr(kept, "reserve", lacking)
     for one, two in zip(in_memory, batches(Resident(FeatureStore.open(store), RECIPE, wait=False)), strict=True):
         assert torch.equal(one, two)
     settle()
+    assert len(asked) == 2
     assert whole(cache) == []
+
+
+def test_a_cache_that_may_only_be_read_is_used(store, cache, monkeypatch):
+    expected = batches(Resident(FeatureStore.open(store), RECIPE))
+    settle()
+
+    def read_only(*_):
+        raise OSError(errno.EROFS, "read-only file system")
+
+    monkeypatch.setattr(os, "utime", read_only)
+    monkeypatch.setattr(FeatureStore, "embedding_pieces", None)
+    for one, two in zip(expected, batches(Resident(FeatureStore.open(store), RECIPE, most=1)), strict=True):
+        assert torch.equal(one, two)
 
 
 ENDING = """

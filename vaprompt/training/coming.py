@@ -69,13 +69,26 @@ class Coming:
         with self._turn:
             return self._turn.wait_for(lambda: self._error is not None or self._whole, seconds)
 
-    def stop(self) -> None:
-        """Read no further video, and return when nothing is read any more."""
+    def abandon(self) -> None:
+        """Begin with no further video, and leave those that are being read where they are."""
         with self._turn:
             self._left.clear()
-            if not self._there_V.all() and self._error is None:
+            if not self._whole and self._error is None:
                 self._error = RuntimeError("reading was stopped")
             self._turn.notify_all()
+
+    def require_wanted(self) -> None:
+        """Raise what ended the reading, if something did: for who reads a video piece by piece.
+
+        Raises:
+            StoreError, OSError, MemoryError, RuntimeError: what it was.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """Read nothing further, and return when nothing is read any more."""
+        self.abandon()
         for reader in list(self._readers):  # one that is only just begun finds nothing to read
             reader.join()
 

@@ -30,9 +30,6 @@ class Aside:
         """Let it take its place once all is there; what cannot costs the next start its time, and nothing else."""
         try:
             if self.coming is not None:
-                while not self.coming.is_over(0.2) and threading.main_thread().is_alive():
-                    pass  # what is left when the program ends, nobody waits for
-                self.coming.stop()
                 self.coming.wait()
             if not self.spoiled:
                 for file in self.path.iterdir():
@@ -81,6 +78,11 @@ class Keeping:
             _PUBLISHING[-1].start()
 
     def _publish(self) -> None:
+        coming = [aside.coming for aside in self._waiting if aside.coming is not None]
+        while not all(one.is_over(0.1) for one in coming):
+            if not threading.main_thread().is_alive():  # what is left when the program ends, nobody waits for
+                for one in coming:
+                    one.abandon()
         for aside in self._waiting:
             aside.publish()
 

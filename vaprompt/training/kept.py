@@ -38,7 +38,7 @@ from vaprompt.store import FeatureStore
 from vaprompt.store.layout import digest_of
 from vaprompt.training.coming import LEAST_READERS, Coming
 from vaprompt.training.keeping import Aside, Keeping
-from vaprompt.training.room import OTHER_CACHE, locked, megabytes, room_lacking
+from vaprompt.training.room import OTHER_CACHE, locked, megabytes, reserve, room_lacking
 from vaprompt.training.usable import require_finite
 
 FORM = 1
@@ -115,7 +115,8 @@ def joined(
         shapes = [store.embedding_shape(kind, name) for name in videos] if kind != "labels" else []
         nbytes = 2 * sum(math.prod(shape) for shape in shapes)
         too_many = most is not None and nbytes > most
-        wanted = _Wanted(store, kind, videos, shapes, task, wait or too_many)
+        # Pages that a limit lets go are read from the file again: all of them must have come to lie there.
+        wanted = _Wanted(store, kind, videos, shapes, task, wait or most is not None)
         _require_alike(wanted)
         lock = locked(folder) if nbytes >= LEAST or len(videos) >= MANY or too_many else None
         if lock is None:
@@ -183,7 +184,7 @@ def _mapped(folder: Path) -> Joined | None:
     try:
         rows = load_file(folder / ROWS)
         begin_V, count_V, shape = rows.pop("begin"), rows.pop("count"), tuple(rows.pop("shape").tolist())
-        with suppress(PermissionError):  # in a cache that is another user's
+        with suppress(OSError):  # in a cache that is another user's, or that may only be read
             os.utime(folder)
         if not shape:
             return Joined(None, rows, begin_V, count_V, None)
@@ -233,6 +234,7 @@ def _filled(folder: Path, wanted: _Wanted) -> tuple[Joined, Aside]:
         file = aside.open.enter_context((aside.path / EMBEDDING).open("wb+", buffering=0))  # empty for labels
         if shape := wanted.shape:
             file.truncate(2 * math.prod(shape))
+            reserve(file.fileno(), 2 * math.prod(shape))
             embedding, content = _map(file, shape)
         rows, aside.coming = _read(wanted, put if shape else None)
         save_file(rows | {"shape": np.array(shape, np.int64)}, aside.path / ROWS)
@@ -273,6 +275,8 @@ def _read(
         name, width = videos[number], math.prod(wanted.shapes[number][1:])
         row = 0
         for piece in store.embedding_pieces(kind, name):
+            if coming is not None:
+                coming.require_wanted()
             require_finite(store, kind, name, piece, row)
             put(2 * width * (int(begin_V[number]) + row), piece)
             row += len(piece)

@@ -128,8 +128,8 @@ def train(
             if before is not None:
                 return result_of(run, before, notes, started, trained=False)
             ongoing = Ongoing(run, recipe, facts, stopping, watch)
-            estimator = ongoing.estimator(prototype_KE, context, resident.silence_SC).to(device)
             try:
+                estimator = ongoing.estimator(prototype_KE, context, resident.silence_SC).to(device)
                 _epochs(ongoing, estimator, training, unseen, task)
             except StoreError:
                 ongoing.withdraw()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vaprompt.devices import pick_device
-from vaprompt.errors import VapromptError
+from vaprompt.errors import StoreError, VapromptError
 from vaprompt.files import held
 from vaprompt.memory import enough_memory
 from vaprompt.model.estimator import Estimator
@@ -125,7 +125,12 @@ def train_stacked(
         with progress.task("training", epochs, "epochs") as task:
             for one in under_way:
                 task.advance(one.ongoing.state.epoch, f"{one.ongoing.run.name} resumed")
-            _train(under_way, task)
+            try:
+                _train(under_way, task)
+            except StoreError:
+                for one in under_way:
+                    one.ongoing.withdraw()
+                raise
         for one in under_way:
             if one.error is None:
                 facts = one.ongoing.complete()
@@ -221,6 +226,8 @@ def _take(one: _Run, epoch: Epoch, stack: Stack, network: int, task: Task, *, be
         one.ongoing.keep(one.estimator.state_dict(), stack.state(network))
     except VapromptError as error:
         one.error, note = error, "broken"
+        if isinstance(error, StoreError):
+            one.ongoing.withdraw()
     task.advance(1, f"{one.ongoing.run.name}: {note}")
 
 
