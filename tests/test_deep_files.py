@@ -61,7 +61,7 @@ def test_an_override_that_nests_too_deeply_is_a_text():
         read_recipe(TrainRecipe, None, ["seed=" + "[" * 5000])
 
 
-def test_a_run_that_does_not_say_whether_it_is_finished_is_not(tmp_path):
+def test_a_run_that_does_not_say_whether_it_is_finished_is_refused(tmp_path):
     (tmp_path / FACTS).write_text('{"format": 1}')
-    with pytest.raises(RunError, match="is not finished"):
+    with pytest.raises(RunError, match="lacks 'status'"):
         read_complete(tmp_path)
