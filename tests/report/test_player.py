@@ -143,7 +143,7 @@ def test_who_presses_play_before_a_video_is_there_sees_it_play(
         plays(tab, from_=before + 0.3)
         assert frames_asked_for(tab) == 0
     tab.press("k")
-    assert tab.one("#play").get_attribute("aria-label") == "Play"
+    tab.wait(lambda: tab.one("#play").get_attribute("aria-label") == "Play")  # a video tells that it rests, later
     tab.settle()
     stood = at(tab)
     assert frames_asked_for(tab) == 0
