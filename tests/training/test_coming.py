@@ -65,7 +65,7 @@ def test_what_is_waited_for_comes_next_and_nothing_else_is_waited_for(monkeypatc
 
     coming = Coming(one, np.arange(0, 300, 10))
     coming.start()
-    threading.Timer(0.5, free.set).start()
+    threading.Timer(2.0, free.set).start()
     coming.wait(torch.tensor([299, 295]))
     assert sorted(read[:4]) == [0, 1, 2, 3]
     assert 29 in read[4:8], "by one of the four, as soon as it is free"
@@ -185,7 +185,7 @@ from tests.training.test_kept import RECIPE
 kept.LEAST = 1
 original = FeatureStore.embedding_pieces
 def slow(self, stream, video):
-    time.sleep(0.5)
+    time.sleep(2)
     yield from original(self, stream, video)
 FeatureStore.embedding_pieces = slow
 import vaprompt.training.coming as coming
@@ -207,7 +207,7 @@ def test_a_program_that_ends_does_not_wait_for_what_nobody_needs(store, cache):
         cwd=Path(__file__).parents[2],
     )
     assert (ended.returncode, ended.stderr.splitlines()[-1]) == (1, "over")
-    assert time.time() - float(ended.stdout) < 3.0, "and not the seconds that all videos take"
+    assert time.time() - float(ended.stdout) < 12, "and not the seconds that all videos take"
     assert whole(cache) == []
 
 
