@@ -50,7 +50,7 @@ class Coming:
         Raises:
             StoreError, OSError, MemoryError: what reading a video ended with, whichever it was.
         """
-        if self._whole:
+        if self.is_whole:
             return
         if row_B is None:
             wanted_K = np.arange(len(self._begin_V))
@@ -63,6 +63,11 @@ class Coming:
             self._turn.wait_for(lambda: self._error is not None or self._there_V[wanted_K].all())
             if self._error is not None:
                 raise self._error
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all videos are there."""
+        return self._whole
 
     def is_over(self, seconds: float) -> bool:
         """Say whether no video is to be read any more, once that is so or so many seconds are over."""

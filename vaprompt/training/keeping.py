@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,17 +28,13 @@ class Aside:
 
     def publish(self) -> None:
         """Let it take its place once all is there; what cannot costs the next start its time, and nothing else."""
-        try:
-            if self.coming is not None:
-                self.coming.wait()
-            if not self.spoiled:
+        if not self.spoiled and (self.coming is None or self.coming.is_whole):
+            with suppress(OSError):
                 for file in self.path.iterdir():
                     with file.open("rb+") as written:
                         os.fsync(written.fileno())
                 shutil.rmtree(self.place, ignore_errors=True)
                 self.path.replace(self.place)
-        except Exception:  # noqa: S110 - whoever waits for what is coming meets with it
-            pass
         self.delete()
 
     def delete(self) -> None:
