@@ -100,11 +100,7 @@ def clips(model: dict[str, Any]) -> Iterator[tuple[str, float]]:
         for name, way in ways.items():
             tower.attention = partial(_this, way)
             hearing = audio_encoder(AudioEncoderRecipe(weights="random:0", precision=precision, **model))
-            if way is attention.fused and precision == "bf16":
-                yield f"clips, {precision}, {name}, tiles filled", per_second(partial(hearing.encode, wave_BL), 2)
-            tower.filled = lambda tokens, dtype, device: tokens
             yield f"clips, {precision}, {name}", per_second(partial(hearing.encode, wave_BL), 2)
-            tower.filled = attention.filled
 
 
 def _this(way: attention.Attention, dtype: torch.dtype, device: torch.device) -> attention.Attention:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vaprompt.encoders.attention import FEW, attention, by_products, filled, fused
+from vaprompt.encoders.attention import FEW, attention, by_products, fused
 
 
 def parts(items, heads, queries, tokens, channels, dtype=torch.float32):
@@ -63,25 +63,3 @@ def test_products_are_for_processors_that_multiply_vectors_of_bf16_alone(monkeyp
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     assert attention(torch.bfloat16, cpu) is fused
-
-
-def test_where_there_are_tiles_in_bf16_a_few_tokens_fill_the_last(monkeypatch):
-    cpu = torch.device("cpu")
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    assert filled(1214, torch.bfloat16, cpu) == 1216
-    assert filled(1216, torch.bfloat16, cpu) == 1216
-    assert filled(197, torch.bfloat16, cpu) == 197  # 27 more would cost more than they bring
-    assert filled(1214, torch.float32, cpu) == 1214
-    assert filled(1214, torch.bfloat16, torch.device("cuda")) == 1214
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    assert filled(1214, torch.bfloat16, cpu) == 1214
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
-def test_masked_tokens_count_for_nothing(dtype, tolerance):
-    query, key, value = parts(2, 3, 9, 9, 8, dtype)
-    mask_T = torch.zeros(9, dtype=dtype)
-    mask_T[7:] = -torch.inf
-    known = [query, key[:, :, :7], value[:, :, :7]]
-    mixed_BTD = fused(query, key, value, mask_T)
-    torch.testing.assert_close(mixed_BTD.double(), by_definition(*known), atol=tolerance, rtol=tolerance)

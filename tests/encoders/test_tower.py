@@ -8,9 +8,9 @@ import torch
 from vaprompt.encoders import clip, tower
 from vaprompt.encoders.clip import OpenClipEncoder
 from vaprompt.encoders.pieces import InPieces, piece_size
+from vaprompt.encoders.processor import packs, spacing
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
 from vaprompt.encoders.registry import audio_encoder, image_encoder
-from vaprompt.encoders.tower import packs
 from vaprompt.lanes import Lanes, start_threads
 
 SMALL = {
@@ -43,16 +43,27 @@ def test_a_rearranged_vision_transformer_is_open_clips_own(quick, dtype):
 
 @torch.no_grad()
 @pytest.mark.parametrize("first_only", [False, True])
-def test_tokens_that_fill_tiles_change_nothing(monkeypatch, first_only):
+def test_channels_that_keep_rows_apart_change_nothing(monkeypatch, first_only):
     torch.manual_seed(0)
     layers = [tower.clip_parts(block) for block in small(True).visual.transformer.resblocks]
     token_BTD = torch.randn(2, 50, 128)
-    run = tower.Tower(layers, 4, torch.float32, first_only=first_only)
-    expected = run(token_BTD)
-    monkeypatch.setattr(tower, "filled", lambda tokens, dtype, device: tokens + 14)
-    filled = run(token_BTD)
-    assert filled.shape == expected.shape == (2, 1 if first_only else 50, 128)
-    torch.testing.assert_close(filled, expected, atol=1e-5, rtol=1e-5)
+    expected = tower.Tower(layers, 4, torch.float32, first_only=first_only)(token_BTD)
+    asked = []
+    monkeypatch.setattr(tower, "spacing", lambda channels, dtype, device: asked.append(channels) or 32)
+    spaced = tower.Tower(layers, 4, torch.float32, first_only=first_only)(token_BTD)
+    assert set(asked) == {384, 512, *([256] if first_only else [])}
+    assert spaced.shape == expected.shape == (2, 1 if first_only else 50, 128)
+    torch.testing.assert_close(spaced, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_rows_are_kept_apart_by_an_odd_number_of_lines_where_there_are_tiles(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert [spacing(channels, torch.bfloat16, cpu) for channels in (3072, 2304, 64, 96, 100)] == [32, 32, 32, 0, 0]
+    assert spacing(3072, torch.float32, cpu) == 0
+    assert spacing(3072, torch.bfloat16, torch.device("cuda")) == 0
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert spacing(3072, torch.bfloat16, cpu) == 0
 
 
 def test_other_image_encoders_are_left_to_open_clip():

@@ -1,8 +1,7 @@
 """Attention of frozen transformers: torch's fused kernel, or two plain products where those are faster.
 
 On a processor that multiplies bf16 vectors but has no tiles for matrices (AVX512-BF16 without AMX), torch's fused
-kernel falls far behind oneDNN's products: there the scores are written out, in pieces that stay in its caches. On one
-that has tiles, products of as many tokens as whole tiles hold are faster than those of a few less.
+kernel falls far behind oneDNN's products: there the scores are written out, in pieces that stay in its caches.
 
 Axes: B items, H heads, T tokens, C channels of a head, D = H x C.
 """
@@ -16,14 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from vaprompt.encoders.processor import in_vectors
+
 FEW = 512
 """Tokens up to which the scores of all heads are made at once; those of more do not fit the second-level cache."""
-
-TILE = 32
-"""Tokens that a processor's tiles take at once, in bf16."""
-FILLING = 0.01
-"""The share of tokens that may be added for nothing to fill the last tile: an AST's 1,214 become 1,216, a CLIP's 197
-stay as they are."""
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From queries, keys and values, each (B, H, T, C), to mixed values (B, T, D)."""
@@ -31,26 +26,14 @@ Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def attention(dtype: torch.dtype, device: torch.device) -> Attention:
     """Return the fastest way to attend in a number format on a device; every machine has one and keeps to it."""
-    vectors = device.type == "cpu" and dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()
-    return by_products if vectors and not torch.cpu._is_amx_tile_supported() else fused
-
-
-def filled(tokens: int, dtype: torch.dtype, device: torch.device) -> int:
-    """Return with how many tokens that of so many is computed: some more, if that fills tiles, which then hide them."""
-    tiles = device.type == "cpu" and dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
-    whole = -(-tokens // TILE) * TILE
-    return whole if tiles and whole - tokens <= FILLING * tokens else tokens
+    return by_products if in_vectors(dtype, device) else fused
 
 
 def fused(
-    query_BHTC: Float[Tensor, "B H t C"],
-    key_BHTC: Float[Tensor, "B H T C"],
-    value_BHTC: Float[Tensor, "B H T C"],
-    mask_T: Float[Tensor, "T"] | None = None,
+    query_BHTC: Float[Tensor, "B H t C"], key_BHTC: Float[Tensor, "B H T C"], value_BHTC: Float[Tensor, "B H T C"]
 ) -> Float[Tensor, "B t D"]:
-    """Return values mixed by scaled dot-product attention, by torch's own kernel; `mask_T` is added to every score."""
-    mask_111T = None if mask_T is None else mask_T.expand(1, 1, 1, -1)
-    mixed_BHTC = F.scaled_dot_product_attention(query_BHTC, key_BHTC, value_BHTC, attn_mask=mask_111T)
+    """Return values mixed by scaled dot-product attention, by torch's own kernel."""
+    mixed_BHTC = F.scaled_dot_product_attention(query_BHTC, key_BHTC, value_BHTC)
     return mixed_BHTC.transpose(1, 2).flatten(2)
 
 

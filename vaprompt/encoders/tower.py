@@ -2,7 +2,7 @@
 
 Queries, keys and values come from one product; activations and sums into the residual stream are made by the products
 themselves; on the processor the matrices are packed once for oneDNN. Where only the first token is wanted, the last
-layer computes no other.
+layer computes no other. Channels of zeros keep rows apart where that is faster.
 
 Axes: B items, T tokens, D channels, O outputs, I inputs; H heads.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -19,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaprompt.encoders.attention import attention, filled, fused
+from vaprompt.encoders.attention import attention
+from vaprompt.encoders.processor import packs, spacing
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SLOPE = 1.702
@@ -62,19 +62,6 @@ class Linear:
             return F.linear(input, self._weight, self._bias_O).add_(sum)
         product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(input, sum, self._weight, self._bias_O, "add")
         return product
-
-
-def packs(dtype: torch.dtype, device: torch.device) -> bool:
-    """Say whether oneDNN multiplies matrices of a number format here."""
-    if device.type != "cpu" or not torch._C._has_mkldnn:
-        return False
-    if dtype == torch.float32:
-        return True
-    known = {
-        torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
-        torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
-    }
-    return bool(known[dtype]())
 
 
 @dataclass(frozen=True)
@@ -123,38 +110,42 @@ class Layer:
         qkv_O = None if parts.qkv_O is None else parts.qkv_O.to(dtype)
         split = width if first_only else 0
         self._query = Linear(qkv_OI[:split], None if qkv_O is None else qkv_O[:split]) if first_only else None
-        self._qkv = Linear(qkv_OI[split:], None if qkv_O is None else qkv_O[split:])
-        slope = SLOPE if parts.quick else 1.0
+        device = parts.out.weight.device
+        between = spacing(len(qkv_OI) - split, dtype, device)
+        qkv_OI = F.pad(qkv_OI[split:], (0, 0, 0, between))
+        self._qkv = Linear(qkv_OI, None if qkv_O is None else F.pad(qkv_O[split:], (0, between)))
         self._out = _linear(parts.out, dtype)
-        self._up = _linear(parts.up, dtype, "silu" if parts.quick else "gelu", weight=slope, bias=slope)
-        self._down = _linear(parts.down, dtype, weight=1 / slope)
-        self._attend = attention(dtype, parts.out.weight.device)
+        slope = SLOPE if parts.quick else 1.0
+        # Either activation leaves zeros zero.
+        between = spacing(parts.up.out_features, dtype, device)
+        activation: Activation = "silu" if parts.quick else "gelu"
+        self._up = _linear(parts.up, dtype, activation, weight=slope, bias=slope, more_outputs=between)
+        self._down = _linear(parts.down, dtype, weight=1 / slope, more_inputs=between)
+        self._attend = attention(dtype, device)
 
-    def __call__(
-        self, token_BTD: Float[Tensor, "B T D"], mask_T: Float[Tensor, "T"] | None = None
-    ) -> Float[Tensor, "B t D"]:
-        """Return the tokens after this layer: all of them, or the first alone; `mask_T` is added to all scores."""
-        attend = self._attend if mask_T is None else partial(fused, mask_T=mask_T)
+    def __call__(self, token_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B t D"]:
+        """Return the tokens after this layer: all of them, or the first alone."""
         normed_BTD = self._before(token_BTD)
-        *others, key_BHTC, value_BHTC = self._split(self._qkv(normed_BTD))
+        *others, key_BHTC, value_BHTC = self._split(self._qkv(normed_BTD), 3 if self._query is None else 2)
         if self._query is None:
-            return self._rest(attend(others[0], key_BHTC, value_BHTC), token_BTD)
+            return self._rest(self._attend(others[0], key_BHTC, value_BHTC), token_BTD)
         # On the processor, products of few rows are made item by item: their sums would depend on how many there are.
         step = 1 if token_BTD.device.type == "cpu" else max(1, len(token_BTD))
         rows = []
         for start in range(0, len(token_BTD), step):
             some = slice(start, start + step)
-            (query_BH1C,) = self._split(self._query(normed_BTD[some, :1].contiguous()))
-            mixed_B1D = attend(query_BH1C, key_BHTC[some], value_BHTC[some])
+            (query_BH1C,) = self._split(self._query(normed_BTD[some, :1].contiguous()), 1)
+            mixed_B1D = self._attend(query_BH1C, key_BHTC[some], value_BHTC[some])
             rows.append(self._rest(mixed_B1D, token_BTD[some, :1].contiguous()))
         return rows[0] if len(rows) == 1 else torch.cat(rows)
 
-    def _split(self, token_BTO: Tensor) -> list[Tensor]:
-        """Return queries, keys and values, as far as there, each (B, H, T, C)."""
-        items, tokens, channels = token_BTO.shape
-        head = self._after.weight_D.numel() // self._heads
-        parts = token_BTO.view(items, tokens, channels // (head * self._heads), self._heads, head)
-        return list(parts.permute(2, 0, 3, 1, 4))
+    def _split(self, token_BTO: Tensor, count: int) -> list[Tensor]:
+        """Return queries, keys and values, or the last `count` of them, each (B, H, T, C)."""
+        width = self._after.weight_D.numel()
+        items, tokens, _ = token_BTO.shape
+        some_BTO = token_BTO[..., : count * width]
+        parts_BTNHC = some_BTO.view(items, tokens, count, self._heads, width // self._heads)
+        return list(parts_BTNHC.permute(2, 0, 3, 1, 4))
 
     def _rest(self, mixed_BTD: Tensor, token_BTD: Tensor) -> Tensor:
         token_BTD = self._out.onto(mixed_BTD, token_BTD)
@@ -173,15 +164,9 @@ class Tower:
 
     def __call__(self, token_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B t D"]:
         """Return the tokens after the last layer: all of them, or the first alone."""
-        tokens, mask_T = token_BTD.shape[1], None
-        more = filled(tokens, token_BTD.dtype, token_BTD.device) - tokens
-        if more:
-            token_BTD = F.pad(token_BTD, (0, 0, 0, more))
-            mask_T = token_BTD.new_zeros(tokens + more)
-            mask_T[tokens:] = -torch.inf
         for layer in self._layers:
-            token_BTD = layer(token_BTD, mask_T)
-        return token_BTD[:, :tokens]
+            token_BTD = layer(token_BTD)
+        return token_BTD
 
 
 def _linear(
@@ -191,9 +176,14 @@ def _linear(
     *,
     weight: float = 1.0,
     bias: float = 1.0,
+    more_inputs: int = 0,
+    more_outputs: int = 0,
 ) -> Linear:
-    scaled = None if module.bias is None else (module.bias.float() * bias).to(dtype)
-    return Linear((module.weight.float() * weight).to(dtype), scaled, activation)
+    """Return a module's product, scaled, with channels of zeros added."""
+    weight_OI = F.pad((module.weight.float() * weight).to(dtype), (0, more_inputs, 0, more_outputs))
+    if module.bias is None:
+        return Linear(weight_OI, None, activation)
+    return Linear(weight_OI, F.pad((module.bias.float() * bias).to(dtype), (0, more_outputs)), activation)
 
 
 def clip_parts(block: Any) -> Parts | None:
