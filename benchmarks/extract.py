@@ -53,7 +53,7 @@ from vaprompt.media.resize import preprocess
 
 PACKAGES = ("torch", "torchvision", "torchaudio", "open_clip_torch", "transformers", "av", "pillow", "numpy", "zarr")
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-VIDEOS, CROPS, LOOP = 2, 32, 32
+VIDEOS, CROPS, LOOP = 2, 64, 32
 """Videos of the pipeline's input, crops of each, and pictures of the loop's batch."""
 CLIPS = 4
 """Clips of a measurement of the loop, and of the encoder alone."""
@@ -263,7 +263,7 @@ class Bench:
 
         works: dict[str, Callable[[], float]] = {
             "images, loop": partial(per_second, self.image_loop, LOOP),
-            "images, encoder alone": partial(self.alone, see, image_batch, LOOP),
+            "images, encoder alone": partial(self.alone, see, image_batch, VIDEOS * CROPS),
             "images, pipeline": partial(self.extracted, "images", self.precision, image_batch),
             "images, pipeline in fp32": partial(self.extracted, "images", "fp32", image_batch),
             "clips, loop": partial(per_second, self.audio_loop, CLIPS),

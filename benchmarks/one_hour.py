@@ -27,6 +27,7 @@ import time
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import av
@@ -78,14 +79,15 @@ def memory(folder: Path, names: Sequence[str] = tuple(ROWS)) -> dict[str, Any]:
     found = {}
     for name in names:
         minutes, count = ROWS[name]
-        videos = [folder / f"{number + 1} of {minutes} minutes.mp4" for number in range(count)]
+        place = folder / name  # of its own: its store and log are nobody else's
+        place.mkdir()
+        videos = [place / f"{number + 1}.mp4" for number in range(count)]
         for video in videos:
             repeat(minute, video, minutes, seconds=60)
         command = [sys.executable, __file__, "--of", *map(str, videos), *(["--paced"] if minutes > 1 else [])]
         ended = subprocess.run(command, check=True, stdout=subprocess.PIPE)  # noqa: S603
         found[name] = json.loads(ended.stdout)
-        for video in videos:
-            video.unlink()
+        rmtree(place)
     return found
 
 
