@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import torch
 
-LINE = 64
-"""Bytes of a line of a processor's caches."""
-TILE = 32
-"""Channels in bf16 that fill one."""
+LINE = 32
+"""Channels in bf16 that fill a line of a processor's caches."""
 
 
 def packs(dtype: torch.dtype, device: torch.device) -> bool:
@@ -40,5 +38,5 @@ def spacing(channels: int, dtype: torch.dtype, device: torch.device) -> int:
     A tile takes 16 rows at once. Rows that lie an even number of lines apart share few of the places that a cache has
     for them; an odd number spreads them over all.
     """
-    lines, rest = divmod(channels, TILE)
-    return TILE if in_tiles(dtype, device) and not rest and lines % 2 == 0 else 0
+    lines, rest = divmod(channels, LINE)
+    return LINE if in_tiles(dtype, device) and not rest and lines % 2 == 0 else 0
