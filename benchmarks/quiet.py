@@ -1,4 +1,4 @@
-"""Tells how much of a machine other programs took while something was measured, and repeats what they disturbed."""
+"""Measures speed, tells how much of the machine other programs took meanwhile, and repeats what they disturbed."""
 
 from __future__ import annotations
 
@@ -37,6 +37,15 @@ def quietly(work: Callable[[], T]) -> tuple[T, float]:
         if found[-1][1] <= ALLOWED:
             break
     return min(found, key=lambda one: one[1])
+
+
+def per_second(work: Callable[[], object], items: int, *, least: float = 0.0) -> float:
+    """Return items a second, over as many repetitions as take `least` seconds."""
+    start, done = time.perf_counter(), 0
+    while done == 0 or time.perf_counter() - start < least:
+        work()
+        done += items
+    return done / (time.perf_counter() - start)
 
 
 def _busy() -> float:
