@@ -119,3 +119,7 @@ class HangError(MediaError):
 
 class TargetError(VapromptError):
     """What a command is to write cannot be written there."""
+
+
+class HeldError(TargetError):
+    """Another process is writing there; later it may be free."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vaprompt.errors import TargetError
+from vaprompt.errors import HeldError, TargetError
 
 PARTIAL = ".partial"
 
@@ -54,21 +54,27 @@ def held(folder: Path) -> Iterator[None]:
     """Create a folder and keep other processes out of it, then clear away what a killed one left half-written.
 
     Raises:
-        TargetError: it cannot be created, or another process holds it.
+        TargetError: it cannot be created or written to.
+        HeldError: another process holds it.
     """
     make_folder(folder)
-    # The folder itself is locked: no lock file can be left behind.
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for left in folder.glob(f".*{PARTIAL}*"):
-            left.unlink(missing_ok=True)
+        try:
+            # The folder itself is locked: no lock file can be left behind.
+            descriptor = os.open(folder, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in folder.glob(f".*{PARTIAL}*"):
+                left.unlink(missing_ok=True)
+        except BlockingIOError:
+            fault = "another process is writing into it"
+            raise HeldError(folder, fault=fault, remedy="wait for it to end, or name another folder") from None
+        except OSError as error:
+            raise unwritable(folder, error) from None
         yield
-    except BlockingIOError:
-        fault = "another process is writing into it"
-        raise TargetError(folder, fault=fault, remedy="wait for it to end, or name another folder") from None
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def write_json(target: Path, value: Any) -> None:

@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,10 +21,13 @@ from tests.sweeps.conftest import GRID, SHARED, described
 from vaprompt.cli.tell_sweep import print_sweep
 from vaprompt.errors import MissingStreamError, RunError, StoreError
 from vaprompt.evaluation.evaluate import evaluate
+from vaprompt.files import held
+from vaprompt.store.leases import present
 from vaprompt.sweeps import pool, work
 from vaprompt.sweeps import sweep as sweeping
 from vaprompt.sweeps.board import Board, Nobody
-from vaprompt.sweeps.dispatch import Listed, dispatch
+from vaprompt.sweeps.dispatch import dispatch
+from vaprompt.sweeps.listed import Listed
 from vaprompt.sweeps.pool import Processes
 from vaprompt.sweeps.sweep import jobs_of, run_sweep
 from vaprompt.sweeps.variants import read_sweep
@@ -103,6 +108,89 @@ def test_scores_made_otherwise_than_a_sweep_makes_them_are_made_again_and_never_
     assert [run_sweep(each, sweep, tmp_path / "runs", device="cpu").trained for each in named] == [0, 0]
 
 
+@contextmanager
+def handed_out(sweep, shared):
+    """Yield a sweep's variants as jobs, a job each."""
+    runs = sweep.variants[0].run.parent
+    runs.mkdir(parents=True, exist_ok=True)
+    jobs = [Job((one,)) for one in sweep.variants]
+    with present(runs) as leases:
+        yield Listed(jobs, shared, leases, Board(sweep.variants), Nobody())
+
+
+def test_of_two_processes_each_is_given_what_the_other_is_not_at(store, swept, tmp_path):
+    sweep, shared = described(tmp_path, GRID), Work(str(store), "cpu")
+    labels = [one.label for one in sweep.variants]
+    with handed_out(sweep, shared) as ours, handed_out(sweep, shared) as theirs:
+        given = [source.next().variants[0].label for source in (ours, theirs, theirs, ours)]
+        assert given == labels
+        assert (ours.next(), theirs.next()) == (None, None)
+        shutil.copytree(swept.sweep.variants[1].run, sweep.variants[1].run)
+        theirs.over([work.Outcome(sweep.variants[1], "done")])
+        theirs.over([work.Outcome(sweep.variants[2], "failed")])
+        # What the others have done is not to be done again, what failed with them is.
+        assert ours.next().variants == (sweep.variants[2],)
+        assert (ours.left, ours.next()) == (0, None)
+        ours.over([work.Outcome(sweep.variants[0], "done")])
+        assert theirs.next().variants == (sweep.variants[0],)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stack", ["never", "always"])
+def test_two_commands_share_a_sweep_and_one_goes_on_with_what_a_killed_one_leaves(store, swept, tmp_path, stack):
+    sweep = described(tmp_path, GRID)
+    words = [sys.executable, "-m", "vaprompt", "sweep", store, sweep.source, "--runs", tmp_path / "runs", "--json"]
+    words += ["--device", "cpu", "--stack", stack, "--workers", "1"]
+
+    def begun():
+        return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    both = [begun() for _ in range(2)]
+    told = [(*one.communicate(timeout=300), one.returncode) for one in both]
+    assert [code for _, _, code in told] == [0, 0], told
+    found = [json.loads(out) for out, _, _ in told]
+    assert sum(one["trained"] for one in found) == 4
+    assert [[one["state"] for one in each["variants"]] for each in found] == [["done"] * 4] * 2
+    assert found[0]["table"] == found[1]["table"]
+
+    shutil.rmtree(tmp_path / "runs")
+    doomed, other = begun(), begun()
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    doomed.kill()
+    doomed.communicate()
+    last, said = other.communicate(timeout=300)
+    assert other.returncode == 0, said
+    assert [one["state"] for one in json.loads(last)["variants"]] == ["done"] * 4
+    assert [path.name for path in (tmp_path / "runs").glob(".*")] == []
+    if stack == "never":
+        for ours, theirs in zip(sweep.variants, swept.sweep.variants, strict=True):
+            assert contents(ours.run) == contents(theirs.run)
+
+
+def test_a_folder_that_a_dying_process_still_holds_is_waited_for(store, swept, tmp_path):
+    sweep = described(tmp_path, GRID)
+    first = sweep.variants[0]
+    holding = ExitStack()
+    holding.enter_context(held(first.run))
+    letting_go = threading.Timer(1.0, holding.close)
+    letting_go.start()
+    (outcome,) = work.Trainer(Work(str(store), "cpu")).carry_out(Job((first,)))
+    letting_go.join()
+    assert outcome.state == "done"
+    assert contents(first.run) == contents(swept.sweep.variants[0].run)
+
+
+def test_a_folder_that_is_held_for_long_fails_its_variant_alone(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "LETTING_GO", 0.1)
+    sweep = described(tmp_path, GRID, "epochs=1")
+    with held(sweep.variants[1].run):
+        result = run_sweep(store, sweep, tmp_path / "runs", device="cpu", score=False)
+    assert [one.state for one in result.found] == ["done", "failed", "done", "done"]
+    assert "another process is writing into it" in result.failed[0].reason
+
+
 @pytest.mark.slow
 def test_killed_at_any_time_it_ends_like_an_undisturbed_one(store, swept, tmp_path):
     sweep = described(tmp_path, GRID)
@@ -172,13 +260,9 @@ def test_workers_side_by_side_leave_the_same_bytes_even_if_one_is_killed(store, 
                 doomed = next(worker for worker in self._workers if worker.job is job)
                 os.kill(doomed.process.pid, signal.SIGKILL)
 
-    workers = Killing(Work(str(store), "cpu", cores=1), 2)
-    try:
-        outcomes = dispatch(
-            Listed([Job((one,)) for one in sweep.variants]), workers, Board(sweep.variants), Listening()
-        )
-    finally:
-        workers.close()
+    shared = Work(str(store), "cpu", cores=1)
+    with handed_out(sweep, shared) as source, closing(Killing(shared, 2)) as workers:
+        outcomes = dispatch(source, workers, Board(sweep.variants), Listening())
     assert sorted(outcome.variant.label for outcome in outcomes) == sorted(one.label for one in sweep.variants)
     assert {outcome.state for outcome in outcomes} == {"done"}
     assert said == [f"{sweep.variants[2].label}: its worker is gone; another one goes on with it"]
@@ -197,9 +281,9 @@ def test_a_job_over_which_workers_keep_dying_fails_and_the_others_go_on(store, t
             return [pool.Ended(job, None if lost else [work.Outcome(job.variants[0], "done")])]
 
     board = Board(sweep.variants)
-    outcomes = dispatch(
-        Listed([Job((one,)) for one in sweep.variants]), Dying(Work(str(store), "cpu")), board, Nobody()
-    )
+    shared = Work(str(store), "cpu")
+    with handed_out(sweep, shared) as source:
+        outcomes = dispatch(source, Dying(shared), board, Nobody())
     states = {outcome.variant.label: outcome.state for outcome in outcomes}
     assert states == {one.label: "failed" if one is doomed else "done" for one in sweep.variants}
     (row,) = [row for row in board.rows() if row.state == "failed"]

@@ -35,26 +35,6 @@ class Source(Protocol):
         ...
 
 
-class Listed:
-    """Jobs that are known beforehand."""
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        """Hand them out in their order."""
-        self._jobs = deque(jobs)
-
-    @property
-    def left(self) -> int:
-        """How many jobs are still to come; see `Source`."""
-        return len(self._jobs)
-
-    def next(self) -> Job | None:
-        """Return the next; see `Source`."""
-        return self._jobs.popleft() if self._jobs else None
-
-    def over(self, outcomes: Sequence[Outcome]) -> None:
-        """Do nothing; see `Source`."""
-
-
 def dispatch(source: Source, pool: Pool, board: Board, watcher: Watcher) -> list[Outcome]:
     """Let workers do all jobs, and return what became of each variant.
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaprompt.errors import RecipeError, RunError
 from vaprompt.recipes import validated
-from vaprompt.store.leases import POLL, Leases, present
+from vaprompt.store.leases import POLL, Leases
 from vaprompt.sweeps.board import State, Watcher
 from vaprompt.sweeps.recipe import SearchRecipe, Space, with_fields
 from vaprompt.sweeps.results import Standing
@@ -83,27 +82,18 @@ def open_study(runs: Path, search: SearchRecipe) -> optuna.Study:
         ) from None
 
 
-@contextmanager
-def searching(sweep: Sweep, runs: Path, watcher: Watcher) -> Iterator[Search]:
-    """Take part in a search while the block runs: begin it, or go on with it.
-
-    Raises:
-        RecipeError: Optuna is not installed.
-        RunError: the folder holds another search, or a damaged one.
-        TargetError: it cannot be written.
-    """
-    study = open_study(runs, _of(sweep))
-    with present(runs) as leases:
-        yield Search(sweep, runs, study, leases, watcher)
-
-
 class Search:
-    """The trials of a search as jobs; see `vaprompt.sweeps.dispatch.Source`. `searching` makes it."""
+    """The trials of a search as jobs; see `vaprompt.sweeps.dispatch.Source`."""
 
-    def __init__(self, sweep: Sweep, runs: Path, study: optuna.Study, leases: Leases, watcher: Watcher) -> None:
-        """Use `searching` instead."""
+    def __init__(self, sweep: Sweep, runs: Path, leases: Leases, watcher: Watcher) -> None:
+        """Take part in a search: begin it, or go on with it.
+
+        Raises:
+            RecipeError: Optuna is not installed.
+            RunError: the folder holds another search, or a damaged one.
+        """
         self._sweep, self._search, self._runs = sweep, _of(sweep), runs
-        self._study, self._leases, self._watcher = study, leases, watcher
+        self._study, self._leases, self._watcher = open_study(runs, self._search), leases, watcher
         self._distributions = {key: distribution(key, space) for key, space in self._search.spaces().items()}
         self._mine: set[int] = set()
         self._waits = False

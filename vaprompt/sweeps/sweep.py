@@ -16,14 +16,16 @@ from vaprompt.files import make_folder, write_json
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
+from vaprompt.store.leases import present
 from vaprompt.sweeps.board import Board, Nobody, Watcher
-from vaprompt.sweeps.dispatch import Listed, Source, dispatch
+from vaprompt.sweeps.dispatch import Source, dispatch
+from vaprompt.sweeps.listed import Listed
 from vaprompt.sweeps.pool import Alone, Pool, Processes
 from vaprompt.sweeps.results import Found, Standing, found_in
-from vaprompt.sweeps.search import Search, searching
+from vaprompt.sweeps.search import Search
 from vaprompt.sweeps.tables import paper_rows, table_json, table_rows
 from vaprompt.sweeps.variants import Sweep, Variant, base_of
-from vaprompt.sweeps.work import Job, Outcome, Work, is_scored, is_trained
+from vaprompt.sweeps.work import Job, Outcome, Work, is_over
 from vaprompt.training.facts import facts_of, require_same
 from vaprompt.training.prompts import require_prompts
 from vaprompt.training.runs import FACTS, read_facts
@@ -77,7 +79,8 @@ def run_sweep(
     """Train and score a sweep's variants on a store, each in a folder of `runs`, and write sweep.json there.
 
     A sweep that was stopped, whenever, goes on when the same is asked for again; the runs end with the bytes that
-    `train` alone would leave, however many there are side by side.
+    `train` alone would leave, however many there are side by side. Several processes that are asked for the same at
+    once, on machines that see the folder too, share the work.
 
     Args:
         store: a feature store: its path or URL.
@@ -98,7 +101,8 @@ def run_sweep(
 
     Raises:
         RecipeError: the sweep names a table of the paper's, and a variant is called like none of its rows.
-        StoreError: the store lacks what a variant needs; nothing was trained then. Or others took this search for dead.
+        StoreError: the store lacks what a variant needs; nothing was trained then. Or others took this process for
+            dead.
         RunError: a variant's folder holds a run of something else; or all variants failed for one reason.
         VapromptError: all variants failed for one reason.
     """
@@ -118,19 +122,19 @@ def run_sweep(
                 watcher.say(f"compute.precision: {warning}")
     work = Work(str(store), device, memory, score, None, log, sweep.search)
     with ExitStack() as ending:
-        # Trials are given back once nobody trains them any more: what is entered first ends last.
-        source: Source | None = None
-        if sweep.search is not None:
-            source = ending.enter_context(searching(sweep, runs, watcher))
+        # Variants are given back once nobody trains them any more: what is entered first ends last.
+        leases = ending.enter_context(present(runs))
+        search = None if sweep.search is None else Search(sweep, runs, leases, watcher)
         pool: Pool | None = None
         if cluster is not None:
             from vaprompt.sweeps.ray_pool import OnCluster
 
             pool = on_cluster = ending.enter_context(closing(OnCluster(work, cluster, watcher)))
             device = "cuda" if on_cluster.size.gpus else "cpu"
-        board = Board(sweep.variants, trials=0 if source is None else source.left)
-        if source is None:
-            source = _listed(sweep, board, stack, device, work)
+        board = Board(sweep.variants, trials=0 if search is None else search.left)
+        source: Source = search or Listed(
+            jobs_of(_missing(sweep, work, board), stack, device), work, leases, board, watcher
+        )
         most = source.left
         if pool is None:
             ahead = _seconds(opened) * most * max(variant.recipe.epochs for variant in planned)
@@ -139,7 +143,7 @@ def run_sweep(
         with watcher.watching(board):
             outcomes = dispatch(source, pool, board, watcher)
         count = pool.count  # that of a cluster is not to be had once it is left
-    stood = source.standing() if isinstance(source, Search) else [Standing(one, "done") for one in sweep.variants]
+    stood = search.standing() if search else [Standing(one, "done") for one in sweep.variants]
     _require_one_that_worked([one.variant for one in stood], outcomes)
     by_label = {outcome.variant.label: outcome for outcome in outcomes}
     found = [found_in(one, by_label.get(one.variant.label), sweep.base, work.store) for one in stood]
@@ -149,13 +153,15 @@ def run_sweep(
     return result
 
 
-def _listed(sweep: Sweep, board: Board, stack: Stacking, device: str, work: Work) -> Listed:
-    """Return the jobs that are missing."""
-    missing = [one for one in sweep.variants if not is_trained(one) or (work.score and not is_scored(one, work.store))]
+def _missing(sweep: Sweep, work: Work, board: Board) -> list[Variant]:
+    """Return the variants that are not over yet, and tell the board of the others."""
+    missing = []
     for variant in sweep.variants:
-        if variant not in missing:
+        if is_over(variant, work):
             board.end(variant, "done")
-    return Listed(jobs_of(missing, stack, device))
+        else:
+            missing.append(variant)
+    return missing
 
 
 def _local(work: Work, count: int) -> Pool:

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from vaprompt.devices import pick_device
-from vaprompt.errors import VapromptError
+from vaprompt.errors import HeldError, VapromptError
 from vaprompt.evaluation.evaluate import evaluate
 from vaprompt.evaluation.kept import PREDICTIONS, read_scores
 from vaprompt.memory import enough_memory
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
+from vaprompt.store.leases import POLL
 from vaprompt.store.urls import same_place
 from vaprompt.sweeps.board import STOPPING, State
 from vaprompt.sweeps.recipe import SearchRecipe
@@ -28,6 +29,10 @@ from vaprompt.training.run import SMALLER, train
 from vaprompt.training.runs import FACTS, read_facts
 from vaprompt.training.stacked import train_stacked
 from vaprompt.training.tensorboard import TensorBoardLog, logged
+
+LETTING_GO = 30.0
+"""Seconds that a training which was killed may hold its folder, as where it waits for a busy disk, or its parent died
+before it did."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class Trainer:
         share = (time.perf_counter() - started) / len(variants)
         outcomes = []
         for variant, result in zip(variants, ended, strict=True):
-            if isinstance(result, VapromptError):
+            if isinstance(result, VapromptError) and not isinstance(result, HeldError):
                 outcomes.append(Outcome(variant, "failed", share, result))
             else:
                 scored = self._one(variant, log)
@@ -147,15 +152,23 @@ class Trainer:
             for each in watches:
                 each(run, history)
 
-        train(
-            store,
-            variant.recipe,
-            variant.run,
-            device=self._work.device,
-            memory=self._work.memory,
-            resident=resident,
-            watch=watch,
-        )
+        since = time.monotonic()
+        while True:
+            try:
+                train(
+                    store,
+                    variant.recipe,
+                    variant.run,
+                    device=self._work.device,
+                    memory=self._work.memory,
+                    resident=resident,
+                    watch=watch,
+                )
+                return
+            except HeldError:
+                if time.monotonic() - since > LETTING_GO:
+                    raise
+            time.sleep(POLL)
 
     def _features(self, recipe: TrainRecipe) -> tuple[FeatureStore, Resident]:
         """Return the store, and its features that a recipe needs, which are read once.
@@ -195,6 +208,15 @@ def is_trained(variant: Variant) -> bool:
         RunError: what is there is no run.
     """
     return (variant.run / FACTS).exists() and read_facts(variant.run)["status"] == "complete"
+
+
+def is_over(variant: Variant, work: Work) -> bool:
+    """Say whether a variant is trained and, where it is to be, scored.
+
+    Raises:
+        RunError: what is there is no run.
+    """
+    return is_trained(variant) and (not work.score or is_scored(variant, work.store))
 
 
 def is_scored(variant: Variant, store: str) -> bool:

@@ -108,12 +108,12 @@ def train_stacked(
         for index, (recipe, run) in enumerate(zip(recipes, runs, strict=True)):
             try:
                 facts, notes = facts_of(source, recipe, device, stopping), notes_on(source, recipe)
+                holding.enter_context(held(run))
                 before = standing(run, facts)
                 if before is not None:
                     results[index] = result_of(run, before, notes, started, trained=False)
                     continue
                 facts["made_by"] |= {"stack": len(recipes)}
-                holding.enter_context(held(run))
                 if resident is None:
                     resident = Resident(source, recipe, device=device, most=memory, progress=progress)
                 under_way.append(
