@@ -5,6 +5,7 @@ import socket
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils.logging import get_logger
 from safetensors.torch import save_file
 
 from vaprompt.encoders import fetch as fetching
@@ -154,13 +155,15 @@ def test_nothing_is_fetched_for_what_is_at_hand(tmp_path):
     assert not (tmp_path / "w").exists()
 
 
-def test_fetching_without_a_network_is_one_line(tmp_path, monkeypatch):
+def test_fetching_without_a_network_is_one_line(tmp_path, monkeypatch, capsys):
     def download(*_):
-        raise LocalEntryNotFoundError("no network\nand more")
+        get_logger("huggingface_hub.utils").warning("trying again")
+        raise LocalEntryNotFoundError("no such file in the cache\nand more") from OSError("no network\nat all")
 
     monkeypatch.setattr(fetching, "hf_hub_download", download)
-    with pytest.raises(WeightsError, match="cannot be downloaded") as error:
+    with pytest.raises(WeightsError, match=r"cannot be downloaded \(no network\)") as error:
         fetch(ImageEncoderRecipe(), AudioEncoderRecipe(), tmp_path / "w")
+    assert capsys.readouterr().err == ""
     assert "\n" not in str(error.value)
     assert not [path for path in (tmp_path / "w").rglob("*") if path.is_file()]
     (tmp_path / "file").write_text("x")

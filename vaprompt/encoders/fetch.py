@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.utils import logging
 
 from vaprompt.encoders.open_clip_facts import open_clip_config, published
 from vaprompt.encoders.recipes import EMBEDDED, AudioEncoderRecipe, ImageEncoderRecipe
@@ -84,12 +86,13 @@ def _download(repository: str, name: str, target: Path) -> None:
     """Bring one file of a repository to its place, under its own name only once it is whole."""
     aside = target.with_name(f".{target.name}.part")
     try:
-        shutil.copyfile(hf_hub_download(repository, name), aside)
+        with _quietly():
+            shutil.copyfile(hf_hub_download(repository, name), aside)
         aside.replace(target)
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, ConnectionError) as error:
         raise WeightsError(
             f"{repository}/{name}",
-            fault=f"cannot be downloaded ({str(error).splitlines()[0]})",
+            fault=f"cannot be downloaded ({_reason(error)})",
             remedy="check the network, or HF_ENDPOINT if you use a mirror; pickles are never fetched",
         ) from None
     except OSError as error:
@@ -97,3 +100,23 @@ def _download(repository: str, name: str, target: Path) -> None:
     finally:
         with suppress(OSError):  # see `vaprompt.files.published`
             aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep the hub's library from telling of each of its tries: what comes of them is told in one line."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a download failed: what lies beneath, where the hub's library says only that it has no file."""
+    reason: BaseException = error
+    if isinstance(error, LocalEntryNotFoundError):
+        while reason.__cause__ is not None:
+            reason = reason.__cause__
+    return (str(reason) or type(reason).__name__).splitlines()[0]
