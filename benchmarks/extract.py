@@ -56,6 +56,8 @@ VIDEOS, CROPS, LOOP = 2, 64, 32
 """Videos of the pipeline's input, crops of each, and pictures of the loop's batch."""
 CLIPS = 4
 """Clips of a measurement of the loop, and of the encoder alone."""
+SWEPT = {"image": CROPS, "audio": 12}
+"""Of a measurement of one size of batch: as many for all sizes, or the first batches weigh on small ones more."""
 WINDOW, HOP, RATE = 10.0, 1.0, 16000
 
 
@@ -178,7 +180,7 @@ class Bench:
         others = []
         for _ in range(self.rounds):
             for size in candidates:
-                speed, share = quietly(partial(self.alone, encode, size, 16 if stream == "image" else 4))
+                speed, share = quietly(partial(self.alone, encode, size, SWEPT[stream]))
                 speeds[size].append(speed)
                 others.append(share)
         best = max(candidates, key=lambda size: statistics.median(speeds[size]))

@@ -6,6 +6,7 @@ The one place of the program that downloads anything.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +14,6 @@ from pathlib import Path
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from huggingface_hub.utils import logging
 
 from vaprompt.encoders.open_clip_facts import open_clip_config, published
 from vaprompt.encoders.recipes import EMBEDDED, AudioEncoderRecipe, ImageEncoderRecipe
@@ -105,12 +105,13 @@ def _download(repository: str, name: str, target: Path) -> None:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Keep the hub's library from telling of each of its tries: what comes of them is told in one line."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    library = logging.getLogger("huggingface_hub")
+    before = library.level
+    library.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        library.setLevel(before)
 
 
 def _reason(error: Exception) -> str:
