@@ -122,6 +122,18 @@ def test_too_many_folds_and_too_few_are_refused(store, tmp_path):
             assign_folds(source, folds)
 
 
+def test_a_fold_that_cannot_be_stopped_is_refused_before_any_is_trained(tmp_path):
+    store = plant_store(tmp_path / "store.zarr", train=5, validation=2, seconds=20.0)
+    parts = assign_folds(FeatureStore.open(store), 4)
+    # A window a video: the first fold is stopped by two, one of the others by one.
+    assert sorted(map(len, parts)) == [1, 2, 2, 2]
+    assert len(parts[1]) == 2
+    window = {"seconds": 4.0, "stride": 30.0, "frames": 8}
+    with pytest.raises(StoreError, match=r"stopping split's 1 videos hold 1 windows of 4 s .*, and 2 are needed"):
+        cross_validate(store, recipe(epochs=1, window=window), tmp_path / "out", folds=4, device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
 def test_fewer_videos_than_any_folds_need_are_told_so(tmp_path):
     two = plant_store(tmp_path / "two.zarr", train=1, validation=1, test=1, seconds=2.0)
     with pytest.raises(StoreError, match=r"2 source videos with labels, .*; at least 3 are needed"):

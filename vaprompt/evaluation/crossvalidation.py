@@ -10,6 +10,7 @@ the others are trained on. All people of one video fall into one fold.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ from vaprompt.memory import ELSEWHERE, enough_memory
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
 from vaprompt.store.cache import open_store
+from vaprompt.training.data import Resident
 from vaprompt.training.recipe import TrainRecipe
-from vaprompt.training.run import train
-from vaprompt.training.runs import STOPPING_FOLD, load_run
+from vaprompt.training.run import SMALLER, train
+from vaprompt.training.runs import FACTS, STOPPING_FOLD, load_run, read_facts
 from vaprompt.windows import describe_ends
 
 RESULT = "crossvalidation.json"
@@ -54,6 +56,17 @@ class FoldedStore(FeatureStore):
     def split(self, video: str) -> str:
         """Return the video's part; videos that do not count are of none."""
         return self.part.get(video, "none")
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """Videos of one fold, and where its run lies."""
+
+    held_out: list[str]
+    stopping: list[str]
+    training: list[str]
+    store: FoldedStore
+    run: Path
 
 
 def cross_validate(
@@ -80,7 +93,8 @@ def cross_validate(
         progress: who is told how far it is.
 
     Raises:
-        StoreError: the store has fewer source videos with labels than folds, or cannot be trained on.
+        StoreError: the store has fewer source videos with labels than folds, or cannot be trained on; nothing was
+            trained then.
         RunError: `out` holds folds of something else; or memory does not suffice.
         TargetError: `out` cannot be written.
     """
@@ -91,28 +105,39 @@ def cross_validate(
     judged: list[Judged] = []
     found: list[dict[str, Any]] = []
     notes: list[str] = list(remarks(source.recipe))
-    for index, held_out in enumerate(parts):
-        stopping = parts[(index + 1) % folds]
-        training = sorted({name for names in parts for name in names} - {*held_out, *stopping})
-        part = dict.fromkeys(training, "train") | dict.fromkeys(stopping, STOPPING_FOLD)
-        folder = out / f"fold{index + 1}"
-        folded = FoldedStore.of(source, part)
-        trained = train(folded, recipe, folder, device=device, stopping=STOPPING_FOLD, progress=progress)
-        with enough_memory(folder, remedy=ELSEWHERE):
-            member = Member(load_run(folder, device), folded)
-            videos = judge_split([member], held_out, every, f"scoring fold {index + 1} of {folds}", progress)
+    planned = [_fold(source, parts, index, out) for index in range(folds)]
+    resident = None
+    if not all(_is_trained(fold.run) for fold in planned):
+        with enough_memory(out, remedy=SMALLER):
+            resident = Resident(source, recipe, device=device, wait=False, progress=progress)
+            for fold in planned:  # that each can be trained and stopped is seen before the first is
+                for split in ("train", STOPPING_FOLD):
+                    resident.seen_as(fold.store).split(split, recipe)
+    for index, fold in enumerate(planned):
+        trained = train(
+            fold.store,
+            recipe,
+            fold.run,
+            device=device,
+            stopping=STOPPING_FOLD,
+            resident=None if resident is None else resident.seen_as(fold.store),
+            progress=progress,
+        )
+        with enough_memory(fold.run, remedy=ELSEWHERE):
+            member = Member(load_run(fold.run, device), fold.store)
+            videos = judge_split([member], fold.held_out, every, f"scoring fold {index + 1} of {folds}", progress)
         judged += videos
         notes += trained.notes
         found.append(
             {
                 "fold": index + 1,
                 "official": official(videos),
-                "held_out": held_out,
-                "stopped_by": stopping,
-                "trained_on": training,
+                "held_out": fold.held_out,
+                "stopped_by": fold.stopping,
+                "trained_on": fold.training,
                 "epochs": trained.epochs,
                 "best_epoch": trained.best_epoch,
-                "run": str(folder),
+                "run": str(fold.run),
             }
         )
     result = {
@@ -128,6 +153,17 @@ def cross_validate(
     }
     write_json(out / RESULT, result)
     return result
+
+
+def _fold(source: FeatureStore, parts: Sequence[Sequence[str]], index: int, out: Path) -> _Fold:
+    held_out, stopping = list(parts[index]), list(parts[(index + 1) % len(parts)])
+    training = sorted({name for names in parts for name in names} - {*held_out, *stopping})
+    part = dict.fromkeys(training, "train") | dict.fromkeys(stopping, STOPPING_FOLD)
+    return _Fold(held_out, stopping, training, FoldedStore.of(source, part), out / f"fold{index + 1}")
+
+
+def _is_trained(run: Path) -> bool:
+    return (run / FACTS).exists() and read_facts(run)["status"] == "complete"
 
 
 def assign_folds(store: FeatureStore, folds: int) -> list[list[str]]:

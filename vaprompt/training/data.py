@@ -6,6 +6,7 @@ C their channels, W training windows, T image steps, B windows in a batch, K reg
 
 from __future__ import annotations
 
+import copy
 import mmap
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -241,6 +242,12 @@ class Resident:
             image, audio, maps, most, image_coming=self._coming("image"), audio_coming=self._coming("audio")
         )
         self.features = features.for_device(torch.device(device))
+
+    def seen_as(self, store: FeatureStore) -> Resident:
+        """Return the same features, in no more memory, with the splits of another view of their store."""
+        other = copy.copy(self)
+        other._store = store
+        return other
 
     @property
     def dims(self) -> dict[str, int]:
