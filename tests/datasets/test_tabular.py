@@ -199,7 +199,8 @@ def test_the_check_counts_tables_too(tmp_path, capsys):
     source = describe(tmp_path)
     result = check(open_dataset(source))
     assert (result.layout, result.edition, result.ready) == ("csv", None, 2)
-    assert (result.splits["train"].videos, result.splits["train"].invalid) == (3, 1)
+    # Of a's frames, one lies at a valid row, and none between two.
+    assert (result.splits["train"].videos, result.splits["train"].invalid) == (3, 29)
     assert result.splits["validation"].frames == 30
     assert {problem.video: problem.kind for problem in result.problems} == {
         "b": "annotation",

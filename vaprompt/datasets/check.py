@@ -35,7 +35,7 @@ class SplitCheck:
     """Rows of annotation; without annotation those of the submission's template, else what the media say. None
     where not even that is known for a video."""
     invalid: int | None = None
-    """Rows marked as not valid; None where nothing is annotated."""
+    """Frames of annotated videos without a valid label; None where nothing is annotated."""
     crops: int = 0
     """Frames that have a face crop."""
     missing_crops: int = 0
@@ -154,7 +154,7 @@ def check(dataset: Dataset, *, deep: bool = False, progress: Progress = SILENT) 
 def _count(split: SplitCheck, video: Video, seen: Seen) -> None:
     split.videos += 1
     split.sides += PERSON.search(video.name) is not None
-    if seen.rows is not None:
+    if seen.invalid is not None:
         split.invalid = (split.invalid or 0) + seen.invalid
     if split.frames is not None:
         # A file of labels that cannot be read is a problem of its own and must not hide the others' count.

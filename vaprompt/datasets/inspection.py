@@ -35,9 +35,8 @@ class Seen:
     problems: list[Problem] = field(default_factory=list)
     left_out: bool = False
     """Extraction cannot take it."""
-    rows: int | None = None
-    """Rows of its annotation; None without one, or where it cannot be read."""
-    invalid: int = 0
+    invalid: int | None = None
+    """Frames that are not valid; None where their number is not known."""
     frames: int | None = None
     media: MediaInfo | None = None
     crops: int = 0
@@ -72,7 +71,7 @@ class Inspector:
         media = self._media(video, annotation, seen)
         counted = None if media is None else media.info.frames
         if annotation is not None and annotation.per_frame:
-            seen.frames = annotation.rows
+            seen.frames, seen.invalid = annotation.rows, annotation.invalid
             if media is not None and counted is not None:
                 self._compare_rows(video, annotation.rows, counted, media, seen)
         else:
@@ -81,6 +80,9 @@ class Inspector:
                 self._compare_times(video, annotation, media, seen)
         if video.crops is not None and "image" in self._dataset.modalities:
             self._crops(video, video.crops, seen)
+        if isinstance(annotation, TimedAnnotation) and seen.frames:
+            rate = self._dataset.rates.of(video.name) if media is None else media.info.rate
+            seen.invalid = None if rate is None else _frames_not_valid(annotation, seen.frames, rate)
         if media is not None:
             seen.problems += self._sound(video, media)
         dataset = self._dataset
@@ -92,13 +94,10 @@ class Inspector:
 
     def _annotation(self, video: Video, seen: Seen) -> Annotation | None:
         try:
-            annotation = annotation_of(self._dataset, video)
+            return annotation_of(self._dataset, video)
         except AnnotationError as error:
             self._refuse(seen, "annotation", video, str(error), video.annotation)
             return None
-        if annotation is not None:
-            seen.rows, seen.invalid = annotation.rows, annotation.invalid
-        return annotation
 
     def _media(self, video: Video, annotation: Annotation | None, seen: Seen) -> _Media | None:
         if video.media is None:
@@ -202,6 +201,15 @@ def _decoded(path: Path) -> _Media:
     extent = sound_extent(path)
     counted = MediaInfo(info.width, info.height, info.rate, info.duration, info.audio, len(time_F))
     return _Media(counted, float(time_F[-1]), None if extent is None else extent[1], exact=True)
+
+
+def _frames_not_valid(annotation: TimedAnnotation, frames: int, rate: float) -> int | None:
+    """Return how many of a video's frames rows at other times leave without a valid label, at the video's mean rate."""
+    try:
+        labels, _ = annotation.fitted(np.arange(frames) / rate)
+    except AnnotationError:
+        return None  # they do not belong together, which is told by itself
+    return int(np.sum(~labels.valid_F))
 
 
 def _sound_alone(path: Path, rate: float | None, annotated: int | None, *, deep: bool) -> _Media:
