@@ -8,6 +8,7 @@ import pytest
 
 from tests.cli.calling import call
 from tests.finetuning.conftest import FAST
+from vaprompt import FeatureStore
 
 
 def options() -> list[str]:
@@ -73,6 +74,25 @@ def test_a_runs_own_recipe_extracts_under_no_name_where_it_has_none(base, small_
     assert {name: info["streams"][name]["fingerprint"] for name in ("image", "audio")} == facts["store"]["fingerprints"]
 
 
+def test_a_change_of_a_runs_recipe_may_name_a_file_of_phrases_and_the_run_may_not(
+    base, small_dataset, small_store, tmp_path
+):
+    store, phrases = shutil.copytree(small_store, tmp_path / "store.zarr"), tmp_path / "phrases.txt"
+    texts = [f"somebody of kind {number}" for number in range(9)]
+    phrases.write_text("\n".join(texts))
+    words = ["extract", small_dataset, "--store", store, "--json", "--encoders"]
+    made = call(*words, base, "--set", f"prompts.phrases={phrases}")
+    assert made.code == 0, made.err
+    assert FeatureStore.open(store).recipe["prompts"]["phrases"] == texts
+    run = shutil.copytree(base, tmp_path / "run")
+    facts = json.loads((run / "run.json").read_text())
+    facts["extraction"]["prompts"] = {"phrases": str(phrases)}
+    (run / "run.json").write_text(json.dumps(facts))
+    refused = call(*words, run)
+    assert refused.code == 2
+    assert f"prompts.phrases = '{phrases}' is not allowed" in refused.err
+
+
 def test_a_recipe_and_a_runs_encoders_exclude_each_other(base, small_dataset, tmp_path):
     outcome = call("extract", small_dataset, "extract/demo.toml", "--encoders", base, "--store", tmp_path / "s.zarr")
     assert outcome.code == 2
@@ -124,7 +144,7 @@ def test_an_unfinished_run_has_no_encoders_to_extract_with(tuned, small_dataset,
     (half / "run.json").write_text(json.dumps(facts | {"status": "training"}))
     outcome = call("extract", small_dataset, "--encoders", half, "--store", tmp_path / "s.zarr")
     assert outcome.code == 2
-    assert "is not finished" in outcome.fault
+    assert "is not finished; the command that began it goes on with it" in outcome.fault
 
 
 def test_encoders_outside_the_runs_folder_are_never_named(tuned, tmp_path):

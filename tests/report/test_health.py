@@ -57,3 +57,17 @@ def test_an_import_that_breaks_is_one_line_and_what_stands_on_it_is_not_looked_a
 @pytest.mark.usefixtures("torchaudio_broken")
 def test_a_folder_that_is_not_there_yet_is_on_its_parents_disk(tmp_path: Path):
     assert str(tmp_path) in find("disk", tmp_path / "not" / "yet").found
+
+
+def test_what_may_be_cleared_from_the_cache_is_named_and_what_is_not_pushed_yet_is_not(monkeypatch, tmp_path: Path):
+    cache = tmp_path / "my cache"
+    monkeypatch.setenv("VAPROMPT_CACHE", str(cache))
+    assert "staging" not in find("cache", tmp_path).found
+    for name, size in (("stores", 2), ("features", 3), ("staging", 4)):
+        (cache / name).mkdir(parents=True)
+        with (cache / name / "large").open("wb") as file:
+            file.truncate(size * 10**9)
+    found = find("cache", tmp_path).found
+    assert found.startswith("2.0 GB of remote stores, 3.0 GB of joined features in ")
+    assert f"rm -r '{cache}/stores' '{cache}/features' clears them" in found
+    assert found.endswith(f"4.0 GB of extractions to URLs in {cache}/staging, perhaps not pushed yet")

@@ -286,6 +286,17 @@ def test_an_unfinished_run_is_not_asked_to_be_evaluated(runs):
     assert reason.endswith("stopped is not finished")
 
 
+def test_a_fold_is_not_asked_to_be_evaluated_either(runs, tmp_path):
+    fold = shutil.copytree(runs / "short", tmp_path / "fold1")
+    facts = json.loads((fold / "run.json").read_text())
+    facts["videos"]["stopping"] = facts["videos"].pop("validation")
+    (fold / "run.json").write_text(json.dumps(facts))
+    (fold / "evaluation.json").unlink()
+    reason = runs_apart(fold, runs / "short").reason
+    assert "crossvalidation.json" in reason
+    assert "vaprompt evaluate" not in reason
+
+
 def test_runs_none_of_which_can_be_read_are_an_error(runs, tmp_path):
     with pytest.raises(RunError, match=r"damaged/run\.json: cannot be read"):
         leaderboard([runs / "damaged"])

@@ -82,7 +82,10 @@ def extract(
         from vaprompt.training.runs import read_complete
 
         facts = read_complete(encoders)
-        wanted = changed(ExtractRecipe, facts["extraction"], changes or (), where=str(encoders))
+        made_by = changed(ExtractRecipe, facts["extraction"], (), where=str(encoders))
+        # What a run says names no files here; what the user says may.
+        values = made_by.model_dump(mode="json")
+        wanted = changed(ExtractRecipe, values, changes or (), where=str(encoders), folder=Path())
         stream = stream or facts["recipe"].get("stream")
     part = None if shard is None else Shard.parse(shard)
     watcher = progress()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from packaging.requirements import Requirement
@@ -231,7 +232,16 @@ def _cache() -> Finding:
     from vaprompt.caching import cache_folder
 
     folder = cache_folder()
+    again = {name: _gigabytes(folder / name) for name in ("stores", "features")}
+    unpushed = _gigabytes(folder / "staging")
+    found = f"{again['stores']:.1f} GB of remote stores, {again['features']:.1f} GB of joined features in {folder}; "
+    found += f"rm -r {' '.join(quote(str(folder / name)) for name in again)} clears them"
+    if unpushed:
+        found += f"; {unpushed:.1f} GB of extractions to URLs in {folder / 'staging'}, perhaps not pushed yet"
+    return Finding("cache", "ok", found)
+
+
+def _gigabytes(folder: Path) -> float:
     # Copies share what they have in common, so each file is counted once.
     files = (path.lstat() for path in folder.rglob("*") if path.is_file())
-    total = sum({state.st_ino: state.st_size for state in files}.values())
-    return Finding("copies of remote stores", "ok", f"{total / 1e9:.1f} GB in {folder}; rm -r clears them")
+    return sum({state.st_ino: state.st_size for state in files}.values()) / 1e9

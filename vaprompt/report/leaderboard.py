@@ -280,6 +280,8 @@ def runs_apart(first: Path, second: Path) -> RunsApart:
     alone = [entry for entry in entries if entry.state != "scored"]
     if alone and alone[0].state == "unfinished":
         reason = f"{alone[0].name} is not finished"
+    elif alone and alone[0].is_fold:
+        reason = f"{alone[0].name} is a fold of a cross-validation: crossvalidation.json beside it has its scores"
     elif alone:
         reason = f"{alone[0].name} is not evaluated (vaprompt evaluate {alone[0].name})"
     else:

@@ -257,6 +257,9 @@ def load_run(path: Path | str, device: str = "cpu") -> Run:
     return Run(path, recipe, facts, estimator.to(device).eval(), device)
 
 
+UNFINISHED = "the command that began it goes on with it; a search leaves what it has stopped early as it is"
+
+
 def read_complete(path: Path) -> dict[str, Any]:
     """Return run.json of a run that is finished.
 
@@ -265,7 +268,7 @@ def read_complete(path: Path) -> dict[str, Any]:
     """
     facts = read_facts(path)
     if facts.get("status") != "complete":
-        raise RunError(path, fault="is not finished", remedy="finish it with the same command, and --resume")
+        raise RunError(path, fault="is not finished", remedy=UNFINISHED)
     return facts
 
 

@@ -54,9 +54,8 @@ def require_one_state(store: FeatureStore, video: str, modalities: Sequence[str]
     for kind in modalities:
         own = medium_of(store.summary(kind, video))
         if None not in (own, labels) and own != labels:
-            name = "" if store.stream is None else f" --stream {store.stream}"
             raise StoreError(
                 store.location,
                 fault=f"has {kind} features of video '{video}' that are of another state of its file than its labels",
-                remedy=f"make them again with: vaprompt extract DATA --store {store.location}{name} --refresh",
+                remedy="run again the 'vaprompt extract' that made them, with --refresh",
             )
