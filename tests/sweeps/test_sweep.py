@@ -109,30 +109,36 @@ def test_scores_made_otherwise_than_a_sweep_makes_them_are_made_again_and_never_
 
 
 @contextmanager
-def handed_out(sweep, shared):
+def handed_out(sweep):
     """Yield a sweep's variants as jobs, a job each."""
     runs = sweep.variants[0].run.parent
     runs.mkdir(parents=True, exist_ok=True)
     jobs = [Job((one,)) for one in sweep.variants]
     with present(runs) as leases:
-        yield Listed(jobs, shared, leases, Board(sweep.variants), Nobody())
+        yield Listed(jobs, leases, Nobody())
 
 
-def test_of_two_processes_each_is_given_what_the_other_is_not_at(store, swept, tmp_path):
-    sweep, shared = described(tmp_path, GRID), Work(str(store), "cpu")
+def test_of_two_processes_each_is_given_what_the_other_is_not_at(tmp_path):
+    sweep = described(tmp_path, GRID)
     labels = [one.label for one in sweep.variants]
-    with handed_out(sweep, shared) as ours, handed_out(sweep, shared) as theirs:
-        given = [source.next().variants[0].label for source in (ours, theirs, theirs, ours)]
-        assert given == labels
+    with handed_out(sweep) as ours, handed_out(sweep) as theirs:
+        assert [source.next().variants[0].label for source in (ours, theirs, theirs, ours)] == labels
         assert (ours.next(), theirs.next()) == (None, None)
-        shutil.copytree(swept.sweep.variants[1].run, sweep.variants[1].run)
-        theirs.over([work.Outcome(sweep.variants[1], "done")])
-        theirs.over([work.Outcome(sweep.variants[2], "failed")])
-        # What the others have done is not to be done again, what failed with them is.
-        assert ours.next().variants == (sweep.variants[2],)
+        theirs.over([work.Outcome(sweep.variants[1], "done"), work.Outcome(sweep.variants[2], "failed")])
+        assert {ours.next().variants[0].label for _ in range(2)} == set(labels[1:3])
         assert (ours.left, ours.next()) == (0, None)
         ours.over([work.Outcome(sweep.variants[0], "done")])
         assert theirs.next().variants == (sweep.variants[0],)
+
+
+def test_what_others_did_meanwhile_counts_only_if_it_is_what_was_asked_for(store, swept, tmp_path):
+    sweep = described(tmp_path, GRID)
+    first, second = sweep.variants[:2]
+    shutil.copytree(swept.sweep.variants[0].run, first.run)
+    train(store, second.recipe.model_copy(update={"epochs": 1}), second.run, device="cpu")
+    outcomes = [work.Trainer(Work(str(store), "cpu")).carry_out(Job((one,)))[0] for one in (first, second)]
+    assert [(one.state, one.was_there) for one in outcomes] == [("done", True), ("failed", False)]
+    assert "holds a run that differs in epochs" in str(outcomes[1].error)
 
 
 @pytest.mark.slow
@@ -261,7 +267,7 @@ def test_workers_side_by_side_leave_the_same_bytes_even_if_one_is_killed(store, 
                 os.kill(doomed.process.pid, signal.SIGKILL)
 
     shared = Work(str(store), "cpu", cores=1)
-    with handed_out(sweep, shared) as source, closing(Killing(shared, 2)) as workers:
+    with handed_out(sweep) as source, closing(Killing(shared, 2)) as workers:
         outcomes = dispatch(source, workers, Board(sweep.variants), Listening())
     assert sorted(outcome.variant.label for outcome in outcomes) == sorted(one.label for one in sweep.variants)
     assert {outcome.state for outcome in outcomes} == {"done"}
@@ -282,7 +288,7 @@ def test_a_job_over_which_workers_keep_dying_fails_and_the_others_go_on(store, t
 
     board = Board(sweep.variants)
     shared = Work(str(store), "cpu")
-    with handed_out(sweep, shared) as source:
+    with handed_out(sweep) as source:
         outcomes = dispatch(source, Dying(shared), board, Nobody())
     states = {outcome.variant.label: outcome.state for outcome in outcomes}
     assert states == {one.label: "failed" if one is doomed else "done" for one in sweep.variants}

@@ -10,26 +10,24 @@ from collections import deque
 from collections.abc import Sequence
 
 from vaprompt.store.leases import POLL, Leases
-from vaprompt.sweeps.board import Board, Watcher
+from vaprompt.sweeps.board import Watcher
 from vaprompt.sweeps.variants import Variant
-from vaprompt.sweeps.work import Job, Outcome, Work, is_over
+from vaprompt.sweeps.work import Job, Outcome
 
 
 class Listed:
     """Jobs that are known beforehand; see `vaprompt.sweeps.dispatch.Source`."""
 
-    def __init__(self, jobs: Sequence[Job], work: Work, leases: Leases, board: Board, watcher: Watcher) -> None:
+    def __init__(self, jobs: Sequence[Job], leases: Leases, watcher: Watcher) -> None:
         """Hand them out in their order, those that others are at last.
 
         Args:
             jobs: of variants that have folders of their own.
-            work: what is to be done for each.
             leases: this process's, in the folder of runs.
-            board: is told of variants that others have done.
             watcher: is told when there is nothing to do but to wait for others.
         """
-        self._jobs, self._work = deque(jobs), work
-        self._leases, self._board, self._watcher = leases, board, watcher
+        self._jobs: deque[Job] = deque(jobs)
+        self._leases, self._watcher = leases, watcher
         self._mine: set[str] = set()
         self._waits = False
 
@@ -41,6 +39,7 @@ class Listed:
     def next(self) -> Job | None:
         """Return the next job, of those of its variants that nobody else is at; the others come again later.
 
+        What others have done meanwhile is handed out, too: whoever is given it sees whether it is what was asked for.
         Where others are at all that is left, and nothing is under way here, it waits for them, and goes on with what
         is left by one whose process is gone.
 
@@ -54,8 +53,8 @@ class Listed:
                 free = {one.label for one in job.variants if self._leases.acquire(_key(one))}
                 if elsewhere := tuple(one for one in job.variants if one.label not in free):
                     self._jobs.append(Job(elsewhere))
-                if mine := tuple(one for one in job.variants if one.label in free and not self._was_done(one)):
-                    self._mine.update(one.label for one in mine)
+                if mine := tuple(one for one in job.variants if one.label in free):
+                    self._mine |= free
                     return Job(mine)
             if self._mine or not self._jobs:
                 return None
@@ -70,14 +69,6 @@ class Listed:
         for outcome in outcomes:
             self._leases.release(_key(outcome.variant))
             self._mine.discard(outcome.variant.label)
-
-    def _was_done(self, variant: Variant) -> bool:
-        """Say whether others have done a variant that is held here now; it is then given back."""
-        if not is_over(variant, self._work):
-            return False
-        self._leases.release(_key(variant))
-        self._board.end(variant, "done")
-        return True
 
 
 def _key(variant: Variant) -> str:

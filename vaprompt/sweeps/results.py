@@ -89,6 +89,6 @@ def found_in(standing: Standing, outcome: Outcome | None, base: Mapping[str, Any
         best,
         epochs,
         scores_of(variant, store),
-        None if outcome is None else outcome.seconds,
+        None if outcome is None or outcome.was_there else outcome.seconds,
         {key: value for key, (_, value) in differing(base, own).items()} if standing.tried is None else standing.tried,
     )

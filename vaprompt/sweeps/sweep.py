@@ -132,9 +132,7 @@ def run_sweep(
             pool = on_cluster = ending.enter_context(closing(OnCluster(work, cluster, watcher)))
             device = "cuda" if on_cluster.size.gpus else "cpu"
         board = Board(sweep.variants, trials=0 if search is None else search.left)
-        source: Source = search or Listed(
-            jobs_of(_missing(sweep, work, board), stack, device), work, leases, board, watcher
-        )
+        source: Source = search or Listed(jobs_of(_missing(sweep, work, board), stack, device), leases, watcher)
         most = source.left
         if pool is None:
             ahead = _seconds(opened) * most * max(variant.recipe.epochs for variant in planned)
@@ -147,7 +145,7 @@ def run_sweep(
     _require_one_that_worked([one.variant for one in stood], outcomes)
     by_label = {outcome.variant.label: outcome for outcome in outcomes}
     found = [found_in(one, by_label.get(one.variant.label), sweep.base, work.store) for one in stood]
-    trained = sum(outcome.state != "failed" for outcome in outcomes)
+    trained = sum(outcome.state != "failed" and not outcome.was_there for outcome in outcomes)
     result = SweepResult(sweep, found, trained, count, time.perf_counter() - started)
     write_json(runs / RESULT, summary(result))
     return result

@@ -23,9 +23,10 @@ from vaprompt.sweeps.board import STOPPING, State
 from vaprompt.sweeps.recipe import SearchRecipe
 from vaprompt.sweeps.variants import Variant
 from vaprompt.training.data import Resident
+from vaprompt.training.facts import facts_of, require_same
 from vaprompt.training.ongoing import Watch
 from vaprompt.training.recipe import TrainRecipe
-from vaprompt.training.run import SMALLER, train
+from vaprompt.training.run import SMALLER, TrainResult, train
 from vaprompt.training.runs import FACTS, read_facts
 from vaprompt.training.stacked import train_stacked
 from vaprompt.training.tensorboard import TensorBoardLog, logged
@@ -72,6 +73,8 @@ class Outcome:
     """That it took, scoring included; of stacked variants their share."""
     error: VapromptError | None = None
     """Why it failed."""
+    was_there: bool = False
+    """Whether there was nothing to do, as others had done it."""
 
 
 class PrunedError(VapromptError):
@@ -120,9 +123,10 @@ class Trainer:
         for variant, result in zip(variants, ended, strict=True):
             if isinstance(result, VapromptError) and not isinstance(result, HeldError):
                 outcomes.append(Outcome(variant, "failed", share, result))
-            else:
-                scored = self._one(variant, log)
-                outcomes.append(replace(scored, seconds=share + scored.seconds))
+                continue
+            scored = self._one(variant, log)
+            was_there = scored.was_there and not (isinstance(result, TrainResult) and result.trained)
+            outcomes.append(replace(scored, seconds=share + scored.seconds, was_there=was_there))
         return outcomes
 
     def _one(self, variant: Variant, log: TensorBoardLog | None) -> Outcome:
@@ -130,7 +134,12 @@ class Trainer:
         try:
             # Wherever memory ends, in reading or in scoring too, it is this variant that fails and no other.
             with enough_memory(variant.run, remedy=SMALLER):
-                if not is_trained(variant):
+                was_there = is_over(variant, self._work)
+                if is_trained(variant):
+                    # By others, since it was looked at: of this recipe and store?
+                    facts = facts_of(self._store(variant.recipe), variant.recipe, self._work.device, STOPPING)
+                    require_same(variant.run, read_facts(variant.run), facts)
+                else:
                     self._train(variant, log)
                 if self._work.score and not is_scored(variant, self._work.store):
                     evaluate(variant.run, store=self._work.store, device=self._work.device)
@@ -138,7 +147,7 @@ class Trainer:
             return Outcome(variant, "pruned", time.perf_counter() - started)
         except VapromptError as error:
             return Outcome(variant, "failed", time.perf_counter() - started, _bare(error))
-        return Outcome(variant, "done", time.perf_counter() - started)
+        return Outcome(variant, "done", time.perf_counter() - started, was_there=was_there)
 
     def _train(self, variant: Variant, log: TensorBoardLog | None) -> None:
         store, resident = self._features(variant.recipe)
@@ -170,15 +179,23 @@ class Trainer:
                     raise
             time.sleep(POLL)
 
+    def _store(self, recipe: TrainRecipe) -> FeatureStore:
+        """Return the store with a recipe's stream, opened once.
+
+        Raises:
+            StoreError: it lacks it, or is damaged.
+        """
+        if recipe.stream not in self._stores:
+            self._stores[recipe.stream] = open_store(self._work.store, stream=recipe.stream)
+        return self._stores[recipe.stream]
+
     def _features(self, recipe: TrainRecipe) -> tuple[FeatureStore, Resident]:
         """Return the store, and its features that a recipe needs, which are read once.
 
         Raises:
             StoreError: it lacks them, or they are damaged.
         """
-        if recipe.stream not in self._stores:
-            self._stores[recipe.stream] = open_store(self._work.store, stream=recipe.stream)
-        store = self._stores[recipe.stream]
+        store = self._store(recipe)
         key = (recipe.stream, recipe.model.modalities)
         if key not in self._residents:
             try:
