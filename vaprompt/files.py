@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +16,10 @@ from typing import Any
 from vaprompt.errors import HeldError, TargetError
 
 PARTIAL = ".partial"
+LEFT_BEHIND = 3600.0
+"""Seconds without a write after which nobody writes a file any more."""
+LONG = 100
+"""Bytes of a name, or of what stands behind its last dot, that others stand beside in the name of a file aside."""
 
 
 @contextmanager
@@ -23,7 +29,7 @@ def published(target: Path) -> Iterator[Path]:
     Raises:
         TargetError: the folder cannot be written to.
     """
-    aside = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}{target.suffix}")
+    aside = target.with_name(_aside(target.name))
     make_folder(target.parent)
     try:
         yield aside
@@ -35,6 +41,14 @@ def published(target: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # a disk that is mounted to be read says so even of a file that is not there
             aside.unlink(missing_ok=True)
+
+
+def _aside(name: str) -> str:
+    """Return what a file is called while it is written; one of a long name by that name's digest."""
+    suffix = Path(name).suffix
+    if len(os.fsencode(name)) > LONG:
+        name, suffix = hashlib.sha256(os.fsencode(name)).hexdigest()[:32], suffix if len(suffix) < LONG else ""
+    return f".{name}.{os.getpid()}{PARTIAL}{suffix}"
 
 
 def make_folder(folder: Path) -> None:
@@ -64,7 +78,7 @@ def held(folder: Path) -> Iterator[None]:
             # The folder itself is locked: no lock file can be left behind.
             descriptor = os.open(folder, os.O_RDONLY)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for left in folder.glob(f".*{PARTIAL}*"):
+            for left in folder.rglob(f".*{PARTIAL}*"):
                 left.unlink(missing_ok=True)
         except BlockingIOError:
             fault = "another process is writing into it"
@@ -75,6 +89,14 @@ def held(folder: Path) -> Iterator[None]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def clear_left_behind(folder: Path) -> None:
+    """Delete what processes that were killed left half-written in a folder that nobody holds, long enough ago."""
+    for left in folder.glob(f".*{PARTIAL}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > LEFT_BEHIND:
+                left.unlink()
 
 
 def write_json(target: Path, value: Any) -> None:
@@ -115,6 +137,8 @@ def unwritable(target: Path, error: OSError) -> TargetError:
     if isinstance(error, FileExistsError | NotADirectoryError):
         fault = "cannot be written: a file is in the place of a folder"
         return TargetError(target, fault=fault, remedy="choose another path, or move that file away")
+    if error.errno == errno.ENAMETOOLONG:
+        return TargetError(target, fault="cannot be written: its name is too long", remedy="shorten the name")
     return TargetError(
         target, fault=f"cannot be written ({error.strerror or error})", remedy="check the path, its rights and the disk"
     )

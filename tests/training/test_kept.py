@@ -250,6 +250,28 @@ def test_the_caches_limit_is_written_as_sizes_are(store, cache, monkeypatch):
     monkeypatch.setenv(LIMIT_VARIABLE, "200GB")
     tensors(store)
     assert len(whole(cache)) == 2
+    forget(cache)
+    monkeypatch.setenv(LIMIT_VARIABLE, "")
+    tensors(store)
+    assert len(whole(cache)) == 2, "as if it were not set"
+
+
+def test_a_cache_that_is_cleared_or_damaged_beside_a_training_is_no_hindrance(store, cache, monkeypatch):
+    def cleared(folder):
+        lock = locked(folder)
+        shutil.rmtree(cache)
+        return lock
+
+    locked = kept.locked
+    with monkeypatch.context() as patched:
+        patched.setattr(kept, "locked", cleared)
+        there = tensors(store)
+    assert whole(cache)
+    forget(cache)
+    (cache / "other").mkdir(parents=True)
+    (cache / "other" / "rows.safetensors").symlink_to("/nowhere")
+    again = tensors(store, most=1)
+    assert all(torch.equal(one, two) for one, two in zip(there, again, strict=True))
 
 
 def test_what_is_larger_than_the_memory_is_mapped(store, cache):

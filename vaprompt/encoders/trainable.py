@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vaprompt.encoders import clip, spectrogram
@@ -44,6 +43,7 @@ from vaprompt.encoders.weights import (
 from vaprompt.files import published, write_json
 from vaprompt.media.recipes import DecibelRecipe, LogMelRecipe
 from vaprompt.media.resize import preprocess
+from vaprompt.tensors import write_tensors
 
 
 @dataclass(frozen=True)
@@ -161,4 +161,4 @@ def _clip_anatomy(visual: nn.Module) -> Anatomy:
 def _save(network: nn.Module, target: Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     with published(target) as aside:
-        save_file(tensors, aside)
+        write_tensors(aside, tensors)

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from vaprompt.errors import RunError
 from vaprompt.evaluation.protocols import Judged
-from vaprompt.files import parsed_json, published, write_json
+from vaprompt.files import clear_left_behind, parsed_json, published, write_json
+from vaprompt.tensors import unreadable, write_tensors
 
 RESULT = "evaluation.json"
 PREDICTIONS = "predictions.safetensors"
@@ -70,8 +70,9 @@ def write_evaluation(folder: Path, result: dict[str, Any], videos: Sequence[Judg
             f"{video.name}/subset_truth": video.subset_truth_P2.astype(np.float32),
         }
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    clear_left_behind(folder)
     with published(folder / PREDICTIONS) as aside:
-        save_file(contiguous, aside, metadata={"format": FORMAT})
+        write_tensors(aside, contiguous, {"format": FORMAT})
     result = result | {"predictions": {"file": PREDICTIONS, "sha256": _sha256(folder / PREDICTIONS)}}
     write_json(folder / RESULT, result)
     return Evaluation(result, list(videos), folder)
@@ -109,6 +110,8 @@ def read_evaluation(folder: Path) -> Evaluation:
     named = result.get("predictions")
     if not isinstance(named, dict) or not path.is_file():
         raise RunError(folder, fault="has scores but no predictions", remedy=remedy)
+    if fault := unreadable(path):
+        raise RunError(path, fault=fault, remedy="check its rights")
     if _sha256(path) != named.get("sha256"):
         raise RunError(path, fault=f"is not of the evaluation that {RESULT} tells of", remedy=remedy)
     return Evaluation(result, _read_predictions(path, remedy), folder)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vaprompt.errors import RunError
 from vaprompt.files import parsed_json, published
+from vaprompt.tensors import unreadable, write_tensors
 
 BEST = "best-{}.safetensors"
 """The best epoch's weights while a training goes on, under its number: what a state names is there when it is read."""
@@ -40,7 +40,7 @@ def save_weights(target: Path, tensors: Mapping[str, Tensor], **facts: str) -> N
     """Publish tensors and a few facts as one safetensors file."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with published(target) as aside:
-        save_file(contiguous, aside, metadata=facts)
+        write_tensors(aside, contiguous, facts)
 
 
 def clear_best(run: Path, keep: Container[int] = ()) -> None:
@@ -48,7 +48,7 @@ def clear_best(run: Path, keep: Container[int] = ()) -> None:
     first, last = BEST.split("{}")
     for path in run.glob(BEST.format("*")):
         number = path.name.removeprefix(first).removesuffix(last)
-        if not number.isdecimal() or int(number) not in keep:
+        if number.isdecimal() and int(number) not in keep:
             path.unlink(missing_ok=True)
 
 
@@ -63,11 +63,12 @@ def load_weights(
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except FileNotFoundError:
-        raise RunError(
-            path, fault="is missing, so the run has no weights", remedy="train it (again) with 'vaprompt train'"
-        ) from None
     except (SafetensorError, OSError) as error:
+        if not path.exists():
+            remedy = "train it (again) with 'vaprompt train'"
+            raise RunError(path, fault="is missing, so the run has no weights", remedy=remedy) from None
+        if fault := unreadable(path):
+            raise RunError(path, fault=fault, remedy="check its rights") from None
         raise RunError(path, fault=f"is not a whole safetensors file ({error})", remedy=remedy) from None
 
 
@@ -118,10 +119,9 @@ def require_best(state: Path, epoch: int) -> None:
     try:
         with safe_open(path, framework="pt"):
             return
-    except FileNotFoundError:
-        fault = "is missing"
     except (SafetensorError, OSError) as error:
-        fault = f"is not a whole safetensors file ({error})"
+        fault = unreadable(path) or f"is not a whole safetensors file ({error})"
+        fault = fault if path.exists() else "is missing"
     remedy = f"delete {state.name} beside it: the same command then begins anew"
     raise RunError(path, fault=f"{fault}, and {state.name} names it", remedy=remedy)
 

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from jaxtyping import Float16
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from torch import Tensor
 
 from vaprompt.caching import cache_folder
@@ -36,6 +36,7 @@ from vaprompt.memory import is_lack_of_memory
 from vaprompt.progress import Task
 from vaprompt.store import FeatureStore
 from vaprompt.store.layout import digest_of
+from vaprompt.tensors import write_tensors
 from vaprompt.training.coming import LEAST_READERS, Coming
 from vaprompt.training.keeping import Aside, Keeping
 from vaprompt.training.room import OTHER_CACHE, locked, megabytes, reserve, room_lacking
@@ -134,7 +135,7 @@ def joined(
                         read = True
                         aside.open.enter_context(unlocking.pop_all())
                         keeping.add(aside)
-                except (OSError, SafetensorError) as error:  # of the cache: the store has errors of its own
+                except OSError as error:  # of the cache: the store has errors of its own
                     if is_lack_of_memory(error):
                         raise
                     hindrance = f"writing it failed ({error})", OTHER_CACHE
@@ -212,7 +213,7 @@ def _filled(folder: Path, wanted: _Wanted) -> tuple[Joined, Aside]:
     """Return what is read, or being read, into a folder beside the one that it is to be kept in.
 
     Raises:
-        OSError, SafetensorError: it cannot be written, as when the disk is full.
+        OSError: it cannot be written, as when the disk is full.
     """
     aside = Aside(folder.with_name(f".{folder.name}.{os.getpid()}.partial"), folder, ExitStack())
     aside.path.mkdir(exist_ok=True)
@@ -237,7 +238,7 @@ def _filled(folder: Path, wanted: _Wanted) -> tuple[Joined, Aside]:
             reserve(file.fileno(), 2 * math.prod(shape))
             embedding, content = _map(file, shape)
         rows, aside.coming = _read(wanted, put if shape else None)
-        save_file(rows | {"shape": np.array(shape, np.int64)}, aside.path / ROWS)
+        write_tensors(aside.path / ROWS, rows | {"shape": np.array(shape, np.int64)})
     except BaseException:
         aside.delete()
         wanted.take_back()  # who reads them once more tells of them, too

@@ -36,8 +36,14 @@ def locked(folder: Path) -> IO[str] | None:
 
 
 def room_lacking(folder: Path, nbytes: int) -> tuple[str, str] | None:
-    """Make room for so many bytes; return why there is none, and what helps, or None where there is."""
-    limit = parse_size(f"{LIMIT_VARIABLE} =", os.environ.get(LIMIT_VARIABLE, str(LIMIT)), least=0)
+    """Make room for so many bytes; return why there is none, and what helps, or None where there is.
+
+    Raises:
+        OptionError: VAPROMPT_CACHE_LIMIT is no size.
+        OSError: the folder cannot be looked into.
+    """
+    limit = parse_size(f"{LIMIT_VARIABLE} =", os.environ.get(LIMIT_VARIABLE) or str(LIMIT), least=0)
+    folder.mkdir(parents=True, exist_ok=True)  # somebody may have cleared the cache since it was locked
     _clear_after_killed(folder)
     sizes = _sizes(folder)
     # What is being written counts as well, and stays.
@@ -94,13 +100,17 @@ def _sum(sizes: Mapping[Path, tuple[int, float]]) -> int:
 
 def _sizes(folder: Path) -> dict[Path, tuple[int, float]]:
     """Return the bytes of each folder in a folder, and when it was last used, while others publish and delete."""
-    while True:
-        with suppress(FileNotFoundError):
-            return {
-                path: (sum(file.stat().st_size for file in path.iterdir()), path.stat().st_mtime)
-                for path in folder.iterdir()
-                if path.is_dir()
-            }
+    found = {}
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found[path] = (sum(_bytes(file) for file in path.iterdir()), path.stat().st_mtime)
+    return found
+
+
+def _bytes(file: Path) -> int:
+    with suppress(FileNotFoundError):
+        return file.lstat().st_size
+    return 0
 
 
 def _clear_after_killed(folder: Path) -> None:
