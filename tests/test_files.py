@@ -42,7 +42,7 @@ def test_a_disk_that_is_mounted_to_be_read_is_one_line(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["x" * 251 + ".csv", "\u6f22" * 83 + ".json", "." + "y" * 254])
 def test_a_name_as_long_as_the_disk_allows_is_written(tmp_path, name):
     with published(tmp_path / name) as aside:
-        assert aside.suffix == Path(name).suffix
+        assert aside.suffix == (Path(name).suffix or ".partial")
         aside.write_text("whole")
     assert [path.name for path in tmp_path.iterdir()] == [name]
 

@@ -20,7 +20,7 @@ def test_a_size_is_in_bytes(text, expected):
     assert parse_size("--memory", text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "much", "-2GB", "2GiB", "1e9", "nan", "0", "0.0GB"])
+@pytest.mark.parametrize("text", ["", "much", "-2GB", "2GiB", "1e9", "nan", "0", "0.0GB", "9" * 400])
 def test_what_is_none_is_one_line(text):
     with pytest.raises(OptionError, match=rf"^--memory {text}: is not a size; write for example 2GB or 500MB$"):
         parse_size("--memory", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from vaprompt.errors import OptionError
@@ -21,7 +22,7 @@ def parse_size(name: str, text: str, *, least: int = 1) -> int:
         OptionError: it is none.
     """
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)B?", text.strip(), re.IGNORECASE)
-    size = -1 if found is None else round(float(found[1]) * UNITS[found[2].upper()])
-    if size < least:
+    size = -1.0 if found is None else float(found[1]) * UNITS[found[2].upper()]
+    if not math.isfinite(size) or round(size) < least:
         raise OptionError(f"{name} {text}", fault="is not a size", remedy="write for example 2GB or 500MB")
-    return size
+    return round(size)

@@ -218,6 +218,41 @@ def test_a_killed_fine_tuning_ends_like_an_undisturbed_one(
     assert contents(new) == contents(tuned), "however many processes load"
 
 
+FRESH = """
+import os, signal, sys
+from pathlib import Path
+import vaprompt.finetuning.session as module
+from vaprompt.finetuning.finetune import finetune
+from tests.finetuning.conftest import recipe
+original, calls = module.Session._step, 0
+def dying(*arguments, **named):
+    global calls
+    calls += 1
+    result = original(*arguments, **named)
+    if calls == int(sys.argv[4]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+module.Session._step = dying
+base, data, new = map(Path, sys.argv[1:4])
+finetune(base, data, recipe(), new, device="cpu", save_seconds=0, workers=1)
+"""
+
+
+@pytest.mark.slow
+def test_whoever_goes_on_computes_as_whoever_began_where_nothing_sets_the_threads(base, small_dataset, tmp_path):
+    """In processes of their own: what is settled once in a process, and how sums are split, is not this one's."""
+
+    def tune(new, killed_at=0):
+        command = [sys.executable, "-c", FRESH, base, small_dataset, new, str(killed_at)]
+        return subprocess.run(command, check=False, cwd=Path(__file__).parents[2]).returncode
+
+    whole, killed = tmp_path / "whole" / "tuned", tmp_path / "killed" / "tuned"
+    assert tune(whole) == 0
+    assert tune(killed, killed_at=2) == -signal.SIGKILL
+    assert tune(killed) == 0
+    assert contents(killed) == contents(whole)
+
+
 def test_what_a_tuned_run_gained_is_no_note_of_one_that_starts_from_it(base, tmp_path):
     parent = load_run(base)
     noted = replace(parent, facts={**parent.facts, "notes": [NO_GAIN, "another"]})

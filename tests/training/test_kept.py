@@ -19,6 +19,7 @@ from vaprompt import FeatureStore
 from vaprompt.errors import OptionError, StoreError, TargetError
 from vaprompt.progress import Silent
 from vaprompt.recipes import validated
+from vaprompt.tensors import write_tensors
 from vaprompt.training import kept, room
 from vaprompt.training.data import Resident
 from vaprompt.training.keeping import settle
@@ -188,13 +189,13 @@ def files_of_at_most(nbytes: int):
 def test_a_disk_that_fills_up_while_features_are_joined_lets_them_be_read_into_memory(store, cache, monkeypatch, late):
     def save(*args):
         with files_of_at_most(100):
-            save_file(*args)
+            write_tensors(*args)
 
     in_memory = tensors(store)
     largest = max(file.stat().st_size for folder in whole(cache) for file in folder.iterdir())
     forget(cache)
     if late:
-        monkeypatch.setattr(kept, "save_file", save)
+        monkeypatch.setattr(kept, "write_tensors", save)
     progress = Counting()
     with files_of_at_most(largest if late else largest // 2):
         full = tensors(store, progress=progress)

@@ -15,7 +15,7 @@ import torch
 
 from tests.training.small import contents, names, recipe
 from vaprompt import load_run
-from vaprompt.errors import RunError, TargetError
+from vaprompt.errors import RunError, StoreError, TargetError
 from vaprompt.files import held
 from vaprompt.progress import Silent
 from vaprompt.training import ongoing
@@ -155,6 +155,34 @@ def test_a_damaged_state_says_how_to_begin_anew_and_that_helps(store, undisturbe
     (run / "resume.safetensors").unlink()
     train(store, recipe(), run, device="cpu")
     assert contents(run) == contents(undisturbed)
+
+
+def test_one_that_was_killed_before_it_kept_a_state_is_trained_once_a_damaged_store_is_mended(
+    store, undisturbed, tmp_path
+):
+    def killing(*_):
+        raise KeyboardInterrupt
+
+    run, damaged = tmp_path / "run", shutil.copytree(store, tmp_path / "store.zarr")
+    with pytest.raises(KeyboardInterrupt):
+        train(damaged, recipe(), run, device="cpu", watch=killing)
+    assert "metrics.jsonl" in names(run)
+    chunk = next(path for path in sorted((damaged / "image").rglob("embedding/c/**/*")) if path.is_file())
+    whole = chunk.read_bytes()
+    chunk.write_bytes(whole[:-8] + b"xxxxxxxx")
+    with pytest.raises(StoreError):
+        train(damaged, recipe(), run, device="cpu")
+    assert not run.exists()
+    chunk.write_bytes(whole)
+    train(damaged, recipe(), run, device="cpu")
+    assert contents(run) == contents(undisturbed)
+
+
+def test_weights_that_a_user_put_into_a_run_stay(undisturbed, store, tmp_path):
+    run = shutil.copytree(undisturbed, tmp_path / "run")
+    (run / "best-mine.safetensors").write_text("mine")
+    assert not train(store, recipe(), run, device="cpu").trained
+    assert (run / "best-mine.safetensors").read_text() == "mine"
 
 
 def test_two_trainings_of_one_run_do_not_mix(store, tmp_path):

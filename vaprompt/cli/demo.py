@@ -18,7 +18,7 @@ def demo(
         int | None, typer.Option(metavar="N", min=3, max=500, help="Draw so many videos, for a quicker look.")
     ] = None,
     # A video is up to a tenth shorter, and still has to hold a window of 10 s.
-    seconds: Annotated[float | None, typer.Option(metavar="S", min=12, max=3600, help="Length of each video.")] = None,
+    seconds: Annotated[float | None, typer.Option(metavar="S", min=14, max=3600, help="Length of each video.")] = None,
     epochs: Annotated[int | None, typer.Option(metavar="E", min=1, help="Train at most so many epochs.")] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,

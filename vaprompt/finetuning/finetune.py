@@ -127,6 +127,9 @@ def finetune(
     """
     started = time.perf_counter()
     device = pick_device(device)
+    # Said once, as scoring says it before the first epoch, the number also settles how sums are split among threads: a
+    # training that goes on does not score first.
+    torch.set_num_threads(torch.get_num_threads())
     with enough_memory(new, remedy=SMALLER):
         parent = load_run(run, device)
         if new.resolve() == run.resolve():

@@ -182,7 +182,9 @@ class Ongoing:
     def withdraw(self) -> None:
         """Leave nothing of a run of which no epoch is done, so that another store can be trained on in its folder."""
         if self.state.epoch == 0:
-            for name in (FACTS, RECIPE):
+            # A training that was killed before it kept a state leaves more than it is gone on with.
+            clear_best(self.run)
+            for name in (METRICS, FACTS, RECIPE):
                 (self.run / name).unlink(missing_ok=True)
             with suppress(OSError):  # others may have put something there
                 self.run.rmdir()

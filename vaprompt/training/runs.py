@@ -285,6 +285,8 @@ def read_facts(path: Path) -> dict[str, Any]:
     """
     remedy = "give the folder that 'vaprompt train' wrote with --run"
     try:
+        if (path / FACTS).exists() and not (path / FACTS).is_file():
+            raise OSError("it is no file")  # reading from a pipe may never end
         facts = parsed_json((path / FACTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         if not path.exists():
