@@ -34,6 +34,7 @@ def predicted(
     gone: tuple[float, float] | None = None,
     whole: bool = False,
     gate: bool = True,
+    regions: int = 9,
     notes: tuple[str, ...] = (),
 ) -> PredictedVideo:
     """Return a prediction; person `number` has traces of their own."""
@@ -43,7 +44,7 @@ def predicted(
     random = np.random.default_rng(number)
     windows = WindowEstimates(
         np.stack([np.interp(end_W, time_F, value_F2[:, axis]) for axis in (0, 1)], axis=1).astype(np.float32),
-        random.dirichlet(np.ones(9), len(end_W)).astype(np.float32),
+        random.dirichlet(np.ones(regions), len(end_W)).astype(np.float32),
         np.linspace(0.2, 0.9, len(end_W)).astype(np.float32) if gate else None,
     )
     person = None if whole else track(time_F, number, gone)

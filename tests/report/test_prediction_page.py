@@ -134,6 +134,32 @@ def test_the_phrases_are_whole_beside_three_people(tab: Tab, clip: Path, tmp_pat
         assert max(tab.script(cut)) <= 0, width
 
 
+@pytest.mark.parametrize("side", [3, 5, 9])
+def test_numbers_and_marks_stay_beside_the_rows_of_any_grid(tab: Tab, clip: Path, tmp_path: Path, side: int):
+    grid = tuple(np.linspace(-0.9, 0.9, side).tolist())
+    regions = RegionRecipe(valence=grid, arousal=grid, phrases=[f"face {number}" for number in range(side**2)])
+    show(tab, tmp_path / "grid.html", [predicted(clip, TIME_F, regions=side**2)], regions=regions)
+    parts = """
+        const box = (selector) => [...document.querySelectorAll(selector)].map((part) => {
+          const {top, bottom} = part.getBoundingClientRect();
+          return [Number(part.textContent), top, bottom];
+        });
+        return [".strip canvas", ".strip .chart-mark", ".strip-names li"].map(box);
+    """
+    for width in (1280, PHONE[0]):
+        tab.resize(width, 900)
+        tab.settle()
+        [(_, top, bottom)], marks, names = tab.script(parts)
+        assert marks == [[0, pytest.approx(top), pytest.approx(bottom)]]
+        assert bottom - top < 300
+        numbers_N, top_N, bottom_N = np.array(names).T
+        row = (bottom - top) / side**2
+        np.testing.assert_allclose((top_N + bottom_N) / 2, top + (numbers_N - 0.5) * row, atol=1)
+        assert (bottom_N[:-1] <= top_N[1:] + 0.5).all()
+        assert numbers_N[0] == 1
+    tab.picture(f"prediction-{side}x{side}")
+
+
 def test_a_page_that_holds_its_video_can_be_carried_away(tab: Tab, clip: Path, tmp_path: Path):
     show(tab, tmp_path / "alone.html", [predicted(clip, TIME_F, gate=False)], inside(clip))
     assert runs_by(tab) == "video"

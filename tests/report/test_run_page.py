@@ -258,6 +258,24 @@ def test_whatever_stands_in_a_run_is_shown_as_text(tab: Tab, tmp_path: Path):
     assert tab.overflow() == 0
 
 
+def test_numbers_of_two_digits_stand_on_one_line(tab: Tab, tmp_path: Path):
+    phrases = [f"face {number}" for number in range(12)]
+    store = planted(tmp_path, train=3, validation=2, phrases=phrases)
+    grid = {"valence": [-0.6, -0.2, 0.2, 0.6], "arousal": [-0.6, 0, 0.6]}
+    evidence = gather(make_run(store, tmp_path / "run", regions={**grid, "phrases": phrases}))
+    write_page(run_page(evidence, study(evidence)), tmp_path / "page.html")
+    tab.open(tmp_path / "page.html")
+    tab.wait(lambda: len(tab.all("#window-regions .badge")) == 12)
+    lines = """
+        return [...document.querySelectorAll(".badge")].map((badge) => {
+          const text = document.createRange();
+          text.selectNodeContents(badge);
+          return text.getClientRects().length;
+        });
+    """
+    assert set(tab.script(lines)) == {1}
+
+
 def test_without_scripts_scores_and_tables_are_there(tab: Tab, page: Path):
     tab.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:

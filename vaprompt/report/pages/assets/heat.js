@@ -2,6 +2,9 @@
 "use strict";
 
 const Heat = (() => {
+  /** Numbers for which there is room beside a strip at its highest (heat.css). */
+  const MOST_NUMBERS = 29;
+
   /** 256 colours between the style sheet's two ends, as red, green, blue. */
   function ramp() {
     const low = Theme.channels("--heat-0");
@@ -152,11 +155,17 @@ const Heat = (() => {
     const line = Charts.element("div", "strip");
     line.style.gridTemplateColumns = `${Charts.EDGES.left}px minmax(0, 1fr) ${Charts.EDGES.right}px`;
     const names = Charts.element("ol", "strip-names");
+    line.style.setProperty("--rows", rows.length);
     const canvas = Charts.element("canvas");
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `${options.label}: most likely over the whole video is ${most()}`);
     head.append(Charts.element("span", "chart-title", options.label), told);
-    rows.forEach((_, row) => names.append(Charts.element("li", "", String(row + 1))));
+    // Where numbers do not fit beside all rows, they stand beside every second, third, ... of them.
+    const every = Math.ceil(rows.length / MOST_NUMBERS);
+    for (let row = 1; row <= rows.length; row += every) {
+      const name = names.appendChild(Charts.element("li", "", String(row)));
+      name.style.setProperty("--row", row);
+    }
     const over = Charts.element("div", "strip-over");
     const marked = Charts.element("div", "chart-mark");
     let point = null;
