@@ -77,6 +77,19 @@ def test_a_single_frame_is_seen_among_thirty_to_a_pixel(charts: Tab):
     assert highest(charts, "one", 2) == pytest.approx(0.98, abs=0.03)
 
 
+def test_a_frame_without_neighbours_is_a_dot(charts: Tab):
+    draw = """
+        const host = document.body.appendChild(document.createElement("div"));
+        const [name, time, values, to] = arguments;
+        window[name] = Charts.timeline(host, {label: name, time, range: [-1, 1], view: Charts.group(0, to),
+          series: [{label: "annotated", values: values.map((value) => value ?? NaN), colour: "--truth"}]});
+    """
+    charts.script(draw, "lonely", [0, 1, 2, 3, 4], [0.1, 0.1, None, 0.8, None], 4)
+    charts.script(draw, "single", [0], [0.5], 0.1)
+    assert highest(charts, "lonely", 1) == pytest.approx(0.8, abs=0.06)
+    assert highest(charts, "single", 1) == pytest.approx(0.5, abs=0.06)
+
+
 def test_dragging_zooms_all_charts_and_a_double_click_shows_everything_again(charts: Tab):
     over = charts.one("#one .u-over")
     width = over.size["width"]

@@ -120,6 +120,15 @@ const Charts = (() => {
     ctx.restore();
   }
 
+  /** The points of a series that are seen (first to last) and have no neighbour, so that no line leads to them. */
+  function alone(values, [first, last]) {
+    const found = [];
+    for (let index = first; index <= last; index++) {
+      if (values[index] != null && values[index - 1] == null && values[index + 1] == null) found.push(index);
+    }
+    return found;
+  }
+
   /** A chart over time.
 
   options: label; time (seconds); series [{label, values, colour, width, dash, shown}]; view (a group); range [low,
@@ -153,7 +162,12 @@ const Charts = (() => {
             dash: series.dash,
             show: series.shown !== false,
             pxAlign: 0,
-            points: { show: false },
+            points: {
+              show: false,
+              size: 6,
+              fill: () => Theme.colour(series.colour),
+              filter: (drawn, row) => alone(drawn.data[row], drawn.series[0].idxs),
+            },
           })),
         ],
         cursor: {

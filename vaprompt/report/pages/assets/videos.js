@@ -36,9 +36,10 @@ const Videos = (() => {
       context.lineWidth = thick;
       context.beginPath();
       let pen = false;
+      const blank = (column) => column < 0 || column >= columns || Number.isNaN(ends[2 * column]);
       for (let column = 0; column < columns; column++) {
         const [low, high] = [ends[2 * column], ends[2 * column + 1]];
-        if (Number.isNaN(low)) {
+        if (blank(column)) {
           pen = false;
           continue;
         }
@@ -46,6 +47,8 @@ const Videos = (() => {
         if (pen) context.lineTo(x, place(low));
         else context.moveTo(x, place(low));
         context.lineTo(x, place(high));
+        // A line of no length would not be seen.
+        if (blank(column - 1) && blank(column + 1)) context.lineTo(x + thick, place(high));
         pen = true;
       }
       context.stroke();
