@@ -13,7 +13,7 @@ from tests.report.runs import EVIL, make_run, planted
 from vaprompt.evaluation.paired import paired_difference
 from vaprompt.report.comparison_page import comparison_page, pairs, standings
 from vaprompt.report.evidence import gather
-from vaprompt.report.pages.page import write_page
+from vaprompt.report.pages.page import shown_score, write_page
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_traces_of_all_runs_stand_over_one_another(opened: Tab, folder: Path):
     for run in "ab":
         video = next(video for video in gather(folder / run).evaluation.videos if video.name == name)
         if len(video.time_F) == 300:
-            assert f"{run} {video.prediction_F2[-1, 0]:.2f}" in said or "c " in said
+            assert f"{run} {shown_score(float(video.prediction_F2[-1, 0]), 2)}" in said or "c " in said
     assert "annotated" in said
     opened.script("document.querySelector('#curve-score .chart-area').focus()")
     opened.press("home", "end")

@@ -134,6 +134,12 @@ def test_the_phrases_are_whole_beside_three_people(tab: Tab, clip: Path, tmp_pat
         assert max(tab.script(cut)) <= 0, width
 
 
+def test_a_single_frame_has_a_page(tab: Tab, tmp_path: Path):
+    clip = write_clip(tmp_path / "one.mp4", times_ms=(0,), size=(320, 240))
+    show(tab, tmp_path / "one.html", [predicted(clip, np.zeros(1), whole=True)])
+    assert "1 frame, 0:00 of time" in tab.one(".lead").text
+
+
 @pytest.mark.parametrize("side", [3, 5, 9])
 def test_numbers_and_marks_stay_beside_the_rows_of_any_grid(tab: Tab, clip: Path, tmp_path: Path, side: int):
     grid = tuple(np.linspace(-0.9, 0.9, side).tolist())

@@ -7,6 +7,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 
 from tests.browsing import PHONE, Tab
 from tests.report.pages.small import write_small
+from vaprompt.report.pages.page import shown_score
 
 BODY = """
 <section class="card"><header><h2>Two charts that zoom together</h2><p>Drawn by a test.</p></header>
@@ -88,6 +89,44 @@ def test_a_frame_without_neighbours_is_a_dot(charts: Tab):
     charts.script(draw, "single", [0], [0.5], 0.1)
     assert highest(charts, "lonely", 1) == pytest.approx(0.8, abs=0.06)
     assert highest(charts, "single", 1) == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([-0.0004, 0.0001], ["\u22120.0004", "\u22120.0002", "0.0000"]),
+        ([-1.0, 1.0], ["\u22121.0", "0.0", "0.5"]),
+        ([2.0, 40.0], ["10", "20", "40"]),
+    ],
+)
+def test_ticks_have_the_decimals_that_tell_them_apart(charts: Tab, values: list[float], ticks: list[str]):
+    written = charts.script(
+        """
+        const written = [], write = CanvasRenderingContext2D.prototype.fillText;
+        CanvasRenderingContext2D.prototype.fillText = function (text, ...at) {
+          written.push(text);
+          return write.call(this, text, ...at);
+        };
+        const host = document.body.appendChild(document.createElement("div"));
+        Charts.curves(host, {label: "small", xLabel: "epoch", x: [1, 2], series: [
+          {label: "mean", values: arguments[0], colour: "--truth"}]});
+        return new Promise((done) => setTimeout(() => {
+          CanvasRenderingContext2D.prototype.fillText = write;
+          done(written);
+        }, 100));
+        """,
+        values,
+    )
+    assert set(ticks) <= set(written)
+    assert len(written) == len(set(written))
+    assert not {"-0", "\u22120", "\u22120.0", "\u22120.0000"} & set(written)
+
+
+def test_numbers_are_written_as_in_the_tables(charts: Tab):
+    numbers = [-0.004, -0.006, 0.0, -1.5]
+    assert charts.script("return arguments[0].map((number) => Charts.fixed(number, 2))", numbers) == [
+        shown_score(number, 2) for number in numbers
+    ]
 
 
 def test_dragging_zooms_all_charts_and_a_double_click_shows_everything_again(charts: Tab):

@@ -113,6 +113,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     room.filters |= {"score": shown_score, "signed": shown_signed, "count": shown_count, "clock": shown_clock}
+    room.filters["counted"] = shown_counted
     room.filters["tojson_text"] = lambda value: json.dumps(value, ensure_ascii=False)
     return room
 
@@ -130,6 +131,11 @@ def shown_signed(value: float | None, digits: int = 3) -> str:
 def shown_count(value: int | None) -> str:
     """Return a whole number with its thousands apart; a dash where there is none."""
     return "–" if value is None else f"{value:,}"  # noqa: RUF001
+
+
+def shown_counted(value: int, thing: str) -> str:
+    """Return how many of a thing there are, such as 1 frame or 1,200 frames."""
+    return f"{value:,} {thing}" if value == 1 else f"{value:,} {thing}s"
 
 
 def shown_clock(seconds: float) -> str:

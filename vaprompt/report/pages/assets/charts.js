@@ -30,6 +30,24 @@ const Charts = (() => {
     return `${sign}${minutes}:${rest.padStart(digits ? digits + 3 : 2, "0")}`;
   }
 
+  /** A number with a true minus, and no minus where it is rounded to nothing. */
+  function fixed(number, digits) {
+    const text = number.toFixed(digits);
+    return text.replace("-", Number(text) === 0 ? "" : "−");
+  }
+
+  /** How many of a thing there are, such as 1 frame or 12 frames. */
+  function counted(count, thing) {
+    return `${count} ${thing}${count === 1 ? "" : "s"}`;
+  }
+
+  /** Ticks of an axis, which are `step` apart, with the decimals that tell them apart. */
+  function tickLabels(ticks, step) {
+    let digits = 0;
+    while (digits < 9 && Math.abs(step - Number(step.toFixed(digits))) > step / 1e6) digits++;
+    return ticks.map((tick) => fixed(tick, digits));
+  }
+
   /** Stretches of frames (first, behind the last, first, ...) as stretches of seconds. */
   function ranges(spans, time) {
     const found = [];
@@ -136,7 +154,7 @@ const Charts = (() => {
   zoomOnly: keys zoom and do no more, where the page itself moves by the others. */
   function timeline(host, options) {
     const view = options.view || Zooming.group(options.time[0], options.time[options.time.length - 1]);
-    const format = options.format || ((number) => number.toFixed(2));
+    const format = options.format || ((number) => fixed(number, 2));
     const { area, head, spoken } = frame(host, options, options.zoomOnly ? ZOOM_KEYS : KEYS);
     let values = [];
     const plot = new uPlot(
@@ -301,7 +319,7 @@ const Charts = (() => {
 
   /** A chart over whole numbers, such as epochs: label, x, xLabel, series, range (null: from the values), height. */
   function curves(host, options) {
-    const format = options.format || ((number) => number.toFixed(3));
+    const format = options.format || ((number) => fixed(number, 3));
     const { area, head, spoken } = frame(host, options, "Left and right arrow keys move the cursor.");
     let values = [];
     const plot = new uPlot(
@@ -316,7 +334,10 @@ const Charts = (() => {
         },
         axes: [
           axis({ size: 30, label: options.xLabel, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] }),
-          axis({ size: 50 }),
+          axis({
+            size: (_, labels) => Math.max(50, 14 + 7 * Math.max(...(labels ?? []).map((label) => label.length))),
+            values: (_, ticks, __, ___, step) => tickLabels(ticks, step),
+          }),
         ],
         series: [
           {},
@@ -376,5 +397,5 @@ const Charts = (() => {
     ctx.restore();
   }
 
-  return { timeline, curves, group: Zooming.group, ranges, clock, element, EDGES };
+  return { timeline, curves, group: Zooming.group, ranges, clock, fixed, counted, element, EDGES };
 })();

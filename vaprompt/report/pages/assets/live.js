@@ -166,7 +166,7 @@ const Live = (() => {
     }
 
     tell(point, late) {
-      const number = (value) => value.toFixed(2).replace("-", "−");
+      const number = (value) => Charts.fixed(value, 2);
       const what = point.there ? `valence ${number(point.valence)}, arousal ${number(point.arousal)}` : "no face is seen";
       const dropped = this.skipped + point.dropped;
       const passed = Math.max(this.arrived[this.arrived.length - 1] - this.arrived[0], 1e-3);

@@ -43,7 +43,7 @@ const Plane = (() => {
     const total = counts.reduce((sum, count) => sum + count, 0);
     const middle = (index) => ((index + 0.5) / bins) * 2 * reach - reach;
     const [x, y] = options.names;
-    const shown = (number) => number.toFixed(2).replace("-", "−");
+    const shown = (number) => Charts.fixed(number, 2);
     return Heat.grid(host, {
       label: options.title,
       rows: bins,
@@ -59,7 +59,7 @@ const Plane = (() => {
       tell: (row, column) => {
         const count = counts[row * bins + column];
         const share = total ? (100 * count) / total : 0;
-        return `${x} ${shown(middle(column))}, ${y} ${shown(middle(row))}: ${count} frames, ${share.toFixed(2)} %`;
+        return `${x} ${shown(middle(column))}, ${y} ${shown(middle(row))}: ${Charts.counted(count, "frame")}, ${share.toFixed(2)} %`;
       },
     });
   }
@@ -74,7 +74,7 @@ const Plane = (() => {
           Math.min(cells - 1, Math.floor(((v + 1) / 2) * cells)) === valence &&
           Math.min(cells - 1, Math.floor(((a + 1) / 2) * cells)) === arousal,
       );
-    const shown = (number) => number.toFixed(2).replace("-", "−");
+    const shown = (number) => Charts.fixed(number, 2);
     return Heat.grid(host, {
       label: options.title,
       rows: cells,
@@ -112,7 +112,7 @@ const Plane = (() => {
         const arrow = at(column, row);
         if (!arrow) return "too few frames here";
         const [valence, arousal, toValence, toArousal, count] = arrow;
-        return `${shown(valence)}, ${shown(arousal)} goes to ${shown(toValence)}, ${shown(toArousal)} (${count} frames)`;
+        return `${shown(valence)}, ${shown(arousal)} goes to ${shown(toValence)}, ${shown(toArousal)} (${Charts.counted(count, "frame")})`;
       },
     });
   }

@@ -37,7 +37,7 @@
 
   const there = (person, at) => !person.gone.some(([from, to]) => at >= from - 1e-3 && (at < to - 1e-3 || to >= last));
   const valued = (person, at) => ["valence", "arousal"].map((name) => Data.at(time, person.values[name], at));
-  const signed = (number) => number.toFixed(2).replace("-", "−");
+  const signed = (number) => Charts.fixed(number, 2);
 
   function regions(person, at) {
     const { end, regions: shares } = person.windows;

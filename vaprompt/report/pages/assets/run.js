@@ -78,7 +78,7 @@
       $("video-name").textContent = video.name;
       $("video-scores").textContent =
         `CCC ${number(mean, 3)} (valence ${number(valence, 3)}, arousal ${number(arousal, 3)}), RMSE ${number(rmse, 3)}; ` +
-        `${video.frames} frames, ${clock(video.seconds)}`;
+        `${Charts.counted(video.frames, "frame")}, ${clock(video.seconds)}`;
       const time = arrays.time;
       view = Charts.group(time[0], Math.max(time[time.length - 1], time[0] + 0.1));
       const pick = windows ? (seconds) => choose(Heat.nearest(windows.end, seconds), true) : null;

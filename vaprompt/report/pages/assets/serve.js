@@ -102,7 +102,7 @@ const Serve = (() => {
     } else if (job.state === "done") {
       const facts = job.facts;
       const people = facts.people > 1 ? `${facts.people} people, ` : "";
-      progress(made, `${people}${facts.frames} frame${facts.frames === 1 ? "" : "s"}, ${Charts.clock(facts.seconds)}; ${facts.interpolation}`);
+      progress(made, `${people}${Charts.counted(facts.frames, "frame")}, ${Charts.clock(facts.seconds)}; ${facts.interpolation}`);
       const page = job.files.filter((file) => file.endsWith(".html"));
       const tables = job.files.filter((file) => file.endsWith(".csv"));
       acts(

@@ -16,7 +16,7 @@ const Videos = (() => {
   }
 
   function shown(number, digits = 2) {
-    return number == null ? "–" : number.toFixed(digits).replace("-", "−");
+    return number == null ? "–" : Charts.fixed(number, digits);
   }
 
   /** Draw a small trace: for each pixel a line from the least to the greatest value. */
@@ -132,7 +132,7 @@ const Videos = (() => {
       host.replaceChildren(...visible.map(({ item }) => item));
       for (const { item } of visible) watcher.observe(item);
       count.textContent =
-        visible.length === all.length ? `${all.length} videos` : `${visible.length} of ${all.length} videos`;
+        `${visible.length === all.length ? "" : `${visible.length} of `}${Charts.counted(all.length, "video")}`;
     }
 
     host.addEventListener("keydown", (event) => {
