@@ -17,7 +17,7 @@ from vaprompt.prediction.predict import PredictedVideo
 from vaprompt.regions import RegionRecipe
 from vaprompt.report.footage import Footage
 from vaprompt.report.overlay import MOST_PEOPLE, Overlay, require_overlay, write_overlay
-from vaprompt.report.overlay.brush import PEOPLE, Box
+from vaprompt.report.overlay.brush import PEOPLE, REGION, Box
 from vaprompt.report.overlay.layout import HEIGHT, WIDTH, layout
 from vaprompt.report.prediction_page import Screening
 from vaprompt.report.screening import screen
@@ -134,6 +134,32 @@ def test_bars_are_as_long_as_regions_are_likely(clip: Path):
         lengths.append(np.ptp(columns))
     share = np.interp(EVEN_F[np.searchsorted(EVEN_F, 0.25)], [0, 0.5], [1, 0.5])
     assert lengths == pytest.approx([lengths[0], share * lengths[0], lengths[0] / 2], abs=2)
+
+
+@pytest.mark.parametrize(("side", "first", "second"), [(5, (7, 25), (3, 25)), (9, (0, 356 / 18), (1, 356 / 18))])
+def test_regions_of_any_grid_are_named_beside_their_bars(
+    clip: Path, side: int, first: tuple[int, float], second: tuple[int, float]
+):
+    grid = tuple(np.linspace(-0.9, 0.9, side).tolist())
+    phrases = [f"face {number}" for number in range(side**2)]
+    regions = RegionRecipe(valence=grid, arousal=grid, phrases=phrases)
+    video = predicted(clip, EVEN_F, whole=True, regions=side**2)
+    video.windows.region_WK[:] = 0
+    video.windows.region_WK[:, [7, 3]] = 0.6, 0.4
+    pictures = []
+    for named in (phrases, [*phrases[:7], "another", *phrases[8:]]):
+        overlay = Overlay(shown(video, regions=regions.model_copy(update={"phrases": named})))
+        pictures.append(within(overlay.draw(np.zeros((24, 32, 3), np.uint8), 0), overlay.places.regions))
+    height = overlay.places.regions.height
+    rows, _ = coloured(pictures[0])
+    place, count = first
+    assert int(rows.min() / height * count) == int(rows.max() / height * count) == place
+    # The phrase stands in the row of its bar; the number of each stands before it.
+    changed = np.nonzero((pictures[0] != pictures[1]).any(axis=(1, 2)))[0]
+    assert place - 0.2 <= changed.min() / height * count < changed.max() / height * count <= place + 1.2
+    numbers, _ = coloured(pictures[0][:, :28], REGION)
+    for place, count in (first, second):
+        assert (np.abs(numbers / height * count - place - 0.5) < 0.5).any()
 
 
 def test_a_face_has_its_box_while_it_is_there(clip: Path):

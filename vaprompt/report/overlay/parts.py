@@ -1,6 +1,6 @@
 """The parts of an overlay that stand beside its video; each draws itself for one frame.
 
-Axes: F frames of a video, K regions, P points; the last axis 2 is valence, arousal.
+Axes: F frames of a video, K regions, N people, P points; the last axis 2 is valence, arousal.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ QUIETEST = -80.0
 GAP = 22
 """Pixels between traces, for what is written above each."""
 SMALL, PLAIN = 12, 14
-FEWEST_PIXELS = 17
-"""Height of a row of regions from which on its phrase is written."""
+FEWEST_PIXELS = 12
+"""Height of a row of regions in which its number and phrase can be read; 5 x 5 regions have that much."""
+AIRY = 18
+"""Height of a row where not all regions have one."""
 
 
 class Plane:
@@ -144,43 +146,51 @@ class People:
 
 
 class Regions:
-    """A bar for each region and person, with the phrase."""
+    """A bar for each region and person, with number and phrase; only for the most likely ones, if not all have room."""
 
     def __init__(self, box: Box, regions: RegionRecipe) -> None:
-        """Draw what never moves."""
+        """Take a place, and make the phrases fit it."""
         self._box, self._count = box, len(regions.phrases)
-        self._pitch = box.height / self._count
-        self._named = self._pitch >= FEWEST_PIXELS
-        self._from = round(box.width * 0.66) if self._named else 8
+        self._all = box.height / self._count >= FEWEST_PIXELS
+        # Below the most likely ones, a row tells how many are not shown.
+        self._rows = self._count if self._all else box.height // AIRY - 1
+        self._pitch = box.height / self._count if self._all else AIRY
+        self._from = round(box.width * 0.66)
         self._width = box.width - self._from - 44
-        self._back = Image.new("RGB", box[2:], CARD)
-        draw = ImageDraw.Draw(self._back)
-        for number, phrase in enumerate(regions.phrases):
-            middle = (number + 0.5) * self._pitch
-            draw.rectangle(self._bar(number, 0, 1, 1.0), fill=RAISED)
-            if self._named:
-                draw.text((14, middle), str(number + 1), REGION, font(SMALL, bold=True), anchor="mm")
-                draw.text((28, middle), fitted(phrase, self._from - 36, font(SMALL)), INK, font(SMALL), anchor="lm")
+        self._phrases = [fitted(phrase, self._from - 36, font(SMALL)) for phrase in regions.phrases]
 
     def draw(self, picture: Image.Image, subjects: Sequence[Subject], time: float) -> None:
         """Put the bars of a moment into the picture."""
-        sheet = self._back.copy()
+        sheet = Image.new("RGB", self._box[2:], CARD)
         draw = ImageDraw.Draw(sheet)
-        for number, subject in enumerate(subjects):
-            share_K = subject.regions_K(time)
-            most = int(share_K.argmax())
-            for region, share in enumerate(share_K):
-                tone = subject.colour if region == most else _mixed(CARD, subject.colour, 0.5)
-                draw.rectangle(self._bar(region, number, len(subjects), float(share)), fill=tone)
-                if self._named and len(subjects) == 1:
-                    place = (self._box.width - 2, (region + 0.5) * self._pitch)
-                    draw.text(place, f"{share:.0%}", INK, font(SMALL, bold=region == most), anchor="rm")
+        share_NK = np.stack([subject.regions_K(time) for subject in subjects])
+        most_N = share_NK.argmax(axis=1)
+        for row, region in enumerate(self._shown(share_NK)):
+            middle = (row + 0.5) * self._pitch
+            draw.text((14, middle), str(region + 1), REGION, font(SMALL, bold=True), anchor="mm")
+            draw.text((28, middle), self._phrases[region], INK, font(SMALL), anchor="lm")
+            draw.rectangle(self._bar(row, 0, 1, 1.0), fill=RAISED)
+            for number, subject in enumerate(subjects):
+                share, most = float(share_NK[number, region]), bool(region == most_N[number])
+                tone = subject.colour if most else _mixed(CARD, subject.colour, 0.5)
+                draw.rectangle(self._bar(row, number, len(subjects), share), fill=tone)
+                if len(subjects) == 1:
+                    draw.text((self._box.width - 2, middle), f"{share:.0%}", INK, font(SMALL, bold=most), anchor="rm")
+        if not self._all:
+            text = f"and {self._count - self._rows} less likely regions"
+            draw.text((28, (self._rows + 0.5) * self._pitch), text, SOFT, font(SMALL), anchor="lm")
         picture.paste(sheet, self._box[:2])
 
-    def _bar(self, region: int, person: int, people: int, share: float) -> tuple[float, float, float, float]:
+    def _shown(self, share_NK: Float[np.ndarray, "N K"]) -> list[int]:
+        """Return the regions that have a row: all in their order, or those that are most likely for anybody."""
+        if self._all:
+            return list(range(self._count))
+        return [int(region) for region in np.argsort(-share_NK.max(axis=0), kind="stable")[: self._rows]]
+
+    def _bar(self, row: int, person: int, people: int, share: float) -> tuple[float, float, float, float]:
         gap = min(5.0, self._pitch / 6)
         height = (self._pitch - 2 * gap) / people
-        top = region * self._pitch + gap + person * height
+        top = row * self._pitch + gap + person * height
         # Pillow's rectangles hold their last row: neighbours would touch.
         return (self._from, top, self._from + share * self._width, max(top, top + height - (people > 1)))
 
