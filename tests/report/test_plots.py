@@ -1,5 +1,7 @@
 """Pictures of traces: they appear whole or not at all, and draw what they are given."""
 
+import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +53,9 @@ def test_every_trace_has_its_row(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "name", ["video1", "a-video-with-a-long-name_" * 8, "words " * 30], ids=["short", "long", "words"]
+    "name",
+    ["video1", "a-video-with-a-long-name_" * 8, "words " * 30, "W" * 120],
+    ids=["short", "long", "words", "wide"],
 )
 @pytest.mark.parametrize("rows", [1, 6])
 def test_no_writing_lies_on_another_or_is_cut_off(name: str, rows: int):
@@ -70,6 +74,24 @@ def test_no_writing_lies_on_another_or_is_cut_off(name: str, rows: int):
     for index, (text, box) in enumerate(boxes):
         for other, beside in boxes[index + 1 :]:
             assert not box.overlaps(beside), (text, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (os.fsdecode(b"caf\xe9.mp4"), r"caf\udce9.mp4"),
+        ("日本 café.mp4", r"\u65e5\u672c café.mp4"),
+        ("a\tb\x1b.mp4", r"a\tb\x1b.mp4"),
+        ("\U0001f9d1.mp4", r"\U0001f9d1.mp4"),
+    ],
+    ids=["bytes", "ideographs", "controls", "emoji"],
+)
+def test_letters_that_no_font_has_are_shown_as_escapes(tmp_path: Path, name: str, shown: str):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot_traces(tmp_path / "a.svg", [trace(30, name=name)], title=name, note=name)
+        figure = traces_figure([trace(30, name=name)], title=name, note=name)
+    assert [found.get_text() for found in figure.findobj(Text)].count(shown) == 3
 
 
 def test_an_svg_keeps_the_names_as_they_are(tmp_path: Path):

@@ -1,19 +1,26 @@
 """Pictures for a paper: of its columns' widths, with text that is text, the same bytes each time."""
 
 import json
+import os
 import re
 import shutil
+import warnings
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from tests.cli.calling import call
 from tests.report.runs import EVIL, hostile_run, make_run, planted
 from vaprompt.errors import RunError
 from vaprompt.report.evidence import gather
+from vaprompt.report.printing import Width
 from vaprompt.report.prints import COLUMNS, print_curves, print_regions, print_traces, thinned
 from vaprompt.report.studying import Study
 
@@ -24,6 +31,20 @@ KINDS = ("traces", "plane", "regions", "curves")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("printed")
     return make_run(planted(folder, validation=4), folder / "run")
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Return the figures that a test saves, in order, to measure what is in them."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(figure: Figure, *given: Any, **named: Any) -> None:
+        figures.append(figure)
+        save(figure, *given, **named)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
 
 
 def texts(svg: Path) -> str:
@@ -108,6 +129,24 @@ def test_whatever_a_run_is_called_is_drawn_as_text(tmp_path: Path):
     assert "<img src=x" in shown
     assert "very very" in shown
     assert EVIL in json.loads(text)["notes"]
+
+
+@pytest.mark.parametrize("width", ["single", "double"])
+@pytest.mark.parametrize("name", ["W" * 120, "日本語" * 60, os.fsdecode(b"caf\xe9") * 30], ids=["wide", "cjk", "bytes"])
+def test_whatever_a_video_is_called_its_score_is_within_the_picture(
+    made: Path, tmp_path: Path, drawn: list[Figure], name: str, width: Width
+):
+    evidence = gather(made)
+    video = replace(evidence.ranked[0], name=name)
+    result = {**evidence.evaluation.result, "videos": {name: {"mean": 0.25}}}
+    renamed = replace(evidence, evaluation=replace(evidence.evaluation, videos=[video], result=result))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        print_traces(renamed, tmp_path / "a.png", width=width)
+    drawn[0].draw_without_rendering()
+    (title,) = [found for found in drawn[0].findobj(Text) if "CCC" in found.get_text()]
+    assert title.get_text().endswith("… (CCC 0.25)")
+    assert title.get_window_extent().x1 <= drawn[0].bbox.x1
 
 
 def test_what_cannot_be_drawn_is_refused_in_one_line(made: Path, tmp_path: Path):

@@ -5,7 +5,6 @@ Axes: F frames of a video; the last axis of 2 is (valence, arousal).
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from matplotlib.patches import Patch
 
 from vaprompt.errors import TargetError
 from vaprompt.files import published
+from vaprompt.report.lettering import LEADING, wrapped
 
 # Okabe and Ito's palette, told apart with every kind of colour vision; the lines differ in width and lightness as well.
 PREDICTED: dict[str, Any] = {"color": "#0072B2", "linewidth": 1.2}
@@ -33,8 +33,11 @@ FORMATS = (".png", ".svg")
 # More points than this a panel cannot be told apart; the drawing would only grow.
 MOST_POINTS = 4000
 DOTS = 120
-# Characters that fit the picture's width, in the title and in the small print, or half of it, above a panel.
-TITLE_WIDTH, NOTE_WIDTH, NAME_WIDTH = 104, 170, 64
+WIDTH = 11
+"""Of a picture, in inches."""
+FULL, HALF = 72 * WIDTH - 24, 36 * WIDTH - 56
+"""Points that a line of the title or of the small print may take, and one above a panel, less what is beside it."""
+TITLE_SIZE, NAME_SIZE, NOTE_SIZE = 12, 9, 8
 
 
 @dataclass(frozen=True)
@@ -85,23 +88,32 @@ def traces_figure(traces: Sequence[Trace], *, title: str, note: str = "") -> Fig
     """
     if not traces:
         raise ValueError("nothing to draw: no trace")
-    figure = Figure(figsize=(11, 1.1 + 1.75 * len(traces)), dpi=DOTS, layout="constrained")
+    heading, remark = wrapped(title, FULL, TITLE_SIZE, bold=True), wrapped(note, FULL, NOTE_SIZE)
+    names = [wrapped(trace.name, HALF, NAME_SIZE) for trace in traces]
+    height = 1.1 + 1.75 * len(traces) + _more(heading, TITLE_SIZE) + _more(remark, NOTE_SIZE)
+    height += sum(_more(name, NAME_SIZE) for name in names)
+    figure = Figure(figsize=(WIDTH, height), dpi=DOTS, layout="constrained")
     FigureCanvasAgg(figure)
-    heading = textwrap.fill(title, TITLE_WIDTH)
-    figure.suptitle(heading, fontsize=12, fontweight="bold", x=0.01, ha="left", parse_math=False)
-    panels = figure.subplots(len(traces), len(DIMENSIONS), sharey=True, squeeze=False)
-    for row, trace in zip(panels, traces, strict=True):
+    figure.suptitle(heading, fontsize=TITLE_SIZE, fontweight="bold", x=0.01, ha="left", parse_math=False)
+    panels = figure.subplots(len(traces), len(DIMENSIONS), sharey="row", squeeze=False)
+    for row, trace, name in zip(panels, traces, names, strict=True):
         for column, dimension in enumerate(DIMENSIONS):
             _draw(row[column], trace, column, dimension)
+        row[0].set_title(name, fontsize=NAME_SIZE, loc="left", parse_math=False)
     for panel in panels[-1]:
         panel.set_xlabel("time (s)", fontsize=9)
     annotated = [trace for trace in traces if trace.true_F2 is not None]
     invalid = any(trace.valid_F is not None and not trace.valid_F.all() for trace in annotated)
     faceless = any(trace.face_F is not None and not trace.face_F.all() for trace in traces)
     _add_legend(panels[0, -1], annotated=bool(annotated), invalid=invalid, faceless=faceless)
-    if note:
-        figure.supxlabel(textwrap.fill(note, NOTE_WIDTH), fontsize=8, color="0.35", parse_math=False)
+    if remark:
+        figure.supxlabel(remark, fontsize=NOTE_SIZE, color="0.35", parse_math=False)
     return figure
+
+
+def _more(text: str, size: float) -> float:
+    """Return how many inches a text's lines take beyond the first."""
+    return text.count("\n") * LEADING * size / 72
 
 
 def _draw(panel: Axes, trace: Trace, column: int, dimension: str) -> None:
@@ -122,8 +134,6 @@ def _draw(panel: Axes, trace: Trace, column: int, dimension: str) -> None:
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
     panel.set_ylabel(dimension, fontsize=9)
-    if column == 0:
-        panel.set_title(textwrap.fill(trace.name, NAME_WIDTH), fontsize=9, loc="left", parse_math=False)
 
 
 def _shade(panel: Axes, time_F: np.ndarray, where_F: np.ndarray, **looks: Any) -> None:

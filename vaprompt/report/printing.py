@@ -23,14 +23,16 @@ TRUE, PREDICTED, OTHER = "#E69F00", "#0072B2", "#CC79A7"
 HEAT = "Blues"
 """One hue, whose lightness falls all the way: ordered for every kind of sight, and in grey."""
 
+TEXT, SMALL = 7.5, 6.5
+"""Sizes of letters in points: titles and axes' names; numbers and legends."""
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
-    "font.size": 7.5,
-    "axes.titlesize": 7.5,
-    "axes.labelsize": 7.5,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
-    "legend.fontsize": 6.5,
+    "font.size": TEXT,
+    "axes.titlesize": TEXT,
+    "axes.labelsize": TEXT,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL,
     "axes.linewidth": 0.6,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,

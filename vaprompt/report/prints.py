@@ -20,14 +20,17 @@ from vaprompt.errors import RunError
 from vaprompt.evaluation.protocols import Judged
 from vaprompt.report.densities import densities
 from vaprompt.report.evidence import Evidence
+from vaprompt.report.lettering import drawable, fitted, measured
 from vaprompt.report.pages import packing
-from vaprompt.report.printing import HEAT, INCHES, OTHER, PREDICTED, TRUE, Width, printed
+from vaprompt.report.printing import HEAT, INCHES, OTHER, PREDICTED, TEXT, TRUE, Width, printed
 from vaprompt.report.run_page import regions_table
 from vaprompt.report.studying import Study
 
 DIMENSIONS = ("valence", "arousal")
 SHOWN = 3
 """Videos in a picture of traces, where none is named: the worst, the middle and the best."""
+BESIDE = 40
+"""Points that a panel's numbers and its axis' name take at its left."""
 COLUMNS = 900
 """Points that a trace keeps, least and greatest value of each: more than a printed column has dots."""
 
@@ -59,8 +62,7 @@ def print_traces(
             for axis, dimension in enumerate(DIMENSIONS):
                 _draw_trace(row[axis], shown, axis, dimension)
             mean = evidence.evaluation.result["videos"].get(video.name, {}).get("mean")
-            scored = "undefined" if mean is None else f"{mean:z.2f}"
-            row[0].set_title(f"{_short(video.name)} (CCC {scored})", loc="left", parse_math=False)
+            row[0].set_title(_heading(video.name, mean, width), loc="left", parse_math=False)
         for panel in panels[-1]:
             panel.set_xlabel("time (s)")
         handles, labels = places[0][0].get_legend_handles_labels()
@@ -104,7 +106,7 @@ def print_regions(evidence: Evidence, study: Study, target: Path, *, width: Widt
     mixed_KK = 100 * np.array(table["mixed"])
     count = len(mixed_KK)
     room = 22 if width == "single" else 44
-    names = [_short(" ".join(phrase.split()), 2 * room) for phrase in table["phrases"]]
+    names = [fitted(phrase, 2 * 72, 6.5) for phrase in table["phrases"]]
     with printed(target, width, INCHES[width] * (0.72 if width == "single" else 0.55)) as figure:
         panel = figure.subplots()
         panel.imshow(mixed_KK, cmap=HEAT, vmin=0, vmax=max(float(mixed_KK.max()), 1e-9), aspect="auto")
@@ -155,7 +157,7 @@ def print_curves(evidence: Evidence, target: Path, *, width: Width = "single") -
         for (_, look), name in zip(looks, ("mean", *DIMENSIONS), strict=True):
             _draw_curve(scores, epoch, [line.get(stopping, {}).get(name) for line in evidence.history], name, look)
         losses.set_ylabel("training loss")
-        scores.set_ylabel(f"CCC, {stopping}", parse_math=False)
+        scores.set_ylabel(drawable(f"CCC, {stopping}"), parse_math=False)
         for panel in (losses, scores):
             best = evidence.facts.get("best_epoch")
             if isinstance(best, int):
@@ -178,6 +180,13 @@ def _chosen(evidence: Evidence, videos: Sequence[str]) -> list[Judged]:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
             raise RunError(evidence.run, fault=f"has no scores of a video '{name}'", remedy=f"nearest is '{near[0]}'")
     return [known[name] for name in videos]
+
+
+def _heading(name: str, mean: float | None, width: Width) -> str:
+    """Return a video's name and its CCC; where there is no room for both, the name is shortened."""
+    score = f" (CCC {'undefined' if mean is None else f'{mean:z.2f}'})"
+    panel = 72 * INCHES[width] / (1 if width == "single" else 2) - BESIDE
+    return fitted(name, panel - measured(score, TEXT), TEXT) + score
 
 
 def _draw_trace(panel: Axes, video: Judged, axis: int, dimension: str) -> None:
@@ -249,7 +258,3 @@ def _draw_curve(
 ) -> None:
     known = [np.nan if value is None else value for value in values]
     panel.plot(epoch, known, label=label, linewidth=1.1, marker=".", markersize=3, **look)
-
-
-def _short(name: str, most: int = 40) -> str:
-    return name if len(name) <= most else f"{name[: most - 3]}..."
