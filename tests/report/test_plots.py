@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
 from vaprompt.errors import TargetError
-from vaprompt.report.plots import Trace, plot_traces, traces_figure
+from vaprompt.report.plots import TRUE, Trace, plot_traces, traces_figure
 
 
 def trace(frames: int, *, annotated: bool = True, name: str = "video_$1$_<right>") -> Trace:
@@ -42,6 +44,36 @@ def test_frames_without_a_face_are_marked_even_a_single_one(tmp_path: Path):
         plot_traces(tmp_path / f"{name}.svg", traces, title="a")
     assert "no face" in (tmp_path / "gone.svg").read_text()
     assert "no face" not in (tmp_path / "there.svg").read_text() + (tmp_path / "plain.svg").read_text()
+
+
+def test_gaps_are_drawn_at_once_however_many_there_are():
+    seen = trace(2000, annotated=False)
+    few, many = (traces_figure([replace(seen, face_F=np.arange(2000) % every != 1)], title="a") for every in (1000, 2))
+    assert len(many.findobj()) == len(few.findobj())
+
+
+@pytest.mark.parametrize("frames", [1, 2, 60, 30_000])
+def test_a_frame_without_a_neighbour_is_a_dot(frames: int):
+    """Of the annotation: a line alone would draw nothing of it."""
+    alone_F = np.arange(frames) % max(frames // 6, 2) == 0
+    base = replace(trace(frames), true_F2=np.full((frames, 2), 0.5, np.float32), valid_F=alone_F)
+    nothing, something = (
+        _coloured(traces_figure([replace(base, valid_F=valid_F), replace(base, valid_F=~alone_F)], title="a"))
+        for valid_F in (np.zeros(frames, bool), alone_F)
+    )
+    assert something > nothing + 2 * 5 * alone_F.sum()
+
+
+def test_the_axis_of_a_single_frame_begins_at_its_time():
+    figure = traces_figure([trace(1)], title="a")
+    assert all(panel.get_xlim()[0] == 0 < panel.get_xlim()[1] for panel in figure.axes)
+
+
+def _coloured(figure: Figure) -> int:
+    """Return how many dots of a picture have the colour of annotations."""
+    figure.canvas.draw()
+    colour = np.round(255 * np.array(to_rgb(TRUE["color"])))
+    return int((np.asarray(figure.canvas.buffer_rgba())[..., :3] == colour).all(axis=-1).sum())
 
 
 def test_every_trace_has_its_row(tmp_path: Path):

@@ -19,9 +19,11 @@ from PIL import Image
 from tests.cli.calling import call
 from tests.report.runs import EVIL, hostile_run, make_run, planted
 from vaprompt.errors import RunError
+from vaprompt.evaluation.smoothing import Smoothing, smoothed
 from vaprompt.report.evidence import gather
+from vaprompt.report.lines import COLUMNS, thinned
 from vaprompt.report.printing import Width
-from vaprompt.report.prints import COLUMNS, print_curves, print_regions, print_traces, thinned
+from vaprompt.report.prints import print_curves, print_regions, print_traces
 from vaprompt.report.studying import Study
 
 KINDS = ("traces", "plane", "regions", "curves")
@@ -103,6 +105,25 @@ def test_videos_are_the_worst_the_middle_and_the_best_or_those_that_are_named(ma
     assert not (tmp_path / "c.svg").exists()
 
 
+def test_the_score_is_that_of_the_line_that_is_shown(made: Path, tmp_path: Path):
+    evidence = gather(made, Smoothing("gaussian", 1.0))
+    video = evidence.ranked[-1]
+    truth_F2 = np.repeat(np.sin(np.arange(len(video.time_F)) / 40)[:, None], 2, axis=1).astype(np.float32)
+    noise_F2 = np.random.default_rng(1).normal(size=truth_F2.shape).astype(np.float32)
+    rough = replace(video, truth_F2=truth_F2, prediction_F2=(truth_F2 + noise_F2).clip(-1, 1))
+    evidence = replace(evidence, evaluation=replace(evidence.evaluation, videos=[rough]))
+    for smooth, shown, named in (
+        (False, rough, "predicted"),
+        (True, smoothed(rough, evidence.smoothing), "gaussian:1"),
+    ):
+        print_traces(evidence, tmp_path / "a.svg", smooth=smooth)
+        x, y = shown.prediction_F2[rough.valid_F].astype(float), truth_F2[rough.valid_F].astype(float)
+        ccc = 2 * ((x - x.mean(0)) * (y - y.mean(0))).mean(0) / (x.var(0) + y.var(0) + (x.mean(0) - y.mean(0)) ** 2)
+        assert f"(CCC {ccc.mean():.2f})" in texts(tmp_path / "a.svg")
+        assert named in texts(tmp_path / "a.svg")
+        assert ("predicted, gaussian:1" in texts(tmp_path / "a.svg")) is smooth
+
+
 def test_no_peak_of_a_long_trace_is_lost():
     value_F = np.sin(np.arange(47_435) / 3000)
     value_F[[17, 20_000, 47_434]] = (0.99, -0.98, 0.97)
@@ -138,14 +159,13 @@ def test_whatever_a_video_is_called_its_score_is_within_the_picture(
 ):
     evidence = gather(made)
     video = replace(evidence.ranked[0], name=name)
-    result = {**evidence.evaluation.result, "videos": {name: {"mean": 0.25}}}
-    renamed = replace(evidence, evaluation=replace(evidence.evaluation, videos=[video], result=result))
+    renamed = replace(evidence, evaluation=replace(evidence.evaluation, videos=[video]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         print_traces(renamed, tmp_path / "a.png", width=width)
     drawn[0].draw_without_rendering()
     (title,) = [found for found in drawn[0].findobj(Text) if "CCC" in found.get_text()]
-    assert title.get_text().endswith("… (CCC 0.25)")
+    assert re.search(r"… \(CCC -?\d\.\d\d\)$", title.get_text())
     assert title.get_window_extent().x1 <= drawn[0].bbox.x1
 
 

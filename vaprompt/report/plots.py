@@ -22,6 +22,7 @@ from matplotlib.patches import Patch
 from vaprompt.errors import TargetError
 from vaprompt.files import published
 from vaprompt.report.lettering import LEADING, wrapped
+from vaprompt.report.lines import draw_line
 
 # Okabe and Ito's palette, told apart with every kind of colour vision; the lines differ in width and lightness as well.
 PREDICTED: dict[str, Any] = {"color": "#0072B2", "linewidth": 1.2}
@@ -30,8 +31,6 @@ INVALID = "0.92"
 NO_FACE: dict[str, Any] = {"facecolor": "none", "edgecolor": "0.7", "hatch": "////", "linewidth": 0}
 DIMENSIONS = ("valence", "arousal")
 FORMATS = (".png", ".svg")
-# More points than this a panel cannot be told apart; the drawing would only grow.
-MOST_POINTS = 4000
 DOTS = 120
 WIDTH = 11
 """Of a picture, in inches."""
@@ -118,19 +117,17 @@ def _more(text: str, size: float) -> float:
 
 def _draw(panel: Axes, trace: Trace, column: int, dimension: str) -> None:
     panel.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-    thin = slice(None, None, max(1, len(trace.time_F) // MOST_POINTS))
     if trace.true_F2 is not None:
         true_F = trace.true_F2[:, column].astype(np.float64)
         if trace.valid_F is not None:
             true_F[~trace.valid_F] = np.nan
             _shade(panel, trace.time_F, ~trace.valid_F, color=INVALID, linewidth=0)
-        panel.plot(trace.time_F[thin], true_F[thin], **TRUE)
+        draw_line(panel, trace.time_F, true_F, **TRUE)
     if trace.face_F is not None:
         _shade(panel, trace.time_F, ~trace.face_F, **NO_FACE)
-    panel.plot(trace.time_F[thin], trace.predicted_F2[thin, column], **PREDICTED)
+    draw_line(panel, trace.time_F, trace.predicted_F2[:, column].astype(np.float64), **PREDICTED)
     panel.set_ylim(-1.05, 1.05)
     panel.set_yticks((-1, 0, 1))
-    panel.margins(x=0)
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
     panel.set_ylabel(dimension, fontsize=9)
@@ -142,8 +139,8 @@ def _shade(panel: Axes, time_F: np.ndarray, where_F: np.ndarray, **looks: Any) -
         return
     edge = np.flatnonzero(np.diff(np.concatenate(([False], where_F, [False])).astype(np.int8)))
     until_F = np.append(time_F[1:], time_F[-1])
-    for first, behind in edge.reshape(-1, 2):
-        panel.axvspan(time_F[first], until_F[behind - 1], zorder=0, **looks)
+    spans = [(time_F[first], until_F[behind - 1] - time_F[first]) for first, behind in edge.reshape(-1, 2)]
+    panel.broken_barh(spans, (0, 1), transform=panel.get_xaxis_transform(), zorder=0, **looks)
 
 
 def _add_legend(panel: Axes, *, annotated: bool, invalid: bool, faceless: bool) -> None:

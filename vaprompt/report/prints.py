@@ -15,13 +15,15 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.lines import Line2D
 
 from vaprompt.errors import RunError
-from vaprompt.evaluation.protocols import Judged
+from vaprompt.evaluation.protocols import Judged, official
+from vaprompt.evaluation.smoothing import NONE
 from vaprompt.report.densities import densities
 from vaprompt.report.evidence import Evidence
 from vaprompt.report.lettering import drawable, fitted, measured
-from vaprompt.report.pages import packing
+from vaprompt.report.lines import draw_line
 from vaprompt.report.printing import HEAT, INCHES, OTHER, PREDICTED, TEXT, TRUE, Width, printed
 from vaprompt.report.run_page import regions_table
 from vaprompt.report.studying import Study
@@ -31,8 +33,8 @@ SHOWN = 3
 """Videos in a picture of traces, where none is named: the worst, the middle and the best."""
 BESIDE = 40
 """Points that a panel's numbers and its axis' name take at its left."""
-COLUMNS = 900
-"""Points that a trace keeps, least and greatest value of each: more than a printed column has dots."""
+ANNOTATED_LINE: dict[str, Any] = {"color": TRUE, "linewidth": 1.5}
+PREDICTED_LINE: dict[str, Any] = {"color": PREDICTED, "linewidth": 0.8}
 
 
 def print_traces(
@@ -45,7 +47,7 @@ def print_traces(
         target: a .svg, .pdf or .png file.
         width: of the paper's column.
         videos: whose; by default the worst, the middle and the best.
-        smooth: draw the smoothed predictions.
+        smooth: draw the smoothed predictions; the CCC is theirs, then.
 
     Raises:
         RunError: a video was not scored; the nearest name is told.
@@ -61,12 +63,16 @@ def print_traces(
             shown = evidence.smooth[video.name] if smooth else video
             for axis, dimension in enumerate(DIMENSIONS):
                 _draw_trace(row[axis], shown, axis, dimension)
-            mean = evidence.evaluation.result["videos"].get(video.name, {}).get("mean")
-            row[0].set_title(_heading(video.name, mean, width), loc="left", parse_math=False)
+            row[0].set_title(_heading(shown, width), loc="left", parse_math=False)
         for panel in panels[-1]:
             panel.set_xlabel("time (s)")
-        handles, labels = places[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper right", ncols=2)
+        filtered = smooth and evidence.smoothing != NONE
+        predicted = f"predicted, {evidence.smoothing}" if filtered else "predicted"
+        handles = [
+            Line2D([], [], label="annotated", **ANNOTATED_LINE),
+            Line2D([], [], label=predicted, **PREDICTED_LINE),
+        ]
+        figure.legend(handles=handles, loc="outside upper right", ncols=2)
     return [video.name for video in chosen]
 
 
@@ -182,32 +188,23 @@ def _chosen(evidence: Evidence, videos: Sequence[str]) -> list[Judged]:
     return [known[name] for name in videos]
 
 
-def _heading(name: str, mean: float | None, width: Width) -> str:
-    """Return a video's name and its CCC; where there is no room for both, the name is shortened."""
+def _heading(video: Judged, width: Width) -> str:
+    """Return a video's name and the CCC of the line that is shown; where there is no room, the name is shortened."""
+    mean = official([video])["mean"]
     score = f" (CCC {'undefined' if mean is None else f'{mean:z.2f}'})"
     panel = 72 * INCHES[width] / (1 if width == "single" else 2) - BESIDE
-    return fitted(name, panel - measured(score, TEXT), TEXT) + score
+    return fitted(video.name, panel - measured(score, TEXT), TEXT) + score
 
 
 def _draw_trace(panel: Axes, video: Judged, axis: int, dimension: str) -> None:
     truth_F = np.where(video.valid_F, video.truth_F2[:, axis], np.nan).astype(np.float64)
     panel.axhline(0, color="0.85", linewidth=0.6, zorder=0)
     predicted_F = video.prediction_F2[:, axis].astype(np.float64)
-    panel.plot(*thinned(video.time_F, truth_F), label="annotated", color=TRUE, linewidth=1.5)
-    panel.plot(*thinned(video.time_F, predicted_F), label="predicted", color=PREDICTED, linewidth=0.8)
+    draw_line(panel, video.time_F, truth_F, **ANNOTATED_LINE)
+    draw_line(panel, video.time_F, predicted_F, **PREDICTED_LINE)
     panel.set_ylim(-1.05, 1.05)
     panel.set_yticks((-1, 0, 1))
-    panel.margins(x=0)
     panel.set_ylabel(dimension)
-
-
-def thinned(time_F: np.ndarray, value_F: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a trace of no more points than can be told apart, least and greatest of each place, so no peak is lost."""
-    if len(value_F) <= 2 * COLUMNS:
-        return time_F, value_F
-    low_C, high_C = packing.extremes(value_F, COLUMNS)
-    first_C = -(-np.arange(COLUMNS) * len(value_F) // COLUMNS)
-    return np.repeat(time_F[first_C], 2), np.stack((low_C, high_C), axis=1).ravel()
 
 
 def _draw_density(
