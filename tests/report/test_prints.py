@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
@@ -20,10 +21,12 @@ from tests.cli.calling import call
 from tests.report.runs import EVIL, hostile_run, make_run, planted
 from vaprompt.errors import RunError
 from vaprompt.evaluation.smoothing import Smoothing, smoothed
-from vaprompt.report.evidence import gather
+from vaprompt.report.evidence import Evidence, gather
+from vaprompt.report.explaining import Explained
 from vaprompt.report.lines import COLUMNS, thinned
-from vaprompt.report.printing import Width
-from vaprompt.report.prints import print_curves, print_regions, print_traces
+from vaprompt.report.printing import STYLE, Width
+from vaprompt.report.prints import print_curves, print_traces
+from vaprompt.report.regions_print import print_regions
 from vaprompt.report.studying import Study
 
 KINDS = ("traces", "plane", "regions", "curves")
@@ -167,6 +170,44 @@ def test_whatever_a_video_is_called_its_score_is_within_the_picture(
     (title,) = [found for found in drawn[0].findobj(Text) if "CCC" in found.get_text()]
     assert re.search(r"… \(CCC -?\d\.\d\d\)$", title.get_text())
     assert title.get_window_extent().x1 <= drawn[0].bbox.x1
+
+
+@pytest.mark.parametrize("width", ["single", "double"])
+@pytest.mark.parametrize("shape", [(3, 3), (4, 4), (5, 5), (9, 9)], ids=str)
+def test_regions_can_be_read_however_many_there_are(
+    made: Path, tmp_path: Path, drawn: list[Figure], shape: tuple[int, int], width: Width
+):
+    count = shape[0] * shape[1]
+    evidence, study = mixed_up(gather(made), shape)
+    print_regions(evidence, study, tmp_path / "a.png", width=width)
+    (figure,) = drawn
+    assert figure.get_figwidth() < figure.get_figheight() * 2
+    assert figure.get_figheight() < 8.9  # a page
+    with rc_context(STYLE):
+        figure.draw_without_rendering()
+    texts = [found for found in figure.findobj(Text) if found.get_text() and found.get_visible()]
+    # A letter's box is higher than its ink: lines that touch do not lie on one another.
+    left_N, low_N, right_N, high_N = np.array([found.get_window_extent().padded(-2).extents for found in texts]).T
+    assert min(left_N.min(), low_N.min()) >= 0
+    assert right_N.max() <= figure.bbox.x1
+    assert high_N.max() <= figure.bbox.y1
+    beside_NN = (left_N[:, None] >= right_N) | (low_N[:, None] >= high_N)
+    assert (beside_NN | beside_NN.T)[~np.eye(len(texts), dtype=bool)].all()
+    named = sum("region of the plane" in " ".join(found.get_text().split()) for found in texts)
+    assert named == (count if count <= (9 if width == "single" else 16) else 0)
+
+
+def mixed_up(evidence: Evidence, shape: tuple[int, int]) -> tuple[Evidence, Study]:
+    """Return a run with a grid of regions whose phrases differ at their ends alone, and how it mixes them up."""
+    count = shape[0] * shape[1]
+    phrases = tuple(f"a rather long name of a region of the plane {number}" for number in range(count))
+    changes = {"phrases": phrases, "valence": tuple(range(shape[0])), "arousal": tuple(range(shape[1]))}
+    regions = evidence.recipe.regions.model_copy(update=changes)
+    soft_WK = np.eye(count, dtype=np.float32)
+    nothing_W = np.zeros(count)
+    explained = Explained(nothing_W, soft_WK, soft_WK, None, None, np.zeros((count, 0)), nothing_W, None)
+    recipe = evidence.recipe.model_copy(update={"regions": regions})
+    return replace(evidence, recipe=recipe), Study(explained={"video": explained})
 
 
 def test_what_cannot_be_drawn_is_refused_in_one_line(made: Path, tmp_path: Path):

@@ -82,7 +82,7 @@ def regions(
     from vaprompt.devices import pick_device
     from vaprompt.report.evidence import gather
     from vaprompt.report.printing import require_format
-    from vaprompt.report.prints import print_regions
+    from vaprompt.report.regions_print import print_regions
     from vaprompt.report.studying import study
 
     require_format(out)

@@ -1,12 +1,11 @@
-"""The pictures of a run for a paper: traces, plane, regions, curves.
+"""The pictures of a run for a paper: traces, plane, curves.
 
-Axes: F frames of a video, B bins of an axis, K regions; the last axis 2 is valence, arousal.
+Axes: F frames of a video, B bins of an axis; the last axis 2 is valence, arousal.
 """
 
 from __future__ import annotations
 
 import difflib
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,6 @@ from vaprompt.report.evidence import Evidence
 from vaprompt.report.lettering import drawable, fitted, measured
 from vaprompt.report.lines import draw_line
 from vaprompt.report.printing import HEAT, INCHES, OTHER, PREDICTED, TEXT, TRUE, Width, printed
-from vaprompt.report.run_page import regions_table
-from vaprompt.report.studying import Study
 
 DIMENSIONS = ("valence", "arousal")
 SHOWN = 3
@@ -96,46 +93,6 @@ def print_plane(evidence: Evidence, target: Path, *, width: Width = "single") ->
             panel.plot(centres[:, 0], centres[:, 1], "+", color=TRUE, markersize=4, markeredgewidth=0.9)
         _draw_density(panels[2], found.error_BB, found.reach, "error", ("error in valence", "error in arousal"))
         _draw_arrows(panels[3], found.arrows)
-
-
-def print_regions(evidence: Evidence, study: Study, target: Path, *, width: Width = "single") -> None:
-    """Draw for each region of the annotation which regions the prompts gave it to, in per cent.
-
-    Raises:
-        RunError: the store is not at hand, so that nothing is known of the regions.
-        TargetError: the file cannot be written.
-    """
-    table = regions_table(evidence, study)
-    if table is None:
-        reason = study.notes[0] if study.notes else "no window ends at a valid label"
-        raise RunError(evidence.run, fault=f"its regions are not known: {reason}", remedy="name its store with --store")
-    mixed_KK = 100 * np.array(table["mixed"])
-    count = len(mixed_KK)
-    room = 22 if width == "single" else 44
-    names = [fitted(phrase, 2 * 72, 6.5) for phrase in table["phrases"]]
-    with printed(target, width, INCHES[width] * (0.72 if width == "single" else 0.55)) as figure:
-        panel = figure.subplots()
-        panel.imshow(mixed_KK, cmap=HEAT, vmin=0, vmax=max(float(mixed_KK.max()), 1e-9), aspect="auto")
-        for row in range(count):
-            for column in range(count):
-                dark = mixed_KK[row, column] > 0.6 * mixed_KK.max()
-                panel.text(
-                    column,
-                    row,
-                    f"{mixed_KK[row, column]:.0f}",
-                    ha="center",
-                    va="center",
-                    fontsize=6 if count <= 9 else 4,
-                    color="white" if dark else "black",
-                    fontweight="bold" if row == column else "normal",
-                )
-        panel.set_xticks(range(count), [str(number + 1) for number in range(count)])
-        labels = [f"{textwrap.fill(name, room)}  {number + 1}" for number, name in enumerate(names)]
-        panel.set_yticks(range(count), labels, parse_math=False)
-        panel.set_xlabel("predicted region (%)")
-        panel.set_ylabel("annotated region")
-        panel.spines[:].set_visible(False)
-        panel.tick_params(length=0)
 
 
 def print_curves(evidence: Evidence, target: Path, *, width: Width = "single") -> None:
