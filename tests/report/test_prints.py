@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.cli.calling import call
 from tests.report.runs import EVIL, hostile_run, make_run, planted
-from vaprompt.errors import RunError
+from vaprompt.errors import RunError, TargetError
 from vaprompt.evaluation.smoothing import Smoothing, smoothed
 from vaprompt.report.evidence import Evidence, gather
 from vaprompt.report.explaining import Explained
@@ -173,6 +173,27 @@ def test_whatever_a_video_is_called_its_score_is_within_the_picture(
 
 
 @pytest.mark.parametrize("width", ["single", "double"])
+def test_no_writing_of_traces_lies_on_another_however_many_there_are(
+    made: Path, tmp_path: Path, drawn: list[Figure], width: Width
+):
+    evidence = gather(made)
+    videos = [replace(evidence.ranked[0], name=f"video {number}") for number in range(20)]
+    many = replace(evidence, evaluation=replace(evidence.evaluation, videos=videos))
+    shown = print_traces(many, tmp_path / "a.svg", width=width, videos=[video.name for video in videos])
+    assert shown == [video.name for video in videos]
+    with rc_context(STYLE):
+        drawn[0].draw_without_rendering()
+    require_apart(drawn[0])
+
+
+def test_a_png_that_would_be_too_high_is_refused(made: Path, tmp_path: Path):
+    evidence = gather(made)
+    with pytest.raises(TargetError, match=r"dots high.*65,535; show fewer videos, or use \.svg or \.pdf"):
+        print_traces(evidence, tmp_path / "a.png", videos=[evidence.ranked[0].name] * 200)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("width", ["single", "double"])
 @pytest.mark.parametrize("shape", [(3, 3), (4, 4), (5, 5), (9, 9)], ids=str)
 def test_regions_can_be_read_however_many_there_are(
     made: Path, tmp_path: Path, drawn: list[Figure], shape: tuple[int, int], width: Width
@@ -185,6 +206,13 @@ def test_regions_can_be_read_however_many_there_are(
     assert figure.get_figheight() < 8.9  # a page
     with rc_context(STYLE):
         figure.draw_without_rendering()
+    texts = require_apart(figure)
+    named = sum("region of the plane" in " ".join(found.get_text().split()) for found in texts)
+    assert named == (count if count <= (9 if width == "single" else 16) else 0)
+
+
+def require_apart(figure: Figure) -> list[Text]:
+    """Return a drawn figure's texts, none of which may lie on another or beyond the edge."""
     texts = [found for found in figure.findobj(Text) if found.get_text() and found.get_visible()]
     # A letter's box is higher than its ink: lines that touch do not lie on one another.
     left_N, low_N, right_N, high_N = np.array([found.get_window_extent().padded(-2).extents for found in texts]).T
@@ -193,8 +221,7 @@ def test_regions_can_be_read_however_many_there_are(
     assert high_N.max() <= figure.bbox.y1
     beside_NN = (left_N[:, None] >= right_N) | (low_N[:, None] >= high_N)
     assert (beside_NN | beside_NN.T)[~np.eye(len(texts), dtype=bool)].all()
-    named = sum("region of the plane" in " ".join(found.get_text().split()) for found in texts)
-    assert named == (count if count <= (9 if width == "single" else 16) else 0)
+    return texts
 
 
 def mixed_up(evidence: Evidence, shape: tuple[int, int]) -> tuple[Evidence, Study]:

@@ -17,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, PathPatch
+from matplotlib.path import Path as Outline
 
 from vaprompt.errors import TargetError
 from vaprompt.files import published
@@ -139,8 +140,11 @@ def _shade(panel: Axes, time_F: np.ndarray, where_F: np.ndarray, **looks: Any) -
         return
     edge = np.flatnonzero(np.diff(np.concatenate(([False], where_F, [False])).astype(np.int8)))
     until_F = np.append(time_F[1:], time_F[-1])
-    spans = [(time_F[first], until_F[behind - 1] - time_F[first]) for first, behind in edge.reshape(-1, 2)]
-    panel.broken_barh(spans, (0, 1), transform=panel.get_xaxis_transform(), zorder=0, **looks)
+    spans = [(time_F[first], until_F[behind - 1]) for first, behind in edge.reshape(-1, 2)]
+    corners = [corner for left, right in spans for corner in ((left, 0), (left, 1), (right, 1), (right, 0), (left, 0))]
+    codes = [Outline.MOVETO, Outline.LINETO, Outline.LINETO, Outline.LINETO, Outline.CLOSEPOLY] * len(spans)
+    # One patch, hatched once: each of thousands of gaps takes as long by itself.
+    panel.add_patch(PathPatch(Outline(corners, codes), transform=panel.get_xaxis_transform(), zorder=0, **looks))
 
 
 def _add_legend(panel: Axes, *, annotated: bool, invalid: bool, faceless: bool) -> None:

@@ -17,6 +17,8 @@ Width = Literal["single", "double"]
 INCHES: dict[Width, float] = {"single": 3.25, "double": 6.875}
 """One and two columns of the conference paper that the ABAW challenges ask for."""
 FORMATS = (".svg", ".pdf", ".png")
+DOTS, MOST_DOTS = 300, 2**16 - 1
+"""Of a .png: an inch, and along a side, which is matplotlib's limit."""
 
 # Okabe and Ito's palette; lines differ in lightness, width and dash as well, for print in grey.
 TRUE, PREDICTED, OTHER = "#E69F00", "#0072B2", "#CC79A7"
@@ -50,19 +52,31 @@ STYLE: dict[Any, Any] = {
 
 
 @contextmanager
-def printed(target: Path, width: Width, height: float) -> Iterator[Figure]:
+def printed(target: Path, width: Width, height: float, *, arranged: bool = False) -> Iterator[Figure]:
     """Yield a figure as wide as a column and `height` inches high, and publish it when the block ends well.
 
+    Args:
+        target: a file of one of `FORMATS`.
+        width: of the paper's column.
+        height: in inches.
+        arranged: the caller gives the panels their places; else these are found by drawing the picture twice.
+
     Raises:
-        TargetError: the suffix is none of `FORMATS`, or the file cannot be written.
+        TargetError: the suffix is none of `FORMATS`, a .png would be too high, or the file cannot be written.
     """
     require_format(target)
+    if target.suffix.lower() == ".png" and height * DOTS > MOST_DOTS:
+        raise TargetError(
+            target,
+            fault=f"would be {height * DOTS:,.0f} dots high, of which a .png may have {MOST_DOTS:,}",
+            remedy="show fewer videos, or use .svg or .pdf",
+        )
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(INCHES[width], height), layout="constrained")
+        figure = Figure(figsize=(INCHES[width], height), layout=None if arranged else "constrained")
         yield figure
         dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None, "ModDate": None}}
         with published(target) as aside:
-            figure.savefig(aside, format=target.suffix[1:].lower(), dpi=300, metadata=dates.get(target.suffix.lower()))
+            figure.savefig(aside, format=target.suffix[1:].lower(), dpi=DOTS, metadata=dates.get(target.suffix.lower()))
 
 
 def require_format(target: Path) -> None:

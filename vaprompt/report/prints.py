@@ -28,8 +28,10 @@ from vaprompt.report.printing import HEAT, INCHES, OTHER, PREDICTED, TEXT, TRUE,
 DIMENSIONS = ("valence", "arousal")
 SHOWN = 3
 """Videos in a picture of traces, where none is named: the worst, the middle and the best."""
+TOP, BOTTOM, LEFT, RIGHT, BETWEEN = 0.38, 0.36, 0.42, 0.1, 0.4
+"""Inches around panels of traces, and from one down to the next: laid out by their writings they would take minutes."""
 BESIDE = 40
-"""Points that a panel's numbers and its axis' name take at its left."""
+"""Points of a trace's width that are beside its panel, and not below its title."""
 ANNOTATED_LINE: dict[str, Any] = {"color": TRUE, "linewidth": 1.5}
 PREDICTED_LINE: dict[str, Any] = {"color": PREDICTED, "linewidth": 0.8}
 
@@ -53,10 +55,19 @@ def print_traces(
     chosen = _chosen(evidence, videos)
     single = width == "single"
     rows = len(chosen) * (2 if single else 1)
-    with printed(target, width, 0.35 + (0.82 if single else 1.0) * rows) as figure:
-        panels = figure.subplots(rows, 1 if single else 2, sharey=True, squeeze=False)
-        places = panels.reshape(len(chosen), 2)
-        for row, video in zip(places, chosen, strict=True):
+    high = 0.46 if single else 0.64
+    height = TOP + (high + BETWEEN) * rows - BETWEEN + BOTTOM
+    with printed(target, width, height, arranged=True) as figure:
+        places = {
+            "left": LEFT / INCHES[width],
+            "right": 1 - RIGHT / INCHES[width],
+            "top": 1 - TOP / height,
+            "bottom": BOTTOM / height,
+            "hspace": BETWEEN / high,
+            "wspace": 0.1,
+        }
+        panels = figure.subplots(rows, 1 if single else 2, sharey="row", squeeze=False, gridspec_kw=places)
+        for row, video in zip(panels.reshape(len(chosen), 2), chosen, strict=True):
             shown = evidence.smooth[video.name] if smooth else video
             for axis, dimension in enumerate(DIMENSIONS):
                 _draw_trace(row[axis], shown, axis, dimension)
@@ -69,7 +80,8 @@ def print_traces(
             Line2D([], [], label="annotated", **ANNOTATED_LINE),
             Line2D([], [], label=predicted, **PREDICTED_LINE),
         ]
-        figure.legend(handles=handles, loc="outside upper right", ncols=2)
+        corner = (1 - RIGHT / INCHES[width], 1 - 0.04 / height)
+        figure.legend(handles=handles, loc="upper right", bbox_to_anchor=corner, ncols=2, borderpad=0, borderaxespad=0)
     return [video.name for video in chosen]
 
 
