@@ -26,8 +26,8 @@ def demo(
     """Do the whole job on drawn faces and voices: generate, extract, train, evaluate, predict, report.
 
     Needs no network, and some minutes on two cores. DIR then holds data, store.zarr, run, predictions and
-    report.html, as the single commands would have made them (`predict` with --faces frames, as drawn faces are not
-    found in real pictures' way). What is there already is not made again, so a second
+    report.html, as the single commands would have made them (`predict` with --faces frames: drawn faces fill
+    the picture). What is there already is not made again, so a second
     call is quick and a call that was stopped goes on.
 
     Example: vaprompt demo demo
