@@ -35,7 +35,6 @@ def draw_line(
     time_P, value_P = thinned(time_F, value_F)
     panel.plot(time_P, value_P, color=color, linewidth=linewidth)
     lone_P = _lone(value_P, places=2 if len(value_F) > MOST_POINTS else 1)
-    size = max(2.0, 1.4 * linewidth)
     # A dot at the edge is whole and before the axis; the layout makes no room for it, least of all where there is none.
     size = max(2.0, 1.4 * linewidth)
     looks: dict[str, Any] = {"markersize": size, "markeredgewidth": 0, "clip_on": False, "zorder": 3}
