@@ -31,6 +31,8 @@ class Front:
     delay: float = 0.0
     unknown: str = ""
     """A header that it does not know: what is asked with it is not implemented."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """What it says besides in every answer."""
 
     @property
     def url(self) -> str:
@@ -39,6 +41,7 @@ class Front:
     def reset(self) -> None:
         """Forget what was asked, and behave."""
         self.asked, self.fault, self.delay, self.unknown = [], lambda method, path: None, 0.0, ""
+        self.headers = {}
 
     @contextmanager
     def held_at(self, request: int) -> Iterator[threading.Event]:
@@ -165,7 +168,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             status, headers, content = self.answer(self.command, body)
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in {**headers, **self.front.headers}.items():
             if name.lower() not in ("connection", "content-length", "date", "server", "transfer-encoding"):
                 self.send_header(name, value)
         length = int(next((v for k, v in headers.items() if k.lower() == "content-length"), len(content)))

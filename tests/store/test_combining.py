@@ -95,6 +95,8 @@ def test_what_is_preferred_may_be_written_in_another_way(tmp_path, monkeypatch):
         assert not compare(two.path, target)["content"]
     with pytest.raises(StoreError, match=r"3\.zarr: is preferred, but not merged; name one of "):
         merge([one.path, two.path], tmp_path / "c.zarr", prefer="3.zarr")
+    with pytest.raises(StoreError, match=r"^https://h/3: is preferred, but not merged; name one of https://h/1, https"):
+        merge(["https://h/1?t=hush", "https://u:hush@h/2"], tmp_path / "c.zarr", prefer="https://u:hush@h/3?t=hush")
 
 
 def test_another_split_is_a_conflict(tmp_path):

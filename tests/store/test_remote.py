@@ -20,7 +20,7 @@ from vaprompt.store.network import connect
 from vaprompt.store.push import push
 from vaprompt.store.remote import Remote
 from vaprompt.store.storage import open_storage
-from vaprompt.store.urls import scheme_of, shown
+from vaprompt.store.urls import scheme_of, shown, without_secrets
 from vaprompt.store.verification import verify
 
 VIDEOS = {"a": "train", "b": "validation", "c": "test"}
@@ -268,6 +268,36 @@ def test_a_token_is_sent_and_never_told(web, quick_retries):
         with pytest.raises(StoreError) as caught:
             FeatureStore.open(url)
         assert "hush" not in str(caught.value)
+
+
+def test_nothing_there_is_told_without_the_token(tmp_path):
+    with web_server(tmp_path) as front:
+        url = front.url.replace("http://", "http://user:hush@") + "/x?token=hush"
+        with pytest.raises(StoreError, match="there is no feature store") as caught:
+            FeatureStore.open(url)
+    assert str(caught.value).startswith(f"{front.url}/x: ")
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("headers", [{"Location": "/loop?token=hush"}, {"Content-Encoding": "br"}])
+def test_no_secret_is_told_in_a_librarys_words(headers, tmp_path, quick_retries):
+    with web_server(tmp_path) as front:
+        front.headers, front.fault = headers, lambda method, path: 302 if "Location" in headers else 200
+        with pytest.raises(UnreachableError, match=rf"url='{front.url}/") as caught:
+            FeatureStore.open(f"{front.url}/s.zarr?token=hush")
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("InvalidURL: https://user:hush@h:1/x?t=hush", "InvalidURL: https://h:1/x"),
+        ("400, url='http://h/x?t=hush', again http://u:hush@h", "400, url='http://h/x again http://h"),
+        ("no URL: user@host?", "no URL: user@host?"),
+    ],
+)
+def test_no_secret_is_shown_of_urls_in_a_text(text, wanted):
+    assert without_secrets(text) == wanted
 
 
 def test_only_schemes_that_are_known_are_taken():

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from urllib.parse import quote, urlsplit
 
 from vaprompt.errors import StoreError, UnreachableError
-from vaprompt.store.urls import WEB, scheme_of, shown
+from vaprompt.store.urls import WEB, scheme_of, shown, without_secrets
 
 CONNECT, READ = 10, 30
 """Seconds to wait for a connection, and for the next bytes on it."""
@@ -329,16 +329,17 @@ def attempted(url: str, action: Callable[[], Answer]) -> Answer:
         except Exception as error:
             if type(error).__module__ == "builtins" and not isinstance(error, OSError) and _gcs_status(error) is None:
                 raise  # a fault of ours, and none of the network
-            reason = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
+            said = without_secrets(f"{type(error).__name__}: {error}".removesuffix(": "))
+            reason = " ".join(said.split())[:200]
             if _is_refusal(error):
                 remedy = "check the credentials that your storage's own tools use, and its rules (docs/sharing.md)"
-                raise StoreError(where, fault=f"no rights to do that ({reason[:200]})", remedy=remedy) from None
+                raise StoreError(where, fault=f"no rights to do that ({reason})", remedy=remedy) from None
             waited = time.monotonic() - started
             if pause is None or waited > GIVE_UP or _lasts(error):
                 tries = f", tried for {waited:.0f} s" if waited > 1 else ""
                 raise UnreachableError(
                     where,
-                    fault=f"the server did not do what was asked ({reason[:200]}{tries})",
+                    fault=f"the server did not do what was asked ({reason}{tries})",
                     remedy="run the same command again later: it goes on from here",
                 ) from None
         time.sleep(pause * random.uniform(0.8, 1.2))  # many clients must not come back at once
@@ -379,10 +380,11 @@ def _s3_code(error: OSError) -> str | None:
 
 
 def _status(error: Exception) -> int | None:
-    """Return the HTTP status that an error of gcsfs or huggingface_hub carries."""
+    """Return the HTTP status that an error of aiohttp, gcsfs or huggingface_hub carries."""
     if _gcs_status(error) is not None:
         return _gcs_status(error)
-    found = getattr(getattr(error, "response", None), "status_code", getattr(error, "code", None))
+    places = ((getattr(error, "response", None), "status_code"), (error, "status"), (error, "code"))
+    found = next((getattr(place, name) for place, name in places if hasattr(place, name)), None)
     return int(found) if isinstance(found, int) or (isinstance(found, str) and found.isdigit()) else None
 
 

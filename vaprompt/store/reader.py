@@ -27,6 +27,7 @@ from vaprompt.store.listing import StoreListing
 from vaprompt.store.reading import read_array, read_form, read_pieces
 from vaprompt.store.storage import Storage, open_storage
 from vaprompt.store.streams import require_stream
+from vaprompt.store.urls import shown
 
 _HOW_TO_GET_ONE = "check the path, or make one with: vaprompt extract DATA --store STORE"
 
@@ -60,7 +61,7 @@ class StoreReader(StoreListing):
         """
         storage = open_storage(location)
         if storage is None:
-            raise StoreError(str(location), fault="there is no feature store", remedy=_HOW_TO_GET_ONE)
+            raise StoreError(shown(str(location)), fault="there is no feature store", remedy=_HOW_TO_GET_ONE)
         return cls.from_storage(storage, stream, copy_of=copy_of, copying=copying)
 
     @classmethod

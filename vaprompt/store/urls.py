@@ -13,6 +13,7 @@ WEB = ("https", "http")
 """Schemes that can be read only, and not listed."""
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_URLS = re.compile(rf"{_URL.pattern}\S*")
 
 
 def scheme_of(location: Path | str) -> str | None:
@@ -58,6 +59,11 @@ def shown(url: str) -> str:
     rest = re.split(r"[?#]", url[found.end() :], maxsplit=1)[0]
     host, slash, path = rest.partition("/")
     return f"{found[1].lower()}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/")
+
+
+def without_secrets(text: str) -> str:
+    """Return a text, such as what a library says of its error, with every URL in it as it is `shown`."""
+    return _URLS.sub(lambda found: shown(found[0]), text)
 
 
 def same_place(location: str, other: str) -> bool:

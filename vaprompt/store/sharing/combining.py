@@ -17,7 +17,7 @@ from vaprompt.store.sharing.comparing import differing_parts, same_prompt, strea
 from vaprompt.store.sharing.contents import Listed, contents, open_contents, root_of
 from vaprompt.store.sharing.folder import write_store
 from vaprompt.store.streams import kind_of, named_streams
-from vaprompt.store.urls import same_place
+from vaprompt.store.urls import same_place, shown
 
 Opened = tuple[FeatureStore, list[Listed]]
 
@@ -65,7 +65,8 @@ def merge(
         if first not in names:
             same = [name for name in names if same_place(name, first)]
             if not same:
-                raise StoreError(first, fault="is preferred, but not merged", remedy=f"name one of {', '.join(names)}")
+                remedy = f"name one of {', '.join(map(shown, names))}"
+                raise StoreError(shown(first), fault="is preferred, but not merged", remedy=remedy)
             first = same[0]
         names.remove(first)
         names.insert(0, first)
