@@ -33,6 +33,8 @@ class Front:
     """A header that it does not know: what is asked with it is not implemented."""
     headers: dict[str, str] = field(default_factory=dict)
     """What it says besides in every answer."""
+    words: bytes = b""
+    """The content of its answers that are faults."""
 
     @property
     def url(self) -> str:
@@ -41,7 +43,7 @@ class Front:
     def reset(self) -> None:
         """Forget what was asked, and behave."""
         self.asked, self.fault, self.delay, self.unknown = [], lambda method, path: None, 0.0, ""
-        self.headers = {}
+        self.headers, self.words = {}, b""
 
     @contextmanager
     def held_at(self, request: int) -> Iterator[threading.Event]:
@@ -164,7 +166,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         body = self.rfile.read(length)
         if isinstance(fault, int):
-            status, headers, content = fault, {}, b""
+            status, headers, content = fault, {}, self.front.words
         else:
             status, headers, content = self.answer(self.command, body)
         self.send_response(status)

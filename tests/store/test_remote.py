@@ -50,6 +50,12 @@ def web(store):
         yield front
 
 
+@pytest.fixture
+def one_try(monkeypatch):
+    """Fail where there is a pause before another try."""
+    monkeypatch.setattr(network.random, "uniform", lambda *bounds: pytest.fail("tried again"))
+
+
 def place_of(front: Front, url: str) -> str:
     return front.url if url == "web" else url
 
@@ -298,6 +304,50 @@ def test_no_secret_is_told_in_a_librarys_words(headers, tmp_path, quick_retries)
 )
 def test_no_secret_is_shown_of_urls_in_a_text(text, wanted):
     assert without_secrets(text) == wanted
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1/s", "https://user:hush@h:99999/s?t=hush", "http://h:abc/s", "file://[h/s"]
+)
+def test_what_is_no_url_is_one_line(url):
+    with pytest.raises(StoreError, match=r"is no URL; write https://HOST:PORT") as caught:
+        open_storage(url)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["https://:80/s", "http://user:hush@/s"])
+def test_a_url_without_a_host_is_told_as_such(url):
+    with pytest.raises(StoreError, match="names no bucket or server"):
+        open_storage(url)
+
+
+@pytest.mark.parametrize("url", ["http://a..b/s", "http://xn--/s", "s3://UPPER_x!/s"])
+def test_a_host_or_bucket_that_can_be_none_is_told_at_once(url, s3, one_try):
+    with pytest.raises(UnreachableError, match=r"; check the URL, or the region"):
+        open_storage(url)
+
+
+@pytest.mark.parametrize("target", ["/loop", "ftp://h/s", "http://a..b/s", "http://[::1/s"])
+def test_a_redirect_that_leads_nowhere_is_told_at_once(target, tmp_path, one_try):
+    with web_server(tmp_path) as front:
+        front.headers, front.fault = {"Location": target}, lambda method, path: 302
+        with pytest.raises(UnreachableError, match=r"; check the URL, or the region"):
+            open_storage(front.url)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "remedy"),
+    [
+        (301, "PermanentRedirect", "check the URL, or the region"),
+        (400, "AuthorizationHeaderMalformed", "check the URL, or the region"),
+        (400, "EntityTooLarge", "ask whoever runs the server"),
+    ],
+)
+def test_what_s3_will_say_again_is_told_at_once(status, code, remedy, s3, one_try):
+    s3.fault = lambda method, path: status
+    s3.words = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+    with pytest.raises(UnreachableError, match=f"; {remedy}"):
+        connect("s3://team/s.zarr").put("x", b"x", hashlib.sha256(b"x").digest())
 
 
 def test_only_schemes_that_are_known_are_taken():

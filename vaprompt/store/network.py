@@ -19,7 +19,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from urllib.parse import quote, urlsplit
 
 from vaprompt.errors import StoreError, UnreachableError
-from vaprompt.store.urls import WEB, scheme_of, shown, without_secrets
+from vaprompt.store.answers import is_ours, is_refusal, lasts, remedy, require_fine, s3_code
+from vaprompt.store.urls import WEB, parts_of, scheme_of, shown, without_secrets
 
 CONNECT, READ = 10, 30
 """Seconds to wait for a connection, and for the next bytes on it."""
@@ -34,9 +35,6 @@ CONNECTIONS = 32
 NEEDED = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub", "https": "aiohttp", "http": "aiohttp"}
 """Scheme -> the package that it needs besides fsspec."""
 INSTALL = "pip install 'vaprompt[remote]'"
-
-_LASTING = (errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.EREMCHG)
-"""What s3fs makes of answers that will be the same next time, such as a malformed name."""
 
 _CHANGED = ("PreconditionFailed", "412", "NoSuchKey")
 _UNCONDITIONAL = ("NotImplemented", "501", "InvalidArgument", "InvalidRequest")
@@ -91,13 +89,13 @@ def connect(url: str) -> Objects:
         StoreError: the URL cannot be used, or a package is missing.
     """
     scheme = scheme_of(url)
-    parts = urlsplit(url)
+    parts = parts_of(url)
     if scheme not in NEEDED:
         raise StoreError(shown(url), fault="is not on a network", remedy="give its path")
     if scheme not in WEB and (parts.query or parts.fragment or "@" in parts.netloc):
-        remedy = "leave them out, and set the variables that your storage's own tools use (docs/sharing.md)"
-        raise StoreError(shown(url), fault="has credentials or options in the URL", remedy=remedy)
-    if not parts.netloc:
+        instead = "leave them out, and set the variables that your storage's own tools use (docs/sharing.md)"
+        raise StoreError(shown(url), fault="has credentials or options in the URL", remedy=instead)
+    if not parts.hostname:
         raise StoreError(shown(url), fault="names no bucket or server", remedy=f"write {scheme}://PLACE/STORE.zarr")
     for package in ("fsspec", NEEDED[scheme]):
         try:
@@ -126,7 +124,7 @@ class Bucket:
             try:
                 return bytes(self._files.cat_file(self._at(key), start=0, end=most + 1))
             except OSError as error:
-                if _s3_code(error) == "InvalidRange":  # of a file of no bytes not even the first
+                if s3_code(error) == "InvalidRange":  # of a file of no bytes not even the first
                     return b""
                 raise
 
@@ -183,7 +181,7 @@ class Bucket:
             try:
                 self._files.pipe_file(self._at(key), content, **options, **condition)
             except OSError as error:
-                code = _s3_code(error)
+                code = s3_code(error)
                 if condition and code in _CHANGED:
                     return False
                 if condition and code in _UNCONDITIONAL:
@@ -285,7 +283,7 @@ class Web:
     async def _get(self, url: str, most: int) -> bytes:
         session = await self._files.set_session()
         async with session.get(url, headers={"Accept-Encoding": "identity"}) as answer:
-            _require_fine(answer.status)
+            require_fine(answer.status)
             content = bytearray()
             async for part in answer.content.iter_chunked(2**16):
                 content += part
@@ -296,7 +294,7 @@ class Web:
     async def _head(self, url: str) -> int:
         session = await self._files.set_session()
         async with session.head(url, headers={"Accept-Encoding": "identity"}, allow_redirects=True) as answer:
-            _require_fine(answer.status)
+            require_fine(answer.status)
             if answer.headers.get("Content-Length") is None:
                 raise OSError(errno.EINVAL, "does not say how long the file is")
             return int(answer.headers["Content-Length"])
@@ -327,68 +325,20 @@ def attempted(url: str, action: Callable[[], Answer]) -> Answer:
         except (FileNotFoundError, StoreError):
             raise
         except Exception as error:
-            if type(error).__module__ == "builtins" and not isinstance(error, OSError) and _gcs_status(error) is None:
-                raise  # a fault of ours, and none of the network
+            if is_ours(error):
+                raise
             said = without_secrets(f"{type(error).__name__}: {error}".removesuffix(": "))
             reason = " ".join(said.split())[:200]
-            if _is_refusal(error):
-                remedy = "check the credentials that your storage's own tools use, and its rules (docs/sharing.md)"
-                raise StoreError(where, fault=f"no rights to do that ({reason})", remedy=remedy) from None
+            if is_refusal(error):
+                rights = "check the credentials that your storage's own tools use, and its rules (docs/sharing.md)"
+                raise StoreError(where, fault=f"no rights to do that ({reason})", remedy=rights) from None
             waited = time.monotonic() - started
-            if pause is None or waited > GIVE_UP or _lasts(error):
+            if pause is None or waited > GIVE_UP or lasts(error):
                 tries = f", tried for {waited:.0f} s" if waited > 1 else ""
                 raise UnreachableError(
                     where,
                     fault=f"the server did not do what was asked ({reason}{tries})",
-                    remedy="run the same command again later: it goes on from here",
+                    remedy=remedy(error),
                 ) from None
         time.sleep(pause * random.uniform(0.8, 1.2))  # many clients must not come back at once
     raise AssertionError
-
-
-def _require_fine(status: int) -> None:
-    """Raise what `attempted` understands for any answer but a plain success."""
-    if status in (404, 410):
-        raise FileNotFoundError
-    if status in (401, 403, 407):
-        raise PermissionError(f"the server answers {status}")
-    if status in (408, 429) or status >= 500:
-        raise OSError(errno.EBUSY, f"the server answers {status}")
-    if status != 200:
-        raise OSError(errno.EINVAL, f"the server answers {status}")
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Say whether the server knows us not, or not well enough; each library has words of its own for it."""
-    if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
-        return True
-    return _status(error) in (401, 403)
-
-
-def _lasts(error: Exception) -> bool:
-    status = _status(error)
-    if status is not None:
-        return 400 <= status < 500 and status not in (408, 429)
-    return isinstance(error, OSError) and error.errno in _LASTING
-
-
-def _s3_code(error: OSError) -> str | None:
-    """Return S3's own word for an error, which s3fs keeps as its cause."""
-    answer = getattr(error.__cause__, "response", None)
-    found = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
-    return found if isinstance(found, str) else None
-
-
-def _status(error: Exception) -> int | None:
-    """Return the HTTP status that an error of aiohttp, gcsfs or huggingface_hub carries."""
-    if _gcs_status(error) is not None:
-        return _gcs_status(error)
-    places = ((getattr(error, "response", None), "status_code"), (error, "status"), (error, "code"))
-    found = next((getattr(place, name) for place, name in places if hasattr(place, name)), None)
-    return int(found) if isinstance(found, int) or (isinstance(found, str) and found.isdigit()) else None
-
-
-def _gcs_status(error: Exception) -> int | None:
-    """Return the HTTP status that gcsfs has only in the words of one of Python's own errors."""
-    words = {"Forbidden: ": 403, "Bad Request: ": 400}
-    return next((status for begin, status in words.items() if str(error).startswith(begin)), None)

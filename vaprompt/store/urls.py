@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from vaprompt.errors import StoreError
 
@@ -45,10 +45,26 @@ def local_path(location: Path | str) -> Path | None:
         return Path(location)
     if scheme != "file":
         return None
-    parts = urlsplit(str(location))
+    parts = parts_of(str(location))
     if parts.netloc not in ("", "localhost"):
         raise StoreError(shown(str(location)), fault="names another machine", remedy="write file:///FOLDER")
     return Path(unquote(parts.path))
+
+
+def parts_of(url: str) -> SplitResult:
+    """Return the parts of a URL.
+
+    Raises:
+        StoreError: it has none that can be told apart, or the port of a web server is no number of one.
+    """
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in WEB:
+            _ = parts.port
+    except ValueError:  # whose words hold what may be a secret
+        remedy = "write https://HOST:PORT/STORE.zarr, with %40, %2F and the like in a password"
+        raise StoreError(shown(url), fault="is no URL", remedy=remedy) from None
+    return parts
 
 
 def shown(url: str) -> str:
