@@ -32,9 +32,11 @@ class Front:
     unknown: str = ""
     """A header that it does not know: what is asked with it is not implemented."""
     headers: dict[str, str] = field(default_factory=dict)
-    """What it says besides in every answer."""
+    """What it says besides in every answer; an empty length: it says none, and ends the connection instead."""
     words: bytes = b""
     """The content of its answers that are faults."""
+    encode: Callable[[bytes], bytes] = bytes
+    """What it makes of contents before it sends them."""
 
     @property
     def url(self) -> str:
@@ -43,7 +45,7 @@ class Front:
     def reset(self) -> None:
         """Forget what was asked, and behave."""
         self.asked, self.fault, self.delay, self.unknown = [], lambda method, path: None, 0.0, ""
-        self.headers, self.words = {}, b""
+        self.headers, self.words, self.encode = {}, b"", bytes
 
     @contextmanager
     def held_at(self, request: int) -> Iterator[threading.Event]:
@@ -169,12 +171,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             status, headers, content = fault, {}, self.front.words
         else:
             status, headers, content = self.answer(self.command, body)
+            content = self.front.encode(content)
         self.send_response(status)
         for name, value in {**headers, **self.front.headers}.items():
             if name.lower() not in ("connection", "content-length", "date", "server", "transfer-encoding"):
                 self.send_header(name, value)
         length = int(next((v for k, v in headers.items() if k.lower() == "content-length"), len(content)))
-        self.send_header("Content-Length", str(length if self.command == "HEAD" else len(content)))
+        if self.front.headers.get("Content-Length") == "":
+            self.send_header("Connection", "close")
+        else:
+            self.send_header("Content-Length", str(length if self.command == "HEAD" else len(content)))
         self.end_headers()
         if fault == "cut":
             self.wfile.write(content[: len(content) // 2])

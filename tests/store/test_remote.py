@@ -1,5 +1,6 @@
 """Reading stores behind URLs, from servers that answer, and from servers that do not."""
 
+import gzip
 import hashlib
 import os
 import re
@@ -348,6 +349,19 @@ def test_what_s3_will_say_again_is_told_at_once(status, code, remedy, s3, one_tr
     s3.words = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>".encode()
     with pytest.raises(UnreachableError, match=f"; {remedy}"):
         connect("s3://team/s.zarr").put("x", b"x", hashlib.sha256(b"x").digest())
+
+
+@pytest.mark.parametrize("manner", ["no HEAD", "compressed", "no length"])
+def test_a_whole_store_is_whole_whatever_its_server_says_of_lengths(manner, web):
+    if manner == "no HEAD":
+        web.fault = lambda method, path: 405 if method == "HEAD" else None
+    elif manner == "compressed":
+        web.headers, web.encode = {"Content-Encoding": "gzip"}, gzip.compress
+    else:
+        web.headers = {"Content-Length": ""}
+    found = verify(web.url)
+    assert not found.faults
+    assert found.videos == len(VIDEOS)
 
 
 def test_only_schemes_that_are_known_are_taken():
