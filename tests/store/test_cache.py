@@ -106,6 +106,46 @@ def test_what_was_removed_from_a_copy_by_hand_is_fetched_again(cache, web):
     assert not [path for path in paths(web) if path.startswith("image/b/")]
 
 
+def test_a_marker_that_was_removed_from_a_copy_is_fetched_again(cache, web):
+    open_store(web.url)
+    (copy,) = cache.glob("stores/*.zarr")
+    (copy / "image" / "a" / "zarr.json").unlink()
+    web.reset()
+    assert len(open_store(web.url).image("a").frame_N) == 30
+    assert not [path for path in paths(web) if path.startswith("image/b/")]
+
+
+@pytest.mark.parametrize("group", ["", "image"])
+@pytest.mark.parametrize("content", [None, b"{"])
+def test_damaged_attributes_of_a_copys_root_or_stream_are_fetched_again(cache, web, store, group, content):
+    open_store(web.url)
+    (copy,) = cache.glob("stores/*.zarr")
+    (copy / group / "zarr.json").unlink()
+    if content is not None:
+        (copy / group / "zarr.json").write_bytes(content)
+    web.reset()
+    assert open_store(web.url).info() == store.info()
+    assert not [path for path in paths(web) if "/a/" in path]
+
+
+@pytest.mark.parametrize("fault", ["changed", "cut", "missing", "marker"])
+def test_what_is_damaged_in_a_copy_is_told_with_a_remedy_that_heals_it(cache, web, store, fault):
+    open_store(web.url)
+    (copy,) = cache.glob("stores/*.zarr")
+    hurt = copy / "image" / "a" / ("zarr.json" if fault == "marker" else "embedding/c/0/0")
+    body = hurt.read_bytes()
+    hurt.unlink()
+    if fault != "missing":
+        hurt.write_bytes(body[:9] if fault == "cut" else bytes([body[0] ^ 1]) + body[1:])
+    with pytest.raises(StoreError, match=r"; delete .*/image/a: the same command fetches it again$") as caught:
+        open_store(web.url).image("a")
+    assert str(caught.value).startswith(f"{hurt}: ")
+    shutil.rmtree(caught.value.remedy.removeprefix("delete ").partition(": ")[0])
+    web.reset()
+    assert open_store(web.url).image("a").embedding_ND.tobytes() == store.image("a").embedding_ND.tobytes()
+    assert not [path for path in paths(web) if path.startswith(("image/b/", "audio/"))]
+
+
 @pytest.mark.parametrize("fault", ["changed", pytest.param("missing", marks=pytest.mark.slow)])
 def test_what_is_damaged_in_another_copy_is_fetched_and_not_linked(cache, web, store, fault):
     open_store(web.url)

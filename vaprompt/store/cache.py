@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -18,11 +19,12 @@ from vaprompt.files import make_folder, parsed_json, unwritable, write_json
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.groups import content_digest, digests, known_index
-from vaprompt.store.layout import UNFINISHED
+from vaprompt.store.index import Index
+from vaprompt.store.layout import GROUP_FILE, UNFINISHED, joined, parse_group, write_file
 from vaprompt.store.pull import index_of, pull_into
 from vaprompt.store.push import push, require_pushable
 from vaprompt.store.remote import Remote
-from vaprompt.store.storage import Folder
+from vaprompt.store.storage import Copy, Folder
 from vaprompt.store.urls import local_path, shown
 
 SEEN = ".json"
@@ -54,7 +56,7 @@ def open_store(location: Path | str, progress: Progress = SILENT, stream: str | 
         if folder is None:
             raise
         progress.say(f"{error}; using the copy that was fetched before, {folder}")
-        return FeatureStore.open(folder, stream, copy_of=url)
+        return FeatureStore.from_storage(Copy(folder), stream, copy_of=url)
     wanted = digests(index, url)
     folder = stores / f"{content_digest(wanted)}.zarr"
     if not _holds(folder, wanted):
@@ -62,13 +64,14 @@ def open_store(location: Path | str, progress: Progress = SILENT, stream: str | 
         with _alone(folder.with_suffix(".lock"), progress):
             if not _holds(folder, wanted):
                 others = [other for other in stores.glob("*.zarr") if other != folder]
+                _mend_beginnings(folder, remote, index)
                 # Of the index that the copy is named after: what is pushed meanwhile does not fit it, and is refused.
                 pull_into(folder, FeatureStore.from_storage(remote), index, lenders=others, progress=progress)
     # Says which copies are of this URL, the latest being the one that was used last. It only helps when the server is
     # away: a cache that is full, or may only be read, serves what it holds.
     with suppress(TargetError):
         write_json(stores / _record(url), {"url": url, "copy": folder.name})
-    return FeatureStore.open(folder, stream, copy_of=url)
+    return FeatureStore.from_storage(Copy(folder), stream, copy_of=url)
 
 
 @contextmanager
@@ -131,13 +134,29 @@ def _seen(folder: Path) -> dict[str, str]:
 
 
 def _holds(folder: Path, wanted: Mapping[str, str]) -> bool:
-    """Say whether a copy is complete, even if somebody removed parts of it by hand."""
+    """Say whether a copy has all its groups, even if somebody removed some by hand; their chunks are not looked at."""
     try:
         if not folder.is_dir() or (folder / UNFINISHED).exists():
             return False
-        return digests(known_index(Folder(folder)), str(folder)) == wanted
+        if digests(known_index(Folder(folder)), str(folder)) != wanted:
+            return False
     except StoreError:
         return False
+    # The index says nothing of a marker that was removed from within its group.
+    return all(os.path.exists(f"{folder}/{key}/{GROUP_FILE}") for key in wanted)  # noqa: PTH110 - for thousands
+
+
+def _mend_beginnings(folder: Path, remote: Remote, index: Index) -> None:
+    """Put the attributes of the root, streams and text in place anew where they are damaged, or no pull would go on."""
+    for key in sorted(index.groups):
+        if not (folder / key).is_dir():
+            continue
+        try:
+            content = Folder(folder).read(joined(key, GROUP_FILE))
+        except FileNotFoundError:
+            content = b""
+        if parse_group(content) is None:
+            write_file(folder / key / GROUP_FILE, remote.read(joined(key, GROUP_FILE)))
 
 
 def _record(url: str) -> str:

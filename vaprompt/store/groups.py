@@ -65,22 +65,22 @@ class Group:
             StoreError: it is missing or not what was written.
         """
         facts, key = self.files[file], joined(self.key, file)
-        where, unit = place(self.storage, key), place(self.storage, self.key)
         try:
             # Its length is known, and so no more is read: over a network, asking for it would double the requests.
             content = self.storage.read(key, facts["bytes"])
         except FileNotFoundError:
             self.require_unchanged()
-            raise damaged(where, "is missing", unit) from None
+            raise damaged(self.storage, key, "is missing", self.key) from None
         except TooLargeError:
             self.require_unchanged()
             raise
         if len(content) != facts["bytes"]:
             self.require_unchanged()
-            raise damaged(where, f"has {len(content)} bytes instead of {facts['bytes']}", unit)
+            fault = f"has {len(content)} bytes instead of {facts['bytes']}"
+            raise damaged(self.storage, key, fault, self.key)
         if hashlib.sha256(content).hexdigest() != facts["sha256"]:
             self.require_unchanged()
-            raise damaged(where, "is not what was written", unit)
+            raise damaged(self.storage, key, "is not what was written", self.key)
         return content
 
     def require_unchanged(self) -> None:
@@ -109,12 +109,14 @@ def read_group(storage: Storage, key: str) -> Group | None:
     if attributes is None or attributes.get("status", "done") != "done":
         return None
     files = attributes.get("files", {})
-    where = place(storage, joined(key, GROUP_FILE))
+    marker = joined(key, GROUP_FILE)
     if not isinstance(files, dict) or not all(is_file(file, facts) for file, facts in files.items()):
-        raise damaged(where, "lists its files in another form", place(storage, key))
+        raise damaged(storage, marker, "lists its files in another form", key)
     for file in files:
         if not _FILE.fullmatch(file):
-            raise StoreError(where, fault=f"lists a file '{file[:80]}'", remedy="do not trust this store")
+            raise StoreError(
+                place(storage, marker), fault=f"lists a file '{file[:80]}'", remedy="do not trust this store"
+            )
     return Group(storage, key, attributes)
 
 
@@ -126,7 +128,7 @@ def required_group(storage: Storage, key: str) -> Group:
     """
     group = read_group(storage, key)
     if group is None:
-        raise damaged(place(storage, key), "is gone", place(storage, key))
+        raise damaged(storage, key, "is gone", key)
     return group
 
 

@@ -23,7 +23,7 @@ from vaprompt.store.attributes import FAILED as FAILED
 from vaprompt.store.attributes import SPLITS as SPLITS
 from vaprompt.store.attributes import TEXT as TEXT
 from vaprompt.store.attributes import attribute_faults
-from vaprompt.store.storage import Storage
+from vaprompt.store.storage import Copy, Storage
 
 FORMAT = 1
 """Version of the layout that docs/store-format.md describes."""
@@ -79,16 +79,15 @@ def read_attributes(storage: Storage, group: str = "") -> dict[str, Any] | None:
         raw = storage.read(key)
     except FileNotFoundError:
         return None
-    file, unit = place(storage, key), place(storage, group)
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise damaged(file, f"cannot be read ({error})", unit) from None
+        raise damaged(storage, key, f"cannot be read ({error})", group) from None
     if not isinstance(content, dict) or content.get("zarr_format") != 3 or content.get("node_type") != "group":
-        raise damaged(file, "is not the metadata of a Zarr v3 group", unit)
+        raise damaged(storage, key, "is not the metadata of a Zarr v3 group", group)
     attributes = content.get("attributes")
     if not isinstance(attributes, dict):
-        raise damaged(file, "has no attributes", unit)
+        raise damaged(storage, key, "has no attributes", group)
     found = attributes.pop(DIGEST, None)
     if not group and attributes.get("format", FORMAT if found else None) != FORMAT:
         return attributes  # of another version or program: whoever asks says so
@@ -98,9 +97,9 @@ def read_attributes(storage: Storage, group: str = "") -> dict[str, Any] | None:
     except (ValueError, RecursionError):  # numbers that JSON does not have
         whole = False
     if not whole:
-        raise damaged(file, "is not what was written", unit)
+        raise damaged(storage, key, "is not what was written", group)
     for fault in attribute_faults(group, attributes):
-        raise damaged(file, fault, unit)
+        raise damaged(storage, key, fault, group)
     return attributes
 
 
@@ -167,9 +166,13 @@ def medium_of(marker: Mapping[str, Any]) -> str | None:
     return found
 
 
-def damaged(file: str, fault: str, unit: str) -> StoreError:
-    """Return the error for a file of a store that is not as it was written; `unit` is what has to be made anew."""
-    return StoreError(file, fault=fault, remedy=f"restore it from a copy, or delete {unit} and run extract again")
+def damaged(storage: Storage, key: str, fault: str, unit: str) -> StoreError:
+    """Return the error for a file of a store that is not as it was written; the group `unit` has to be made anew."""
+    anew = place(storage, unit)
+    remedy = f"restore it from a copy, or delete {anew} and run extract again"
+    if isinstance(storage, Copy):
+        remedy = f"delete {anew}: the same command fetches it again"
+    return StoreError(place(storage, key), fault=fault, remedy=remedy)
 
 
 def write_attributes(group: Path, attributes: Mapping[str, Any], *, aside: Path | None = None) -> None:

@@ -18,7 +18,6 @@ from vaprompt.store.layout import (
     checked_name,
     damaged,
     joined,
-    place,
     read_attributes,
 )
 from vaprompt.store.storage import Storage
@@ -111,8 +110,8 @@ class StoreListing:
         """Return `train`, `validation` or `test`."""
         split = self.summary("labels", video).get("split")
         if split is None:
-            group = place(self._storage, joined("labels", video))
-            raise damaged(group, "does not say of which split the video is", group)
+            group = joined("labels", video)
+            raise damaged(self._storage, group, "does not say of which split the video is", group)
         return str(split)
 
     def summary(self, stream: str, video: str) -> Mapping[str, Any]:

@@ -19,7 +19,6 @@ from vaprompt.store.layout import (
     UNFINISHED,
     damaged,
     joined,
-    place,
     read_attributes,
     require_format,
 )
@@ -38,21 +37,13 @@ class StoreReader(StoreListing):
     """A store in a folder, packed into a zip file, or behind a URL."""
 
     @classmethod
-    def open(
-        cls: type[Reader],
-        location: Path | str,
-        stream: str | None = None,
-        *,
-        copy_of: str | None = None,
-        copying: bool = False,
-    ) -> Reader:
+    def open(cls: type[Reader], location: Path | str, stream: str | None = None, *, copying: bool = False) -> Reader:
         """Return the store at `location`.
 
         Args:
             location: its folder, zip file or URL.
             stream: which encoders' features `image`, `audio` and `text` are to be, by the name that they were
                 extracted under; None: those extracted under no name.
-            copy_of: the URL that users know it by, where `location` is a copy in the cache.
             copying: whether whoever asks is to finish the copy that it is.
 
         Raises:
@@ -62,7 +53,7 @@ class StoreReader(StoreListing):
         storage = open_storage(location)
         if storage is None:
             raise StoreError(shown(str(location)), fault="there is no feature store", remedy=_HOW_TO_GET_ONE)
-        return cls.from_storage(storage, stream, copy_of=copy_of, copying=copying)
+        return cls.from_storage(storage, stream, copying=copying)
 
     @classmethod
     def from_storage(
@@ -73,7 +64,10 @@ class StoreReader(StoreListing):
         copy_of: str | None = None,
         copying: bool = False,
     ) -> Reader:
-        """Return the store whose files these are; else as `open`."""
+        """Return the store whose files these are; else as `open`.
+
+        `copy_of` is the URL that users know it by, where it is a copy in the cache.
+        """
         root = read_attributes(storage)
         if root is None and storage.size(UNFINISHED) is not None:
             fault = "holds no feature store yet, as copying it was not finished"
@@ -182,13 +176,13 @@ class StoreReader(StoreListing):
             dtype, dimensions = ARRAYS[stream][name]
             if (values.dtype.name, values.ndim) != (dtype, dimensions):
                 fault = f"is {values.dtype.name} in {values.ndim} dimensions and not {dtype} in {dimensions}"
-                raise damaged(place(self._storage, joined(group, name)), fault, place(self._storage, group))
+                raise damaged(self._storage, joined(group, name), fault, group)
         small = {name: values for name, values in arrays.items() if name != EMBEDDING}
         if len({len(values) for values in arrays.values()}) > 1:
             lengths = ", ".join(f"{name} {len(values)}" for name, values in arrays.items())
-            raise damaged(place(self._storage, group), f"has arrays of {lengths} rows", place(self._storage, group))
+            raise damaged(self._storage, group, f"has arrays of {lengths} rows", group)
         for name, fault in content_faults(stream, marker, small):
-            raise damaged(place(self._storage, joined(group, name)), fault, place(self._storage, group))
+            raise damaged(self._storage, joined(group, name), fault, group)
 
 
 def read_text(storage: Storage, group: str) -> dict[str, Float32[np.ndarray, "D"]]:
@@ -199,6 +193,5 @@ def read_text(storage: Storage, group: str) -> dict[str, Float32[np.ndarray, "D"
     embedding_PD = read_array(storage, group, "embedding", attributes)
     prompts = attributes.get("prompts")
     if not isinstance(prompts, list) or len(prompts) != len(embedding_PD) or embedding_PD.ndim != 2:
-        where = place(storage, group)
-        raise damaged(where, "does not have an embedding for each of its prompts", where)
+        raise damaged(storage, group, "does not have an embedding for each of its prompts", group)
     return dict(zip(map(str, prompts), embedding_PD, strict=True))

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vaprompt.errors import StoreError
-from vaprompt.store.layout import damaged, joined, place
+from vaprompt.store.layout import damaged, joined
 from vaprompt.store.storage import Storage
 
 CHECKSUM_BYTES = 4
@@ -222,4 +222,4 @@ def arrays_of(marker: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _damaged(storage: Storage, group: str, key: str, fault: str) -> StoreError:
-    return damaged(place(storage, joined(group, key)), fault, place(storage, group))
+    return damaged(storage, joined(group, key), fault, group)

@@ -189,6 +189,10 @@ class Folder:
         return path
 
 
+class Copy(Folder):
+    """A copy in the cache of a store behind a URL: what is damaged or missing in it can be fetched again."""
+
+
 class Zip:
     """One zip file, read in place; only entries that are stored as they are, so that reading is a copy."""
 

@@ -16,7 +16,7 @@ from vaprompt.files import published, unwritable
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store.feature_store import FeatureStore
 from vaprompt.store.groups import Group
-from vaprompt.store.layout import GROUP_FILE, damaged, joined, place
+from vaprompt.store.layout import GROUP_FILE, damaged, joined
 from vaprompt.store.reading import CHECKSUM_BYTES, arrays_of, checksum, read_form
 from vaprompt.store.sharing.archive import is_there, require_whole
 from vaprompt.store.sharing.contents import contents, open_contents, root_of
@@ -107,7 +107,7 @@ def _write_metadata(group: h5py.Group, content: bytes) -> None:
 
 
 def _damaged(group: Group, key: str, fault: str) -> StoreError:
-    return damaged(place(group.storage, joined(group.key, key)), fault, place(group.storage, group.key))
+    return damaged(group.storage, joined(group.key, key), fault, group.key)
 
 
 def _system_error(error: OSError | RuntimeError) -> OSError:
