@@ -13,6 +13,8 @@ WEB = ("https", "http")
 """Schemes that can be read only, and not listed."""
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_PASSWORD = re.compile(r"^[^/?#@:\[]*:(?![0-9]*[/?#])[^/?#@]*[/?#][^@]*@")
+"""What begins with no host and port, so that a / or ? before its @ can only be one of a password."""
 _URLS = re.compile(rf"{_URL.pattern}\S*")
 
 
@@ -72,7 +74,10 @@ def shown(url: str) -> str:
     found = _URL.match(url)
     if found is None:
         return url
-    rest = re.split(r"[?#]", url[found.end() :], maxsplit=1)[0]
+    rest = url[found.end() :]
+    if found[1].lower() in WEB:
+        rest = _PASSWORD.sub("", rest)
+    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
     host, slash, path = rest.partition("/")
     return f"{found[1].lower()}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/")
 
