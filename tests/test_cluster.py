@@ -3,7 +3,10 @@
 import importlib.util
 import shutil
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -21,6 +24,7 @@ from vaprompt.cluster import (
 from vaprompt.errors import ClusterError
 
 GPU_BOXES = [{"CPU": 4.0}, {"CPU": 64.0, "GPU": 8.0}, {"CPU": 16.0, "GPU": 4.0}]
+NO_FRAME = b"HTTP/1.0 505 Invalid HTTP version (2.0)\r\n\r\n"
 PLAIN = [{"CPU": 0.0}, {"CPU": 8.0, "memory": 1e9}, {"CPU": 20.0}]
 
 
@@ -60,7 +64,7 @@ def test_what_is_no_address_is_said(address):
     [("auto", None), ("10.0.0.1:6379", "token"), ("10.0.0.2:6379", "disabled"), ("10.0.0.3:6379", None)],
 )
 def test_whether_a_cluster_here_wants_a_token_is_told_by_its_nodes(tmp_path, monkeypatch, address, mode):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # says nothing where an address is given
     for number, (program, host, said) in enumerate(
         [
             ("/lib/ray/raylet", 1, ["RAY_AUTH_MODE=token"]),
@@ -77,14 +81,90 @@ def test_whether_a_cluster_here_wants_a_token_is_told_by_its_nodes(tmp_path, mon
     assert tokens_on_this_machine("auto", tmp_path) == "disabled"
 
 
-def test_where_nobody_answers_is_said_at_once():
+@pytest.fixture
+def ray_is_not_asked(monkeypatch):
+    """Let what Ray is asked fail at once, where it would try for minutes."""
+
+    def tried(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr("ray.init", tried)
+
+
+@pytest.fixture
+def nobody():
+    """An address at which nobody listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        with pytest.raises(ClusterError, match="nobody answers there") as error, connected(f"127.0.0.1:{port}"):
-            pass
+        yield f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """Yield an address at which somebody says this to all who come."""
+
+    def serve() -> None:
+        while True:
+            try:
+                guest, _ = server.accept()
+            except OSError:
+                return
+            with guest:
+                guest.sendall(answer)
+                while guest.recv(64):
+                    pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)  # ends the waiting for others
+
+
+@pytest.mark.usefixtures("ray_is_not_asked")
+def test_where_nobody_answers_is_said_at_once(nobody):
+    with pytest.raises(ClusterError, match="nobody answers there") as error, connected(nobody):
+        pass
     assert "ray start --head" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("ray_is_not_asked")
+@pytest.mark.parametrize(("answer", "reason"), [(NO_FRAME, "what listens is no Ray cluster"), (b"", "timed out")])
+def test_who_listens_and_is_no_head_is_told_from_one(monkeypatch, answer, reason):
+    monkeypatch.setattr(cluster, "LISTENS", 0.5)
+    with answering(answer) as address, pytest.raises(ClusterError) as error, connected(address):
+        pass
+    assert str(error.value).startswith(f"--address {address}: nobody answers there ({reason}); start one with: ")
+
+
+@pytest.mark.usefixtures("ray_is_not_asked")
+def test_an_address_in_the_environment_is_looked_at_before_ray_tries_it(monkeypatch, nobody):
+    monkeypatch.setenv("RAY_ADDRESS", nobody)
+    with pytest.raises(ClusterError) as error, connected("auto"):
+        pass
+    assert str(error.value).startswith(
+        f"RAY_ADDRESS={nobody}: nobody answers there (Connection refused); unset RAY_ADDR"
+    )
+    monkeypatch.setenv("RAY_ADDRESS", "nonsense")
+    with (
+        pytest.raises(ClusterError, match=r"^RAY_ADDRESS=nonsense: is not auto, local or HOST:PORT"),
+        connected("auto"),
+    ):
+        pass
+
+
+@pytest.mark.usefixtures("ray_is_not_asked")
+def test_an_address_that_a_head_left_when_it_was_killed_is_looked_at_before_ray_tries_it(monkeypatch, tmp_path, nobody):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)  # whatever else runs here
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(nobody)
+    with pytest.raises(ClusterError) as error, connected("auto"):
+        pass
+    assert str(error.value).startswith(
+        f"--address auto ({nobody}): nobody answers there (Connection refused); start one"
+    )
 
 
 def test_the_description_of_a_cluster_is_one_that_ray_takes():

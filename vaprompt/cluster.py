@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from vaprompt.errors import ClusterError
+from vaprompt.heads import silence
 
 INSTALL = "pip install 'vaprompt[ray]'"
 HOW_TO_START = (
@@ -25,6 +25,8 @@ HOW_TO_START = (
 
 LISTENS = 10.0
 """Seconds to wait for a cluster's head to answer."""
+ADDRESS = "RAY_ADDRESS"
+"""Ray's variable that says which cluster is meant where none is named."""
 TOKENS = "RAY_AUTH_MODE"
 """Ray's variable that says whether a cluster and its clients show each other a token: `token` or `disabled`."""
 
@@ -34,7 +36,7 @@ class Cluster:
     """Which cluster is to be used, and how much of it one worker takes."""
 
     address: str = "auto"
-    """`auto`: that of this machine; `HOST:PORT` of its head; `local`: begin one on this machine, and end it."""
+    """`auto`: that of RAY_ADDRESS or of this machine; `HOST:PORT` of its head; `local`: begin one here, and end it."""
     workers: int | None = None
     """How many are wanted; None: as many as its nodes have room for, whenever nodes come or go."""
     gpus: float | None = None
@@ -75,7 +77,7 @@ def connected(address: str) -> Iterator[ModuleType]:
         ClusterError: ray is not installed, or there is no cluster, or another version of it.
     """
     require_ray()
-    _require_answer(address)
+    where, address = _named(address)
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody unless it is asked for
     with _tokens_as_on(address), redirect_stdout(io.StringIO()):
@@ -83,12 +85,13 @@ def connected(address: str) -> Iterator[ModuleType]:
 
         mine = not ray.is_initialized()
         if mine:
+            _require_answer(where, address)
             try:
                 ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=None)
             except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
                 reason = " ".join(str(error).split())[:200]
                 fault = f"no Ray cluster can be used there ({reason})"
-                raise ClusterError(f"--address {address}", fault=fault, remedy=HOW_TO_START) from None
+                raise ClusterError(where, fault=fault, remedy=HOW_TO_START) from None
         try:
             yield ray
         finally:
@@ -96,23 +99,47 @@ def connected(address: str) -> Iterator[ModuleType]:
                 ray.shutdown()
 
 
-def _require_answer(address: str) -> None:
-    """Check that somebody listens at HOST:PORT: Ray itself would try for two minutes.
+def _named(address: str) -> tuple[str, str]:
+    """Return by what a cluster is named, and its address; for `auto`, Ray's variable may name one.
 
     Raises:
-        ClusterError: nobody does, or the address is none.
+        ClusterError: the address is none.
     """
-    if address in ("auto", "local"):
-        return
+    option = "--address "
+    if address == "auto" and os.environ.get(ADDRESS):
+        option, address = f"{ADDRESS}=", os.environ[ADDRESS]
     host, _, port = address.rpartition(":")
-    if not host or "/" in host or not port.isdigit() or int(port) > 65535:
+    if address not in ("auto", "local") and (not host or "/" in host or not port.isdigit() or int(port) > 65535):
         fault = "is not auto, local or HOST:PORT"
-        raise ClusterError(f"--address {address}", fault=fault, remedy="write for example --address head:6379")
-    try:
-        socket.create_connection((host, int(port)), timeout=LISTENS).close()
-    except OSError as error:
-        fault = f"nobody answers there ({error.strerror or error})"
-        raise ClusterError(f"--address {address}", fault=fault, remedy=HOW_TO_START) from None
+        raise ClusterError(f"{option}{address}", fault=fault, remedy=f"write for example {option}head:6379")
+    return f"{option}{address}", address
+
+
+def _require_answer(where: str, address: str) -> None:
+    """Check that a cluster's head answers: Ray itself would try for minutes.
+
+    Raises:
+        ClusterError: none does.
+    """
+    if address == "auto":
+        address = _last_begun_here()
+        where = f"{where} ({address})"
+    if address in ("", "local"):
+        return
+    reason = silence(address, LISTENS)
+    if reason is not None:
+        remedy = f"unset {ADDRESS}, or {HOW_TO_START}" if where.startswith(ADDRESS) else HOW_TO_START
+        raise ClusterError(where, fault=f"nobody answers there ({reason})", remedy=remedy)
+
+
+def _last_begun_here() -> str:
+    """Return where Ray looks for the cluster of this machine if no head runs on it: what its last node wrote down.
+
+    Nothing where a head does run, or no node has written.
+    """
+    from ray._private import services
+
+    return "" if services.find_gcs_addresses() else services.find_bootstrap_address(None) or ""  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -142,14 +169,13 @@ def tokens_on_this_machine(address: str, processes: Path = Path("/proc")) -> str
         address: `auto`, or HOST:PORT of its head.
         processes: where the system shows them.
     """
-    wanted = os.environ.get("RAY_ADDRESS") or address
     found = set()
     for process in processes.glob("[0-9]*"):
         with suppress(OSError):
             program, *arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
             if program.rpartition("/")[2] != "raylet":
                 continue
-            if wanted == "auto" or f"--gcs-address={wanted}" in arguments:
+            if address == "auto" or f"--gcs-address={address}" in arguments:
                 said = (process / "environ").read_bytes().decode(errors="replace").split("\0")
                 (mode,) = [one for one in said if one.startswith(f"{TOKENS}=")] or [f"{TOKENS}=disabled"]
                 found.add(mode.partition("=")[2])
