@@ -339,7 +339,7 @@ def test_an_unwritable_target_is_refused(command: str, tiny: Path, small_run: Pa
         "extract": ["extract", tiny, "extract/demo.toml", "--store", target],
         "train": ["train", small_store, "train/demo.toml", "--run", target],
         "predict": ["predict", small_run, media_in(tiny)[0], "--out", target],
-        "demo": ["demo", target, "--videos", "3", "--seconds", "12"],
+        "demo": ["demo", target, "--videos", "3", "--seconds", "14"],
         "weights fetch": ["weights", "fetch", "extract/paper.toml", "--to", target],
     }
     refused(call(*arguments[command]), naming=tmp_path / "file")
