@@ -137,9 +137,13 @@ def _last_begun_here() -> str:
 
     Nothing where a head does run, or no node has written.
     """
-    from ray._private import services
+    # Ray tells nobody else; a version that has these no more looks for it by itself, however long that takes.
+    with suppress(ImportError, AttributeError):
+        from ray._private import services
 
-    return "" if services.find_gcs_addresses() else services.find_bootstrap_address(None) or ""  # type: ignore[no-untyped-call]
+        if not services.find_gcs_addresses():  # type: ignore[no-untyped-call]
+            return services.find_bootstrap_address(None) or ""  # type: ignore[no-untyped-call]
+    return ""
 
 
 @contextmanager
