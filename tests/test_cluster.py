@@ -3,6 +3,7 @@
 import importlib.util
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from threading import Thread
 import pytest
 import yaml
 
-from vaprompt import cluster
+from vaprompt import cluster, heads
 from vaprompt.cluster import (
     Cluster,
     Size,
@@ -22,8 +23,10 @@ from vaprompt.cluster import (
     workers_that_fit,
 )
 from vaprompt.errors import ClusterError
+from vaprompt.heads import Head
 
 GPU_BOXES = [{"CPU": 4.0}, {"CPU": 64.0, "GPU": 8.0}, {"CPU": 16.0, "GPU": 4.0}]
+SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 NO_FRAME = b"HTTP/1.0 505 Invalid HTTP version (2.0)\r\n\r\n"
 PLAIN = [{"CPU": 0.0}, {"CPU": 8.0, "memory": 1e9}, {"CPU": 20.0}]
 
@@ -100,8 +103,8 @@ def nobody():
 
 
 @contextmanager
-def answering(answer: bytes) -> Iterator[str]:
-    """Yield an address at which somebody says this to all who come."""
+def answering(answer: bytes, port: int = 0) -> Iterator[str]:
+    """Yield an address at which somebody says this to all who come; a port of 0: any."""
 
     def serve() -> None:
         while True:
@@ -114,7 +117,7 @@ def answering(answer: bytes) -> Iterator[str]:
                 while guest.recv(64):
                     pass
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", port)) as server:
         Thread(target=serve, daemon=True).start()
         yield f"127.0.0.1:{server.getsockname()[1]}"
         server.shutdown(socket.SHUT_RDWR)  # ends the waiting for others
@@ -165,6 +168,22 @@ def test_an_address_that_a_head_left_when_it_was_killed_is_looked_at_before_ray_
     assert str(error.value).startswith(
         f"--address auto ({nobody}): nobody answers there (Connection refused); start one"
     )
+
+
+def test_a_head_that_answers_no_more_is_given_up_after_a_while(monkeypatch):
+    monkeypatch.setattr(heads, "GONE", 0.2)
+    with answering(SETTINGS) as address:
+        head = Head(address)
+        assert head.answers()
+    assert not head.answers()
+    time.sleep(0.3)
+    with answering(SETTINGS, int(address.rpartition(":")[2])):
+        assert head.answers()
+    assert not head.answers()  # what it missed before is forgotten
+    time.sleep(0.3)
+    with pytest.raises(ClusterError) as error:
+        head.answers()
+    assert str(error.value).startswith(f"--engine ray: the cluster's head at {address} answers no more; run the same ")
 
 
 def test_the_description_of_a_cluster_is_one_that_ray_takes():

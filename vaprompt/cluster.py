@@ -142,7 +142,7 @@ def _last_begun_here() -> str:
         from ray._private import services
 
         if not services.find_gcs_addresses():  # type: ignore[no-untyped-call]
-            return services.find_bootstrap_address(None) or ""  # type: ignore[no-untyped-call]
+            return services.find_bootstrap_address(None) or ""
     return ""
 
 

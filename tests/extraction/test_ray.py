@@ -13,8 +13,10 @@ import pytest
 
 from tests.extraction.conftest import TINY, files_below
 from tests.extraction.mortal import DEADLY, Mortal
-from tests.nodes import kill
+from tests.nodes import behead, kill
+from vaprompt import heads
 from vaprompt.cluster import Cluster
+from vaprompt.errors import ClusterError
 from vaprompt.extraction import ray_engine
 from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.stages import log_file
@@ -149,3 +151,21 @@ def test_nodes_that_come_late_are_waited_for(cluster, dataset, recipe, store, tm
     assert watcher.said == ["waiting for a node with room for a worker of 0 GPUs and 1 cores; see: ray status"]
     assert [worker["gpus"] for worker in logged(tmp_path / "s.zarr", "worker")] == [1]
     assert files_below(tmp_path / "s.zarr") == files_below(store)
+
+
+def test_an_extraction_whose_head_dies_says_so_and_goes_on_elsewhere(
+    cluster, dataset, recipe, store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(heads, "GONE", 1.0)
+    monkeypatch.setattr(ray_engine, "SURVEY", 0.2)
+    target, node = tmp_path / "s.zarr", cluster.add_node(**NODE)
+
+    def die() -> None:
+        kill(cluster, node)
+        behead(cluster)
+
+    with pytest.raises(ClusterError, match=r"head at .* answers no more; run the same command again"):
+        extract(dataset, recipe, target, cluster=Cluster(cluster.address), progress=Listening(at_first=die))
+    assert not (target / ".leases").exists()
+    extract(dataset, recipe, target)
+    assert files_below(target) == files_below(store)

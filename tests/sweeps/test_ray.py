@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.nodes import kill
+from tests.nodes import behead, kill
 from tests.sweeps.conftest import GRID, described
 from tests.sweeps.test_search import TELLING
 from tests.sweeps.test_sweep import contents
+from vaprompt import heads
 from vaprompt.cluster import Cluster
 from vaprompt.errors import ClusterError
 from vaprompt.sweeps import ray_pool
@@ -77,6 +78,34 @@ def test_a_search_goes_the_same_way_on_a_cluster(store, tmp_path, monkeypatch):
     for label, one in ours.items():
         if one.state == "done":
             assert contents(one.variant.run) == contents(theirs[label].variant.run)
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_head_dies_says_so_and_goes_on_elsewhere(store, swept, tmp_path, monkeypatch):
+    from ray.cluster_utils import Cluster as Nodes
+
+    monkeypatch.setattr(heads, "GONE", 1.0)
+    monkeypatch.setattr(ray_pool, "SURVEY", 0.2)
+    sweep = described(tmp_path, GRID)
+    nodes = Nodes(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+
+    def begin(board, variant):
+        as_ever(board, variant)
+        if list(tmp_path.glob("runs/*/run.json")):
+            monkeypatch.setattr(Board, "begin", as_ever)
+            behead(nodes)
+
+    as_ever = Board.begin
+    monkeypatch.setattr(Board, "begin", begin)
+    try:
+        with pytest.raises(ClusterError, match=r"head at .* answers no more; run the same command again"):
+            run_sweep(store, sweep, tmp_path / "runs", device="cpu", cluster=Cluster(nodes.address))
+    finally:
+        nodes.shutdown()
+    result = run_sweep(store, sweep, tmp_path / "runs", device="cpu", workers=1)
+    assert [one.reason for one in result.found] == [None] * 4
+    for ours, theirs in zip(result.found, swept.found, strict=True):
+        assert contents(ours.variant.run) == contents(theirs.variant.run)
 
 
 def test_a_node_that_cannot_see_the_runs_or_has_another_version_says_so(store, tmp_path, monkeypatch):

@@ -27,6 +27,7 @@ from vaprompt.extraction.plan import Job
 from vaprompt.extraction.stages import RunLog, note
 from vaprompt.extraction.work import Engine, Told, Work
 from vaprompt.extraction.worker import MOST_HANDS, Worker
+from vaprompt.heads import Head
 from vaprompt.progress import Progress, Task
 from vaprompt.store.feature_store import FeatureStore
 
@@ -111,6 +112,7 @@ class _RayPool:
     def __init__(self, ray: Any, work: Work, cluster: Cluster, progress: Progress, log: RunLog, task: Task) -> None:
         self._ray, self._cluster, self._progress, self._log, self._task = ray, cluster, progress, log, task
         self._actor, self._size = ray.remote(Actor), size_of_worker(_nodes(ray), cluster)
+        self._head = Head(ray.get_runtime_context().gcs_address)
         self._work = ray.put(work)
         self._actors: dict[str, Any] = {}
         self._hosts: dict[str, str] = {}
@@ -132,15 +134,16 @@ class _RayPool:
 
         Raises:
             VapromptError: what a worker met with is no video's fault.
-            ClusterError: workers die before they begin.
+            ClusterError: workers die before they begin, or the cluster's head is gone.
         """
         self._survey()
         self._ask()
         refs = [*self._beginning, *self._videos, *self._asked]
         ready: list[Any] = []
         if refs:
-            self._ray.wait(refs, num_returns=1, timeout=seconds)
-            ready, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0)
+            # Nothing is fetched: that takes this machine's node, which may be gone with the head.
+            self._ray.wait(refs, num_returns=1, timeout=seconds, fetch_local=False)
+            ready, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
         else:
             time.sleep(seconds)
         # Videos last: if an actor is found to be dead by one answer, the others of its are no longer looked at.
@@ -157,16 +160,24 @@ class _RayPool:
     def kill(self) -> None:
         """End all actors."""
         for actor in self._actors.values():
+            self._end(actor)
+        self._actors.clear()
+
+    def _end(self, actor: Any) -> None:
+        """End an actor; without a head its node ends it."""
+        if not self._head.silent:
             with suppress(self._ray.exceptions.RayError):
                 self._ray.kill(actor)
-        self._actors.clear()
 
     def _survey(self) -> None:
         """Begin as many actors as there is room for, and are not there."""
         now = time.monotonic()
         if now - self._surveyed < SURVEY:
             return
-        self._surveyed, nodes = now, _nodes(self._ray)
+        self._surveyed = now
+        if not self._head.answers():
+            return
+        nodes = _nodes(self._ray)
         if not self._started:  # nodes with GPUs may come later than others
             self._size = size_of_worker(nodes, self._cluster)
         wanted = self._cluster.workers or workers_that_fit(nodes, self._size)
@@ -224,9 +235,7 @@ class _RayPool:
         return [Arrived(name, about["hands"])]
 
     def _lost(self, name: str, error: _GoneError) -> list[Event]:
-        with suppress(self._ray.exceptions.RayError):
-            self._ray.kill(self._actors[name])  # it may be there still, and only out of reach
-        self._actors.pop(name)
+        self._end(self._actors.pop(name))  # it may be there still, and only out of reach
         self._summaries.pop(name, None)
         videos = sorted(video for worker, video in self._videos.values() if worker == name)
         for known in (self._beginning, self._asked):
@@ -244,7 +253,7 @@ class _RayPool:
         return [Lost(name, outage)]
 
     def _is_alive(self, node: str) -> bool:
-        return any(known["NodeID"] == node and known["Alive"] for known in self._ray.nodes())
+        return self._head.answers() and any(known["NodeID"] == node and known["Alive"] for known in self._ray.nodes())
 
     def _answer(self, ref: Any) -> Any:
         """Return what an actor answered.

@@ -19,6 +19,7 @@ from typing import Any
 from vaprompt import __version__
 from vaprompt.cluster import Cluster, connected, size_of_worker, workers_that_fit
 from vaprompt.errors import ClusterError
+from vaprompt.heads import Head
 from vaprompt.sweeps.board import Watcher
 from vaprompt.sweeps.pool import Ended
 from vaprompt.sweeps.work import Job, Outcome, Trainer, Work
@@ -54,6 +55,7 @@ class OnCluster:
         self._stack = ExitStack()
         self._ray = self._stack.enter_context(connected(cluster.address))
         self._cluster, self._watcher = cluster, watcher
+        self._head = Head(self._ray.get_runtime_context().gcs_address)
         self.size = size_of_worker(self._nodes(), cluster)
         if self.size.gpus == 0 and cluster.cpus is None:
             self.size = replace(self.size, cpus=min(CORES, self.size.cpus))
@@ -69,17 +71,29 @@ class OnCluster:
 
     @property
     def count(self) -> int:
-        """How many workers there is room for; see `Pool`."""
+        """How many workers there is room for; see `Pool`.
+
+        Raises:
+            ClusterError: the cluster's head is gone.
+        """
         self._survey()
         return self._wanted
 
     @property
     def idle(self) -> int:
-        """How many more jobs can be given; where there is no worker at all, wait for room for one. See `Pool`."""
-        while not self.count and not self._busy:
-            self._say_what_is_waited_for()
+        """How many more jobs can be given; where there is no worker at all, wait for room for one. See `Pool`.
+
+        Raises:
+            ClusterError: the cluster's head is gone.
+        """
+        while True:
+            answers = self._head.answers()
+            count = self.count if answers else 0
+            if count or self._busy:
+                return max(0, count - len(self._busy))
+            if answers:
+                self._say_what_is_waited_for()
             time.sleep(1.0)
-        return max(0, self.count - len(self._busy))
 
     def give(self, job: Job) -> None:
         """Let an actor begin with a job; see `Pool`."""
@@ -90,14 +104,15 @@ class OnCluster:
         """Return what has ended; see `Pool`.
 
         Raises:
-            ClusterError: workers die before they begin.
+            ClusterError: workers die before they begin, or the cluster's head is gone.
         """
         if not self._busy:
             time.sleep(seconds)
             return []
-        ready, _ = self._ray.wait(list(self._busy), num_returns=len(self._busy), timeout=0)
+        # Nothing is fetched: that takes this machine's node, which may be gone with the head.
+        ready, _ = self._ray.wait(list(self._busy), num_returns=len(self._busy), timeout=0, fetch_local=False)
         if not ready:
-            ready, _ = self._ray.wait(list(self._busy), num_returns=1, timeout=seconds)
+            ready, _ = self._ray.wait(list(self._busy), num_returns=1, timeout=seconds, fetch_local=False)
         found = []
         for ref in ready:
             actor, job = self._busy.pop(ref)
@@ -112,9 +127,9 @@ class OnCluster:
                     found.append(Ended(job, None))
                 else:
                     self._try_again(job, error)
-                with suppress(self._ray.exceptions.RayError):
-                    self._ray.kill(actor.handle)  # it may be there still, and only out of reach
-        self._give_to_those_free()
+                self._end(actor)  # it may be there still, and only out of reach
+        if self._head.answers():
+            self._give_to_those_free()
         return found
 
     def _give_to_those_free(self) -> None:
@@ -122,8 +137,7 @@ class OnCluster:
         for ref, (actor, job) in list(self._busy.items()):
             if self._free and not self._had_begun(actor):
                 del self._busy[ref]
-                with suppress(self._ray.exceptions.RayError):
-                    self._ray.kill(actor.handle)
+                self._end(actor)
                 self.give(job)
 
     def _begun(self) -> _Actor:
@@ -141,7 +155,7 @@ class OnCluster:
         """Give a job that nobody began with to another worker.
 
         Raises:
-            ClusterError: that was done too often.
+            ClusterError: that was done too often, or the cluster's head is gone.
         """
         self._futile += 1
         if self._futile >= FUTILE:
@@ -150,16 +164,23 @@ class OnCluster:
             remedy = "look at Ray's own logs on the nodes, in /tmp/ray/session_latest/logs"
             raise ClusterError("--engine ray", fault=fault, remedy=remedy) from None
         time.sleep(PAUSE)
+        while not self._head.answers():
+            time.sleep(PAUSE)
         self.give(job)
 
     def close(self) -> None:
         """End the actors, and leave the cluster; see `Pool`."""
         for actor in self._actors():
-            with suppress(self._ray.exceptions.RayError):
-                self._ray.kill(actor.handle)
+            self._end(actor)
         self._free.clear()
         self._busy.clear()
         self._stack.close()
+
+    def _end(self, actor: _Actor) -> None:
+        """End an actor; without a head its node ends it."""
+        if not self._head.silent:
+            with suppress(self._ray.exceptions.RayError):
+                self._ray.kill(actor.handle)
 
     def _say_what_is_waited_for(self) -> None:
         self._surveyed = -inf
@@ -173,8 +194,10 @@ class OnCluster:
 
     def _survey(self) -> None:
         now = time.monotonic()
-        if now - self._surveyed >= SURVEY:
-            self._surveyed = now
+        if now - self._surveyed < SURVEY:
+            return
+        self._surveyed = now
+        if self._head.answers():
             self._wanted = self._cluster.workers or workers_that_fit(self._nodes(), self.size)
 
     def _nodes(self) -> list[dict[str, float]]:
