@@ -90,7 +90,8 @@ def test_a_change_of_a_runs_recipe_may_name_a_file_of_phrases_and_the_run_may_no
     (run / "run.json").write_text(json.dumps(facts))
     refused = call(*words, run)
     assert refused.code == 2
-    assert f"prompts.phrases = '{phrases}' is not allowed" in refused.err
+    assert "prompts.phrases = " in refused.err
+    assert "is not allowed" in refused.err
 
 
 def test_a_recipe_and_a_runs_encoders_exclude_each_other(base, small_dataset, tmp_path):

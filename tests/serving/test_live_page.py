@@ -29,6 +29,23 @@ def begin(tab: Tab, *, sound: bool = True) -> None:
     tab.wait(lambda: "points a second" in tab.one("#live-figures").text)
 
 
+def test_pictures_keep_their_order_in_a_browser_that_is_not_done_with_them_in_order(opened: Tab, server: Served):
+    opened.script(
+        """
+        const original = HTMLCanvasElement.prototype.toBlob;
+        let count = 0;
+        HTMLCanvasElement.prototype.toBlob = function (done, ...rest) {
+          const late = count++ % 2 ? 0 : 250;
+          original.call(this, (blob) => setTimeout(() => done(blob), late), ...rest);
+        };
+        """
+    )
+    begin(opened)
+    opened.wait(lambda: len(server.engine.pictures) >= 8)
+    pictures = [taken for kind, taken, _ in server.engine.brought if kind == "picture"]
+    assert pictures == sorted(pictures)
+
+
 def test_pictures_and_sound_go_to_the_server_and_points_come_back(opened: Tab, server: Served):
     begin(opened)
     opened.wait(lambda: len(server.engine.pictures) >= 15)

@@ -58,7 +58,7 @@ const Live = (() => {
   /** Everything of one view, from its start to its end, which may come while it starts, and another view after it. */
   class Session {
     constructor() {
-      Object.assign(this, { stream: null, note: "", closed: false, underWay: 0, skipped: 0, zero: null, shift: null });
+      Object.assign(this, { stream: null, note: "", closed: false, underWay: 0, encoding: false, skipped: 0, zero: null, shift: null });
       Object.assign(this, { points: [], said: -Infinity, arrived: [], canvas: document.createElement("canvas") });
     }
 
@@ -119,14 +119,24 @@ const Live = (() => {
     }
 
     sendPicture() {
-      if (this.underWay >= MOST_UNDER_WAY) {
+      if (this.encoding || this.underWay >= MOST_UNDER_WAY) {
         this.skipped++;
         return;
       }
       this.underWay++;
+      this.encoding = true;  // one at a time: a busy browser is not always done with them in their order
       const taken = this.now();
       this.canvas.getContext("2d").drawImage(video, 0, 0, this.canvas.width, this.canvas.height);
-      this.canvas.toBlob(async (blob) => blob && this.send(PICTURE, taken, await blob.arrayBuffer()), "image/jpeg", QUALITY);
+      this.canvas.toBlob((blob) => this.sendEncoded(taken, blob), "image/jpeg", QUALITY);
+    }
+
+    async sendEncoded(taken, blob) {
+      try {
+        if (blob) this.send(PICTURE, taken, await blob.arrayBuffer());
+        else this.underWay--;
+      } finally {
+        this.encoding = false;
+      }
     }
 
     /** Sound has a clock of its own: the piece that was under way the shortest tells how the two lie to each other. */
