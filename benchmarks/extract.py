@@ -1,13 +1,13 @@
 """Measures extraction: the whole pipeline, the encoders alone, and the straightforward loop, on one machine and input.
 
-    python benchmarks/extract.py [--rounds 3] [--no-memory] [--out benchmarks/extract.json]
+    python benchmarks/extract.py [--rounds 3] [--no-memory | --sizes-only] [--out benchmarks/extract.json]
 
 Encoders are of full size with random weights. The straightforward loop is open_clip's PIL transform and network in
 fp32, 32 crops of one video at once; for sound transformers' feature extractor and AST in fp32, one clip at a time. The
 encoder alone is fed from memory. Each round measures all of them, one right after the other, and a ratio is the median
 of the rounds' ratios. What other programs disturb is measured again, and how much they took stands beside it
 (`quiet.py`). What matrix products alone would allow on this processor stands beside what is reached. Memory is
-measured by `one_hour.py`, also by itself.
+measured by `one_hour.py`, also by itself; so are the sizes of batch with `--sizes-only`, into a result that is there.
 """
 
 from __future__ import annotations
@@ -66,17 +66,28 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--no-memory", action="store_true", help="leave it to `one_hour.py --into`")
+    options.add_argument(
+        "--sizes-only", action="store_true", help="measure sizes of batch anew, for the result in --out"
+    )
     options.add_argument("--out", type=Path)
     chosen = options.parse_args()
+    if chosen.sizes_only and chosen.out is None:
+        options.error("--sizes-only puts what it measures into a result: name it with --out")
     with tempfile.TemporaryDirectory() as folder:
-        report = {
-            "machine": machine(),
-            "versions": {name: metadata.version(name) for name in PACKAGES},
-            **Bench(Path(folder), chosen.rounds).measure(),
-        }
-        if not chosen.no_memory:
-            say("memory")
-            report["memory"] = memory(Path(folder))
+        bench = Bench(Path(folder), chosen.rounds)
+        if chosen.sizes_only:
+            report = json.loads(chosen.out.read_text(encoding="utf-8"))
+            report["batch"], best = bench.sizes()
+            report["ratios"]["auto_to_best_batch"] = best
+        else:
+            report = {
+                "machine": machine(),
+                "versions": {name: metadata.version(name) for name in PACKAGES},
+                **bench.measure(),
+            }
+            if not chosen.no_memory:
+                say("memory")
+                report["memory"] = memory(Path(folder))
     print(json.dumps(report, indent=2))
     if chosen.out is not None:
         chosen.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -128,14 +139,12 @@ class Bench:
         """Return every row, and the ratios."""
         local.image_encoder = lambda recipe, device: self.seeing[recipe.precision]
         local.audio_encoder = lambda recipe, device: self.hearing[recipe.precision]
-        say("batch sizes")
-        image_sweep, image_batch = self.sweep("image")
-        audio_sweep, audio_batch = self.sweep("audio")
+        batch, auto_to_best = self.sizes()
         rows: list[dict[str, float]] = []
         resizing: list[dict[str, float]] = []
         for number in range(self.rounds):
             say(f"round {number + 1} of {self.rounds}")
-            rows.append(self.round(image_batch, audio_batch))
+            rows.append(self.round(batch["image"]["auto"], batch["audio"]["auto"]))
             resizing += [self.resizing(), self.resizing()]
 
         def middle(name: str, of: list[dict[str, float]]) -> float:
@@ -146,7 +155,7 @@ class Bench:
 
         return {
             "precision": self.precision,
-            "batch": {"image": image_sweep, "audio": audio_sweep},
+            "batch": batch,
             "rows": {"rounds, per second": rows, "pictures made ready, per second and core": resizing},
             "products": products(
                 self.precision,
@@ -161,11 +170,17 @@ class Bench:
                 "audio_to_loop": ratio("clips, pipeline", "clips, loop", rows),
                 "image_fp32_to_loop": ratio("images, pipeline in fp32", "images, loop", rows),
                 "resize_to_pil": ratio("jpg to tensor", "jpg to tensor by PIL", resizing),
-                "auto_to_best_batch": min(image_sweep["auto to best"], audio_sweep["auto to best"]),
+                "auto_to_best_batch": auto_to_best,
             },
         }
 
-    def sweep(self, stream: str) -> tuple[dict[str, Any], int]:
+    def sizes(self) -> tuple[dict[str, dict[str, Any]], float]:
+        """Return the speeds of all sizes of batch, by stream, and how near to the best `auto` comes at least."""
+        say("batch sizes")
+        batch = {stream: self.sweep(stream) for stream in ("image", "audio")}
+        return batch, min(found["auto to best"] for found in batch.values())
+
+    def sweep(self, stream: str) -> dict[str, Any]:
         """Return the speed of every size of batch, measured here, and what `auto` chooses by its own measurement."""
         candidates = sizes("cpu", stream)
 
@@ -186,13 +201,12 @@ class Bench:
         best = max(candidates, key=lambda size: statistics.median(speeds[size]))
         # Of each round's two, as the machine's speed may change from round to round.
         ratios = [ours / theirs for ours, theirs in zip(speeds[chosen], speeds[best], strict=True)]
-        found = {
+        return {
             "auto": chosen,
             "auto to best": round(statistics.median(ratios), 3),
             "per second": {str(size): round(statistics.median(found), 3) for size, found in speeds.items()},
             "others took at most": round(max(others), 3),
         }
-        return found, chosen
 
     def alone(self, encode: Callable[[int], object], size: int, items: int) -> float:
         """Return how many items an encoder makes of batches from memory, as many in flight as in the pipeline."""
