@@ -1,12 +1,18 @@
 """A planted store and small sweeps on it, made once for all tests of this room; nothing may change them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.planted import plant_store
+from vaprompt.store.leases import present
+from vaprompt.sweeps.board import Nobody
+from vaprompt.sweeps.listed import Listed
 from vaprompt.sweeps.sweep import SweepResult, run_sweep
 from vaprompt.sweeps.variants import Sweep, read_sweep
+from vaprompt.sweeps.work import Job
 
 SHARED = """
 [shared]
@@ -24,6 +30,22 @@ def described(folder: Path, text: str, *overrides: str) -> Sweep:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sweep.toml").write_text(text)
     return read_sweep(folder / "sweep.toml", folder / "runs", overrides)
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """Return what a run's bytes are compared by."""
+    names = ("checkpoint.safetensors", "metrics.jsonl", "recipe.toml", "predictions.safetensors")
+    return {name: (run / name).read_bytes() for name in names}
+
+
+@contextmanager
+def handed_out(sweep: Sweep) -> Iterator[Listed]:
+    """Yield a sweep's variants as jobs, a job each."""
+    runs = sweep.variants[0].run.parent
+    runs.mkdir(parents=True, exist_ok=True)
+    jobs = [Job((one,)) for one in sweep.variants]
+    with present(runs) as leases:
+        yield Listed(jobs, leases, Nobody())
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.nodes import behead, kill
-from tests.sweeps.conftest import GRID, described
+from tests.sweeps.conftest import GRID, contents, described
 from tests.sweeps.test_search import TELLING
-from tests.sweeps.test_sweep import contents
 from vaprompt import heads
 from vaprompt.cluster import Cluster
 from vaprompt.errors import ClusterError

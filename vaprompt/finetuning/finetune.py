@@ -127,8 +127,7 @@ def finetune(
     """
     started = time.perf_counter()
     device = pick_device(device)
-    # Said once, as scoring says it before the first epoch, the number also settles how sums are split among threads: a
-    # training that goes on does not score first.
+    # Settles how sums are split, as scoring does before a first epoch: a training that goes on scores nothing first.
     torch.set_num_threads(torch.get_num_threads())
     with enough_memory(new, remedy=SMALLER):
         parent = load_run(run, device)
