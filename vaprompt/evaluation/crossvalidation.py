@@ -33,7 +33,7 @@ from vaprompt.store.cache import open_store
 from vaprompt.training.data import Resident
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import SMALLER, train
-from vaprompt.training.runs import FACTS, STOPPING_FOLD, load_run, read_facts
+from vaprompt.training.runs import STOPPING_FOLD, is_complete, load_run
 from vaprompt.windows import describe_ends
 
 RESULT = "crossvalidation.json"
@@ -107,7 +107,7 @@ def cross_validate(
     notes: list[str] = list(remarks(source.recipe))
     planned = [_fold(source, parts, index, out) for index in range(folds)]
     resident = None
-    if not all(_is_trained(fold.run) for fold in planned):
+    if not all(is_complete(fold.run) for fold in planned):
         with enough_memory(out, remedy=SMALLER):
             resident = Resident(source, recipe, device=device, wait=False, progress=progress)
             for fold in planned:  # that each can be trained and stopped is seen before the first is
@@ -160,10 +160,6 @@ def _fold(source: FeatureStore, parts: Sequence[Sequence[str]], index: int, out:
     training = sorted({name for names in parts for name in names} - {*held_out, *stopping})
     part = dict.fromkeys(training, "train") | dict.fromkeys(stopping, STOPPING_FOLD)
     return _Fold(held_out, stopping, training, FoldedStore.of(source, part), out / f"fold{index + 1}")
-
-
-def _is_trained(run: Path) -> bool:
-    return (run / FACTS).exists() and read_facts(run)["status"] == "complete"
 
 
 def assign_folds(store: FeatureStore, folds: int) -> list[list[str]]:

@@ -27,7 +27,7 @@ from vaprompt.training.facts import facts_of, require_same
 from vaprompt.training.ongoing import Watch
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import SMALLER, TrainResult, train
-from vaprompt.training.runs import FACTS, read_facts
+from vaprompt.training.runs import is_complete, read_facts
 from vaprompt.training.stacked import train_stacked
 from vaprompt.training.tensorboard import TensorBoardLog, logged
 
@@ -135,7 +135,7 @@ class Trainer:
             # Wherever memory ends, in reading or in scoring too, it is this variant that fails and no other.
             with enough_memory(variant.run, remedy=SMALLER):
                 was_there = is_over(variant, self._work)
-                if is_trained(variant):
+                if is_complete(variant.run):
                     # By others, since it was looked at: of this recipe and store?
                     facts = facts_of(self._store(variant.recipe), variant.recipe, self._work.device, STOPPING)
                     require_same(variant.run, read_facts(variant.run), facts)
@@ -218,22 +218,13 @@ def _bare(error: VapromptError) -> VapromptError:
     return error
 
 
-def is_trained(variant: Variant) -> bool:
-    """Say whether a variant's training is over.
-
-    Raises:
-        RunError: what is there is no run.
-    """
-    return (variant.run / FACTS).exists() and read_facts(variant.run)["status"] == "complete"
-
-
 def is_over(variant: Variant, work: Work) -> bool:
     """Say whether a variant is trained and, where it is to be, scored.
 
     Raises:
         RunError: what is there is no run.
     """
-    return is_trained(variant) and (not work.score or is_scored(variant, work.store))
+    return is_complete(variant.run) and (not work.score or is_scored(variant, work.store))
 
 
 def is_scored(variant: Variant, store: str) -> bool:

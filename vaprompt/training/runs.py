@@ -272,6 +272,15 @@ def read_complete(path: Path) -> dict[str, Any]:
     return facts
 
 
+def is_complete(path: Path) -> bool:
+    """Say whether a folder holds a run that is finished; nothing there, or an empty folder, is none.
+
+    Raises:
+        RunError: its run.json is damaged, or of another format.
+    """
+    return (path / FACTS).exists() and read_facts(path)["status"] == "complete"
+
+
 _NEEDED: dict[str, type] = {"status": str, "recipe": dict, "store": dict}
 _NEEDED_OF_A_WHOLE_ONE: dict[str, type] = {"epochs": int, "best_epoch": int, "best": dict}
 """What every run.json has, and of which type."""
