@@ -8,10 +8,11 @@ are.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -19,19 +20,34 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class Worked(NamedTuple):
+    """What lanes have done so far, all of them together."""
+
+    items: int
+    seconds: float
+
+
 class Lanes:
     """Threads that compute with one core each."""
 
     def __init__(self, count: int) -> None:
         """Start `count` threads."""
-        self.count = count
+        self.count, self.worked = count, Worked(0, 0.0)
+        self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="lane")
         _single_threaded(count, self._pool.submit)
 
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Return `work` of each item, in their order; what it raises is raised here."""
-        waiting = [self._pool.submit(work, item) for item in items]
+        waiting = [self._pool.submit(self._accounted, work, item) for item in items]
         return [done.result() for done in waiting]
+
+    def _accounted(self, work: Callable[[Item], Result], item: Item) -> Result:
+        start = time.perf_counter()
+        result = work(item)
+        with self._lock:
+            self.worked = Worked(self.worked.items + 1, self.worked.seconds + time.perf_counter() - start)
+        return result
 
 
 def lanes() -> Lanes:

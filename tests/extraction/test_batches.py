@@ -6,6 +6,7 @@ import time
 import weakref
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from vaprompt.extraction import loaded, local
 from vaprompt.extraction.batch_size import ENOUGH, fastest, sizes
 from vaprompt.extraction.batches import Batcher, Stopped
 from vaprompt.extraction.pipeline import extract
+from vaprompt.lanes import lanes
 
 
 class Some(list):
@@ -202,6 +204,36 @@ def test_a_disturbance_while_a_size_is_tried_decides_nothing(victim, slower, bes
     chosen, _ = fastest(encode, [1, 2, 4, 8, 16, 32], clock=clock)
     true = {size: size / (0.02 + 0.005 * size * (1 if size <= best else 2)) for size in (1, 2, 4, 8, 16, 32)}
     assert true[chosen] >= 0.95 * max(true.values())
+
+
+def test_a_machine_whose_speed_comes_and_goes_is_fair_to_all_sizes():
+    """As shared ones do: it is between half and one and a half times as fast for some seconds, then something else."""
+    near, runs = 0, 40
+    for seed in range(runs):
+        clock, shares = Clock(), np.random.default_rng(seed).uniform(0.5, 1.5, 100)
+
+        def seconds(size):
+            return 0.06 + 0.03 * size
+
+        def encode(size, clock=clock, shares=shares):
+            clock.spend(seconds(size) / shares[int(clock.now // 4)])
+
+        chosen, _ = fastest(encode, [1, 2, 4, 8, 16, 32], device="meta", clock=clock)
+        near += chosen / seconds(chosen) >= 0.9 * 32 / seconds(32)
+    assert near >= 0.9 * runs
+
+
+def test_sizes_are_told_apart_on_a_processor_that_others_slow_down():
+    """A network takes two items at once: of three, it computes four. Meanwhile others take up to two thirds of it."""
+    slower = np.random.default_rng(0).uniform(1, 3, 1000)
+
+    def pair(_):
+        time.sleep(0.004 * slower[int(time.monotonic() / 0.3) % 1000])
+
+    chosen, speeds = fastest(lambda size: lanes().map(pair, range(-(-size // 2))), [2, 3, 5])
+    assert chosen == 2
+    assert speeds[3] / speeds[2] == pytest.approx(3 / 4, rel=0.1)
+    assert speeds[5] / speeds[2] == pytest.approx(5 / 6, rel=0.1)
 
 
 def test_sizes_are_not_raised_where_a_batch_takes_long_and_brings_little():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
+from vaprompt.lanes import Worked, lanes
 from vaprompt.memory import is_lack_of_memory
 
 IN_FLIGHT, IN_FLIGHT_ELSEWHERE = 2, 3
@@ -19,16 +21,21 @@ IN_FLIGHT, IN_FLIGHT_ELSEWHERE = 2, 3
 copied and awaited. On an H200, two gave 0.92 of the network's own speed, three 0.95, four 0.97 for more memory."""
 UNMEASURED_PICTURES, UNMEASURED_WINDOWS = 16, 4
 """What `auto` means where too little is encoded for a measurement, as in prediction."""
-BUDGET = 10.0
-"""Seconds after which nothing further is tried."""
-SHORTEST = 0.1
-"""Seconds that one measurement lasts at least."""
-ROUNDS = 3
-"""How often a size that may be the best is measured, in turns, so that a moment's disturbance decides nothing."""
-HOPEFUL, ENOUGH = 0.5, 0.98
-"""What is slower than the first share of the best is not measured again. Of sizes within the second share of the best,
-the processor's is the smallest: it needs less memory and waits less. An accelerator's is the largest, as every batch
-costs the threads that feed it: on an H200, an AST is as fast with 16 windows as with 32, and the extraction is not."""
+BUDGET, COMPARED = 10.0, 20.0
+"""Seconds after which nothing further is tried, and after which no further turn of comparisons begins."""
+TRIED, MEASURED = 0.1, 0.25
+"""Seconds that a size is tried at least, and measured at least in every turn."""
+TURNS, CLEAR = 3, 0.01
+"""The sizes that may be the best are measured in turns, each once a turn: so often at least, and on until the standard
+error of how much slower than the best one is falls below this share for all of them. What matters is how they compare
+in the same turn, on average over the turns: a machine's speed may also rise for a moment."""
+HOPEFUL, CHANCE = 0.5, 0.8
+"""What is slower than the first share of the best when it is tried is not compared; what is slower than the second
+after two turns is not measured again."""
+ENOUGH, ENOUGH_ELSEWHERE = 0.99, 0.98
+"""Of sizes within this share of the best, the processor's is the smallest: it needs less memory and waits less. An
+accelerator's is the largest, as every batch costs the threads that feed it: on an H200, an AST is as fast with 16
+windows as with 32, and the extraction is not."""
 LONG, GAIN = 1.0, 1.05
 """Sizes are not raised further where a batch takes so many seconds and the latest raise gained less than this."""
 
@@ -63,7 +70,9 @@ def fastest(
 
     Sizes are tried from the smallest on, each with as many batches in flight as in an extraction, until two in a row
     bring nothing, batches get long for little, the time is up, or memory does not suffice. Those that are near the
-    best are then measured again in turns, and each size's best measurement counts: disturbances only make it slower.
+    best are then compared in turns, so that a machine whose speed comes and goes treats all of them alike. On the
+    processor they are compared by how many items come out in the time that a core takes for one piece of a batch:
+    that is the same work whatever the size, and takes twice as long from one second to the next on a shared machine.
     Where a size once ran out of memory, at most half of it is used, also if that is less than the smallest.
 
     Args:
@@ -72,36 +81,84 @@ def fastest(
         device: works on as many batches at once as in an extraction.
         clock: returns seconds.
     """
-    speeds: dict[int, float] = {}
+    on_processor = torch.device(device).type == "cpu"
+    flying, pace = in_flight(device), _Pace(on_processor=on_processor)
     started = clock()
-    flying = in_flight(device)
+    logs: dict[int, list[float]] = {}  # of every size that fits, the logarithms of its speeds
 
-    def measure(size: int) -> bool:
+    def measure(size: int, seconds: float, *, turn: int) -> bool:
         """Note a size's speed, or that it does not fit; return whether it does."""
-        speed = _speed(encode, size, pool, flying, clock)
+        speed = _speed(encode, size, pool, flying, seconds, clock, pace)
         if speed is not None:
-            speeds[size] = max(speed, speeds.get(size, 0.0))
+            # Before the first turn it was only tried, which also paid for what is set up once for this size.
+            logs[size] = [*(logs[size] if turn else []), math.log(speed)]
             return True
-        if torch.device(device).type != "cpu":
+        if not on_processor:
             torch.accelerator.empty_cache()  # what it took is of no use to smaller batches
-        for other in [other for other in speeds if 2 * other > size]:
-            del speeds[other]
+        for other in [other for other in logs if 2 * other > size]:
+            del logs[other]
         return False
 
     with ThreadPoolExecutor(flying, initializer=own_stream, initargs=(device,)) as pool:
         _fits(encode, sizes[0])  # the first batch also pays for what is set up once
         for size in sizes:
-            if not measure(size) or clock() - started > BUDGET or not _worth_raising(speeds, flying):
+            if not measure(size, TRIED, turn=0) or clock() - started > BUDGET:
                 break
-        for _ in range(ROUNDS - 1):
-            for size in [size for size, speed in speeds.items() if speed >= HOPEFUL * max(speeds.values())]:
-                if size in speeds and clock() - started <= 2 * BUDGET:
-                    measure(size)
-    if not speeds:
-        return max(1, sizes[0] // 2), speeds
-    best = max(speeds.values())
-    as_fast = [size for size, speed in speeds.items() if speed >= ENOUGH * best]
-    return as_fast[0 if torch.device(device).type == "cpu" else -1], speeds
+            if not _worth_raising(_speeds(logs, pace.all()), flying):
+                break
+        compared, turns = _near_the_best(logs, HOPEFUL), 0
+        while compared and clock() - started <= COMPARED and not _clear(logs, compared, turns):
+            if not all(measure(size, MEASURED, turn=turns) for size in compared):
+                compared, turns = _near_the_best(logs, HOPEFUL), 0
+                continue
+            turns += 1
+            if turns > 1:
+                compared = _near_the_best({size: logs[size] for size in compared}, CHANCE)
+    if not logs:
+        return max(1, sizes[0] // 2), {}
+    as_fast = _near_the_best({size: logs[size] for size in compared}, ENOUGH if on_processor else ENOUGH_ELSEWHERE)
+    return as_fast[0 if on_processor else -1], _speeds(logs, pace.all())
+
+
+class _Pace:
+    """What speeds are measured against: on the processor the time of one piece, shared by the cores; else a second."""
+
+    def __init__(self, *, on_processor: bool) -> None:
+        self._lanes = lanes() if on_processor else None
+        self._start = self.now()
+
+    def now(self) -> Worked:
+        """Return what was worked until now."""
+        return self._lanes.worked if self._lanes is not None else Worked(0, 0.0)
+
+    def since(self, start: Worked) -> float:
+        """Return the mean in seconds since then."""
+        pieces, seconds = (now - then for now, then in zip(self.now(), start, strict=True))
+        return seconds / pieces / self._lanes.count if self._lanes is not None and pieces else 1.0
+
+    def all(self) -> float:
+        """Return the mean in seconds since this was made."""
+        return self.since(self._start)
+
+
+def _speeds(logs: dict[int, list[float]], pace: float = 1.0) -> dict[int, float]:
+    """Return the geometric means of the sizes' measurements: items a second, or in another time of so many seconds."""
+    return {size: math.exp(statistics.fmean(of)) / pace for size, of in logs.items()}
+
+
+def _near_the_best(logs: dict[int, list[float]], share: float) -> list[int]:
+    """Return the sizes that are as fast as this share of the fastest."""
+    speeds = _speeds(logs)
+    return [size for size, speed in speeds.items() if speed >= share * max(speeds.values())]
+
+
+def _clear(logs: dict[int, list[float]], compared: list[int], turns: int) -> bool:
+    """Say whether it is known well enough by how much each size is slower than the best in the same turns."""
+    if turns < TURNS:
+        return False
+    best = max(compared, key=lambda size: statistics.fmean(logs[size]))
+    behind = [[ours - best_s for ours, best_s in zip(logs[size], logs[best], strict=True)] for size in compared]
+    return all(statistics.stdev(by) <= CLEAR * math.sqrt(turns) for by in behind)
 
 
 def _worth_raising(speeds: dict[int, float], flying: int) -> bool:
@@ -116,15 +173,28 @@ def _worth_raising(speeds: dict[int, float], flying: int) -> bool:
 
 
 def _speed(
-    encode: Callable[[int], object], size: int, pool: ThreadPoolExecutor, flying: int, clock: Callable[[], float]
+    encode: Callable[[int], object],
+    size: int,
+    pool: ThreadPoolExecutor,
+    flying: int,
+    seconds: float,
+    clock: Callable[[], float],
+    pace: _Pace,
 ) -> float | None:
-    """Return the items a second, or None where memory does not suffice; none of the batches is under way then."""
-    start, items = clock(), 0
-    while items == 0 or clock() - start < SHORTEST:
-        if not all(list(pool.map(partial(_fits, encode), [size] * flying))):
-            return None
-        items += flying * size
-    return items / (clock() - start)
+    """Return the items in the pace's time, or None where memory does not suffice; no batch is under way then."""
+    start, worked = clock(), pace.now()
+
+    def one_behind_the_other(_: int) -> int | None:
+        batches = 0
+        while batches == 0 or clock() - start < seconds:
+            if not _fits(encode, size):
+                return None
+            batches += 1
+        return batches
+
+    batches = list(pool.map(one_behind_the_other, range(flying)))
+    fitting = [count for count in batches if count is not None]
+    return size * sum(fitting) / (clock() - start) * pace.since(worked) if len(fitting) == flying else None
 
 
 def _fits(encode: Callable[[int], object], size: int) -> bool:
