@@ -48,6 +48,7 @@ from vaprompt.extraction import local, pipeline
 from vaprompt.extraction.batch_size import IN_FLIGHT, fastest, sizes
 from vaprompt.extraction.recipe import ExtractRecipe, PromptRecipe
 from vaprompt.extraction.stages import log_file
+from vaprompt.lanes import lanes
 from vaprompt.media.resize import preprocess
 
 PACKAGES = ("torch", "torchvision", "torchaudio", "open_clip_torch", "transformers", "av", "pillow", "numpy", "zarr")
@@ -191,22 +192,30 @@ class Bench:
 
         chosen, measured = fastest(encode, candidates)
         say(f"{stream}: auto takes {chosen} of {measured}")
-        speeds: dict[int, list[float]] = {size: [] for size in candidates}
+        found: dict[int, list[tuple[float, float]]] = {size: [] for size in candidates}
         others = []
         for _ in range(self.rounds):
             for size in candidates:
-                speed, share = quietly(partial(self.alone, encode, size, SWEPT[stream]))
-                speeds[size].append(speed)
+                both, share = quietly(partial(self.fed, encode, size, SWEPT[stream]))
+                found[size].append(both)
                 others.append(share)
-        best = max(candidates, key=lambda size: statistics.median(speeds[size]))
-        # Of each round's two, as the machine's speed may change from round to round.
-        ratios = [ours / theirs for ours, theirs in zip(speeds[chosen], speeds[best], strict=True)]
+        speeds = {size: statistics.median(speed for speed, _ in both) for size, both in found.items()}
+        fed = {size: statistics.median(items for _, items in both) for size, both in found.items()}
         return {
             "auto": chosen,
-            "auto to best": round(statistics.median(ratios), 3),
-            "per second": {str(size): round(statistics.median(found), 3) for size, found in speeds.items()},
+            "auto to best": round(fed[chosen] / max(fed.values()), 3),
+            "in a piece's time": {str(size): round(items, 3) for size, items in fed.items()},
+            "per second": {str(size): round(speed, 3) for size, speed in speeds.items()},
             "others took at most": round(max(others), 3),
         }
+
+    def fed(self, encode: Callable[[int], object], size: int, items: int) -> tuple[float, float]:
+        """Return how many items an encoder makes a second, and how many in the time of one piece, for each core."""
+        cores = lanes()
+        before = cores.worked
+        speed = self.alone(encode, size, items)
+        pieces, seconds = cores.worked.items - before.items, cores.worked.seconds - before.seconds
+        return speed, speed * seconds / pieces / cores.count
 
     def alone(self, encode: Callable[[int], object], size: int, items: int) -> float:
         """Return how many items an encoder makes of batches from memory, as many in flight as in the pipeline."""
