@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,12 @@ from tests.browsing import Tab
 from tests.cli.calling import call
 from tests.media.clips import write_clip
 from tests.serving.process import Started, started, wait
+from vaprompt.errors import VapromptError
 from vaprompt.extraction.decoder import LENGTH
 from vaprompt.prediction.predict import predict
 from vaprompt.serving import engine as module
 from vaprompt.serving.jobs import JobError
+from vaprompt.serving.server import serve
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +202,33 @@ def test_a_port_that_is_taken_is_a_line(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = call("serve", tmp_path / "run", "--port", str(port))
+    assert done.code == 2
+    assert f"127.0.0.1:{port}: cannot be listened on (Address already in use); choose another --port" in done.fault
+
+
+def test_a_port_that_is_taken_by_a_server_that_loads_yet_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    loaded = tmp_path / "loaded"
+    slow = f"import os, time\nwhile not os.path.exists({str(loaded)!r}): time.sleep(0.05)"
+    monkeypatch.setattr(module, "START", slow)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def first() -> None:
+        with pytest.raises(VapromptError, match="does not start"):
+            serve(module.Settings("run"), port=port)
+
+    def listens() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    server = threading.Thread(target=first)
+    server.start()
+    try:
+        wait(listens, 10)
+        done = call("serve", tmp_path / "run", "--port", str(port))
+    finally:
+        loaded.touch()
+        server.join(20)
     assert done.code == 2
     assert f"127.0.0.1:{port}: cannot be listened on (Address already in use); choose another --port" in done.fault
 

@@ -210,6 +210,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(place)
+            # At once: two sockets that do not listen yet can be bound to one port, and loading takes a while.
+            listener.listen()
         except OSError as error:
             remedy = "name an address of this machine" if error.errno == errno.EADDRNOTAVAIL else OTHER_PORT
             raise ServeError(f"{host}:{port}", fault=_said(error), remedy=remedy) from None
