@@ -1,5 +1,6 @@
 """The queue: one job at a time, in order; each can be given up, and everybody who looks is told."""
 
+import asyncio
 import errno
 import http.client
 import json
@@ -44,6 +45,30 @@ def test_a_job_can_be_given_up_while_it_waits_and_while_it_is_at_work(server: Se
     server.ask("DELETE", f"/jobs/{one['id']}")
     assert list(server.states()) == ["b.mp4", "c.mp4"]
     assert server.ask("DELETE", f"/jobs/{one['id']}")[0] == 404
+
+
+def test_a_job_that_is_given_up_twice_is_waited_for_all_the_same(server: Served):
+    """What is at work needs a while to stop, and is ended where it does not: asking again must not cut that off."""
+
+    async def predict(job: str, *others: Any) -> dict[str, Any]:
+        began.append(job)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.5)
+            ended.append(job)
+            raise
+        return {}
+
+    began: list[str] = []
+    ended: list[str] = []
+    server.engine.predict = predict
+    job = server.send(video(), "a.mp4")[1]["id"]
+    server.wait(lambda: began)
+    for _ in range(3):
+        assert server.ask("DELETE", f"/jobs/{job}")[0] == 204
+    server.wait(lambda: server.states() == {"a.mp4": "cancelled"})
+    assert ended == [job]
 
 
 def test_a_job_that_fails_says_why_and_the_next_goes_on(server: Served):

@@ -173,8 +173,10 @@ class Jobs:
     def cancel(self, job: Job) -> None:
         """Give a job up, or clear away what became of it."""
         if self._at_work is not None and self._at_work[0] is job:
-            job.unwanted = True
-            self._at_work[1].cancel()
+            # Once: a second time would end the waiting for it to stop, after which a process that hangs is ended.
+            if not job.unwanted:
+                job.unwanted = True
+                self._at_work[1].cancel()
         elif job.state == "waiting":
             self._end(job, "cancelled")
         else:
