@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -217,6 +218,20 @@ def test_what_does_not_fit_beside_the_others_is_refused_before_it_is_sent(strict
         strict.ask("DELETE", f"/jobs/{job['id']}")
     assert nothing_left(strict)
     assert first["bytes"] == 180_000
+
+
+@pytest.mark.parametrize("size", [4000, 3_000_000])
+def test_a_disk_that_fills_up_meanwhile_is_told_and_nothing_stays(server: Served, size: int):
+    """Small and large: what a file still holds back meets the disk when it is closed."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1]))
+    try:
+        status, told = server.send(video(size), "a.mp4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status == 507
+    assert told["error"] == "cannot be stored here (File too large)"
+    assert nothing_left(server)
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,12 @@ async def receive(
             raise Refusal(400, f"ended after {received} of {stated} bytes")
         path = target.rename(folder / f"video{kind.suffix}")
         return Received(path, received, kind)
-    except BaseException:
+    except BaseException as error:
         target.unlink(missing_ok=True)
         room.give(taken)
+        # Of opening, writing or closing: a file that is closed writes what it still holds back.
+        if isinstance(error, OSError):
+            raise Refusal(507, f"cannot be stored here ({error.strerror})") from None
         raise
 
 
@@ -121,10 +124,7 @@ def _required_kind(head: bytes | bytearray, limits: Limits) -> Kind:
 
 
 async def _write(file: BinaryIO, pending: bytearray) -> None:
-    try:
-        await asyncio.to_thread(file.write, bytes(pending))
-    except OSError as error:
-        raise Refusal(507, f"cannot be stored here ({error.strerror})") from None
+    await asyncio.to_thread(file.write, bytes(pending))
     pending.clear()
 
 
