@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -292,6 +293,20 @@ def test_what_is_to_stay_stays_under_names_of_our_own(tmp_path: Path):
     (kept,) = (tmp_path / "kept").iterdir()
     assert {path.name for path in kept.iterdir()} >= {"video.mp4", "prediction.csv", "job.json"}
     assert json.loads((kept / "job.json").read_text())["name"] == "../../talk.mp4"
+
+
+def test_what_was_kept_and_then_moved_away_is_told(tmp_path: Path):
+    with served(keep=tmp_path / "kept") as running:
+        running.send(video(), "talk.mp4")
+        running.wait(lambda: running.states() == {"talk.mp4": "done"})
+        (job,) = running.listed()
+        for kept in (tmp_path / "kept").glob("2*"):
+            shutil.rmtree(kept)
+        for method in ("GET", "HEAD"):
+            assert running.ask(method, f"/jobs/{job['id']}/page.html")[0] == 404
+        assert running.ask(path=f"/jobs/{job['id']}/video.mp4", Range="bytes=0-3")[0] == 404
+        assert "is not there any more" in json.loads(running.ask(path=f"/jobs/{job['id']}/page.html")[2])["error"]
+        assert running.ask("DELETE", f"/jobs/{job['id']}")[0] == 204
 
 
 def test_what_a_killed_server_left_is_cleared_away_and_what_a_living_one_holds_is_not(

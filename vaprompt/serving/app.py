@@ -151,6 +151,8 @@ async def result(request: Request, job: str, file: str) -> Response:
     if file not in found.files:
         raise Refusal(404, "there is no such file")
     path, content_type = found.files[file]
+    if not path.is_file():
+        raise Refusal(404, "it is not there any more: it was moved or removed on the server's disk")
     headers = {"Content-Security-Policy": PAGE_POLICY} if path.suffix == ".html" else {}
     kept = None if path.suffix == ".html" or path == found.media else _kept_name(found, path)
     return FileResponse(path, media_type=content_type, filename=kept, headers=headers)
