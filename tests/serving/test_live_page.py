@@ -79,6 +79,25 @@ def test_pictures_and_sound_go_to_the_server_and_points_come_back(opened: Tab, s
     assert abs(ends[-1] - pictures[-1]) < 1
 
 
+def test_a_camera_whose_pictures_change_their_shape_is_not_squeezed(opened: Tab, server: Served):
+    """As a phone's do when it is turned."""
+    begin(opened, sound=False)
+    for shape in ((240, 320), (320, 180)):
+        opened.script(
+            "const [track] = document.getElementById('live-video').srcObject.getVideoTracks();"
+            "return track.applyConstraints({width: {exact: arguments[0]}, height: {exact: arguments[1]}})",
+            *shape,
+        )
+
+        def taken() -> tuple[int, int]:
+            with Image.open(io.BytesIO(server.engine.pictures[-1])) as picture:
+                return picture.size
+
+        opened.wait(lambda taken=taken, shape=shape: taken() == shape)
+        shown = opened.script("return document.getElementById('live-stage').style.getPropertyValue('--shape')")
+        assert float(shown) == pytest.approx(shape[0] / shape[1])
+
+
 def test_it_ends_when_it_is_told_to_and_begins_again(opened: Tab, server: Served):
     begin(opened, sound=False)
     assert server.engine.opened == [None]

@@ -70,10 +70,7 @@ const Live = (() => {
       show("loading");
       video.srcObject = this.stream;
       await video.play();
-      const shrink = Math.min(1, WIDEST / Math.max(video.videoWidth, video.videoHeight));
-      this.canvas.width = Math.round(video.videoWidth * shrink);
-      this.canvas.height = Math.round(video.videoHeight * shrink);
-      stage.style.setProperty("--shape", video.videoWidth / video.videoHeight);
+      this.fit();
       const sound = this.stream.getAudioTracks().length ? await this.listen() : null;
       const address = new URL("live", location.href);
       address.protocol = address.protocol.replace("http", "ws");
@@ -84,6 +81,17 @@ const Live = (() => {
       this.socket.addEventListener("close", () => this.end(this.fault || "the server ended it"));
       // A camera that is pulled out, or taken away in the browser's own bar.
       for (const track of this.stream.getTracks()) track.addEventListener("ended", () => this.end("the camera or microphone is gone"));
+    }
+
+    /** Take pictures in the shape that the camera has now: a phone's is another one once it is turned. */
+    fit() {
+      const [width, height] = [video.videoWidth, video.videoHeight];
+      if (this.width === width && this.height === height) return;
+      Object.assign(this, { width, height });
+      const shrink = Math.min(1, WIDEST / Math.max(width, height));
+      this.canvas.width = Math.round(width * shrink);
+      this.canvas.height = Math.round(height * shrink);
+      stage.style.setProperty("--shape", width / height);
     }
 
     /** End with a reason, unless another view has begun. */
@@ -126,6 +134,7 @@ const Live = (() => {
       this.underWay++;
       this.encoding = true;  // one at a time: a busy browser is not always done with them in their order
       const taken = this.now();
+      this.fit();
       this.canvas.getContext("2d").drawImage(video, 0, 0, this.canvas.width, this.canvas.height);
       this.canvas.toBlob((blob) => this.sendEncoded(taken, blob), "image/jpeg", QUALITY);
     }
