@@ -176,8 +176,8 @@ def test_on_a_phone_zoomed_and_in_the_dark(opened: Tab, server: Served):
 
 
 @contextmanager
-def elsewhere(page: str) -> Iterator[str]:
-    """Yield the address of a page on another server."""
+def elsewhere(page: str, name: str = "127.0.0.1") -> Iterator[str]:
+    """Yield the address of a page on another server, by one of this machine's names."""
 
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -192,7 +192,7 @@ def elsewhere(page: str) -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{other.server_address[1]}/"
+            yield f"http://{name}:{other.server_address[1]}/"
         finally:
             other.shutdown()
 
@@ -214,3 +214,16 @@ def test_a_page_from_elsewhere_can_do_nothing_to_it(tab: Tab, server: Served, na
     assert set(tried.values()) == {"refused"}, tried
     assert server.listed() == [job]
     assert server.engine.opened == []
+
+
+def test_the_address_with_the_token_can_be_a_link_on_another_site(tab: Tab):
+    token = "a-token-that-nobody-guesses"
+    with served(token=token, host="0.0.0.0") as server:
+        tab.allowed.append(server.url)
+        with elsewhere(f"<!doctype html><a href='{server.url}?token={token}'>here</a>", "localhost") as page:
+            tab.open(page)
+            tab.one("a").click()
+            tab.wait(lambda: tab.chrome.current_url == server.url)
+            tab.one("#files")
+            assert not tab.one("#lost").is_displayed()
+        tab.chrome.get("about:blank")

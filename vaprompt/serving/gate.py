@@ -114,7 +114,8 @@ class Gate:
         if scope["type"] == "http" and scope["method"] == "GET" and _same(given, token):
             # On without it: addresses are shown, kept and passed on.
             into = RedirectResponse(scope["path"] if scope["path"].startswith("/jobs/") else "/", status_code=303)
-            into.set_cookie(cookie, self._pass, httponly=True, samesite="strict", path="/")
+            # Not strict: a link on another site is followed without such a cookie, here and on the way on from here.
+            into.set_cookie(cookie, self._pass, httponly=True, samesite="lax", path="/")
             return into
         return PlainTextResponse(f"refused: {ASKS_FOR_IT}\n", status_code=401)
 
