@@ -1,5 +1,6 @@
 """The server's page as a person meets it in a browser, and what a page from elsewhere can do to it: nothing."""
 
+import http.client
 import http.server
 import threading
 from collections.abc import Iterator
@@ -160,6 +161,29 @@ def test_a_server_that_is_gone_is_told(tab: Tab):
         assert not tab.one("#lost").is_displayed()
     tab.wait(lambda: tab.one("#lost").is_displayed())
     assert all("CONNECTION_REFUSED" in fault or "INCOMPLETE" in fault for fault in tab.forgive())
+
+
+def test_a_server_that_refuses_is_asked_again_and_its_reason_told(tab: Tab):
+    """Browsers themselves ask no server again that answers with a refusal."""
+    token = "a-token-that-nobody-guesses"
+    with served(Limits(listeners=1), token=token, host="0.0.0.0") as server:
+        other = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        other.request("GET", "/events", headers={"Authorization": f"Bearer {token}"})
+        answer = other.getresponse()
+        tab.allowed.append(server.url)
+        tab.open(f"{server.url}?token={token}")
+        tab.wait(lambda: "this page waits for it" in tab.one("#lost").text)
+        cookies = tab.chrome.get_cookies()
+        tab.chrome.delete_all_cookies()  # as good as a server that was started anew: it has another one
+        tab.wait(lambda: "open the address that it printed" in tab.one("#lost").text)
+        for cookie in cookies:
+            tab.chrome.add_cookie(cookie)
+        answer.close()
+        other.close()
+        server.ask("POST", "/jobs?name=a.mp4", video(), Authorization=f"Bearer {token}")
+        tab.one('.job[data-state="done"]')
+        assert not tab.one("#lost").is_displayed()
+    assert all("503" in fault or "401" in fault for fault in tab.forgive() if "CONNECTION" not in fault)
 
 
 def test_on_a_phone_zoomed_and_in_the_dark(opened: Tab, server: Served):

@@ -8,6 +8,9 @@ const Serve = (() => {
   const files = document.getElementById("files");
   const said = document.getElementById("said");
   const lost = document.getElementById("lost");
+  const gone = lost.textContent;
+  /** Milliseconds until a server that refused is asked again. */
+  const AGAIN = 5000;
   const rows = new Map();
   const sending = [];
   let told = [];
@@ -223,12 +226,32 @@ const Serve = (() => {
     add([...event.dataTransfer.files]);
   });
 
-  const events = new EventSource("events");
-  events.addEventListener("message", (event) => {
-    lost.hidden = true;
-    update(JSON.parse(event.data).jobs);
-  });
-  events.addEventListener("error", () => (lost.hidden = false));
+  /** Follow what the server tells. Browsers ask again where it is gone, but not where it refuses. */
+  function follow() {
+    const events = new EventSource("events");
+    events.addEventListener("message", (event) => {
+      lost.hidden = true;
+      update(JSON.parse(event.data).jobs);
+    });
+    events.addEventListener("error", async () => {
+      const refused = events.readyState === EventSource.CLOSED;
+      if (refused) setTimeout(follow, AGAIN);
+      lost.textContent = (refused && (await refusal())) || gone;
+      lost.hidden = false;
+    });
+  }
+
+  /** Why this page may ask for nothing any more, as after the server was started anew with a token; "" where it may. */
+  async function refusal() {
+    try {
+      const answer = await fetch("state");
+      return answer.ok ? "" : await answer.text();
+    } catch {
+      return "";
+    }
+  }
+
+  follow();
 
   return { add, suffixes };
 })();
