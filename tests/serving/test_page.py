@@ -186,6 +186,26 @@ def test_a_server_that_refuses_is_asked_again_and_its_reason_told(tab: Tab):
     assert all("503" in fault or "401" in fault for fault in tab.forgive() if "CONNECTION" not in fault)
 
 
+def test_an_upload_that_is_given_up_while_it_is_sent_is_no_refusal(opened: Tab, server: Served):
+    opened.script(
+        "window.said = []; new MutationObserver(() => said.push(document.getElementById('said').textContent))"
+        ".observe(document.getElementById('said'), {childList: true})"
+    )
+    slow = {"offline": False, "latency": 0, "downloadThroughput": 1e6, "uploadThroughput": 50_000}
+    opened.chrome.execute_cdp_cmd("Network.enable", {})
+    opened.chrome.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+    try:
+        assert opened.script(DROP, "long.mp4", 3_000_000, list(video(500)))
+        opened.wait(lambda: "sending" in opened.one(".job").text)
+        opened.one(".job button").click()
+        opened.wait(lambda: not opened.all(".job"))
+        opened.settle()
+    finally:
+        opened.chrome.execute_cdp_cmd("Network.disable", {})
+    assert opened.script("return window.said") == []
+    server.wait(lambda: not any(server.folder.iterdir()))
+
+
 def test_on_a_phone_zoomed_and_in_the_dark(opened: Tab, server: Served):
     server.engine.fault = lambda title: None
     server.send(video(), "a very long name " * 11 + ".mp4")

@@ -178,8 +178,9 @@ const Serve = (() => {
   }
 
   function giveUp(one) {
-    if (one.request) one.request.abort();
+    // Before the request ends, so that nothing is said of why it did.
     if (sending.includes(one)) sending.splice(sending.indexOf(one), 1);
+    if (one.request) one.request.abort();
     update(told);
   }
 
