@@ -51,6 +51,16 @@ def test_a_clock_that_trembles_makes_no_gaps():
     np.testing.assert_allclose(microphone.window(2.5, 2.0), 0.5, atol=1e-2)
 
 
+def test_a_piece_of_no_samples_changes_nothing():
+    microphone = Microphone(16000, 16000, 2.0)
+    nothing_L = np.zeros(0, np.int16)
+    microphone.hear(0.5, nothing_L)
+    assert microphone.reached == 0
+    microphone.hear(0.5, np.full(1600, 1000, np.int16))
+    microphone.hear(0.6, nothing_L)
+    assert microphone.reached == pytest.approx(0.6, abs=0.01)
+
+
 def test_only_the_last_seconds_are_held():
     microphone = Microphone(RATE, RATE, 2.0)
     for time, piece in pieces(np.zeros(60 * RATE), RATE):

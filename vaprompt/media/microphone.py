@@ -61,6 +61,8 @@ class Microphone:
         if len(wave_L) > MOST_SAMPLES:
             fault = f"brings {len(wave_L)} samples at once; {MOST_SAMPLES} are allowed"
             raise MediaError("the microphone", fault=fault, remedy="send them in smaller pieces")
+        if not len(wave_L):
+            return  # decoders take no frame of nothing
         if self._resampler is None or abs(time - self._expected) > GAP_SECONDS:
             # A resampler knows samples, not time: after a gap a fresh one starts.
             self._resampler = av.AudioResampler(format=PACKED, layout="mono", rate=self._rate)
