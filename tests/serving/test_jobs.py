@@ -149,6 +149,28 @@ def test_pages_that_go_are_noticed_and_too_many_are_refused():
         server.wait(lambda: listened(server, lambda jobs: True))
 
 
+def test_the_server_ends_at_once_though_what_is_at_work_does_not_stop():
+    with served() as server:
+
+        async def hang(*others: Any) -> dict[str, Any]:
+            began.append(1)
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                until = time.monotonic() + 10
+                while not server.engine.closed and time.monotonic() < until:
+                    await asyncio.sleep(0.02)
+                raise
+            return {}
+
+        began: list[int] = []
+        server.engine.predict = hang
+        server.send(video(), "a.mp4")
+        server.wait(lambda: began)
+        ending = time.monotonic()
+    assert time.monotonic() - ending < 4
+
+
 def test_the_server_ends_at_once_whatever_is_under_way():
     with served() as server:
         server.engine.go.clear()

@@ -76,8 +76,9 @@ def make_app(service: Service) -> FastAPI:
             yield
         finally:
             working.cancel()
-            await asyncio.wait({working})
+            # Before that is waited for: a job that hangs would be given time to stop.
             await service.engine.close()
+            await asyncio.wait({working})
 
     # No pages of FastAPI's own: they ask others for scripts.
     app = FastAPI(lifespan=at_work, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
