@@ -166,7 +166,7 @@ def test_a_job_that_is_given_up_stops_and_the_process_stays(server: Started, tal
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_ends_at_once_in_good_order_and_leaves_nothing(
     small_run: Path, talk: Path, tmp_path: Path, number: signal.Signals
 ):

@@ -84,7 +84,7 @@ def serve(
     progress: Progress = SILENT,
     ready: Callable[[Address], None] = lambda address: None,
 ) -> None:
-    """Serve a run until it is interrupted (SIGINT, SIGTERM), then clear away what is not to stay.
+    """Serve a run until it is interrupted (SIGINT, SIGTERM, SIGHUP), then clear away what is not to stay.
 
     Args:
         settings: the run and how it predicts.
@@ -173,7 +173,7 @@ class Server(uvicorn.Server):
 
 @contextmanager
 def interrupts() -> Iterator[None]:
-    """Let an interrupt or a request to terminate end the block, without more ado."""
+    """Let an interrupt, a request to terminate or a terminal that is closed end the block, without more ado."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -181,8 +181,13 @@ def interrupts() -> Iterator[None]:
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    def hang_up(signum: int, frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
     # uvicorn takes both over while it serves, ends in good order, and passes them on.
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup has it ignored
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)
     try:
         yield
     except KeyboardInterrupt:
