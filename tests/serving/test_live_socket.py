@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -9,7 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.serving.service import Served
+from tests.serving.service import Served, served
 from vaprompt.serving.limits import Limits
 
 
@@ -116,3 +117,30 @@ def test_what_the_process_cannot_do_is_told(server: Served):
         code, said = closed(opened)
     assert code == 1008
     assert "no jpg" in said[-1]["fault"]
+
+
+HANDSHAKE = """GET /live HTTP/1.1
+Host: {host}
+Origin: http://{host}
+Upgrade: websocket
+Connection: Upgrade
+Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==
+Sec-WebSocket-Version: 13
+
+"""
+
+
+def test_a_page_that_is_gone_without_a_word_makes_room_for_another():
+    """Such as one on a machine that was put to sleep: nothing ends its connection."""
+    with served(Limits(silent=0.4)) as server:
+        with server.connected() as connection:
+            connection.sendall(HANDSHAKE.format(host=server.host).replace("\n", "\r\n").encode())
+            assert b" 101 " in connection.recv(1000)
+            hello = b'{"sound": null}'
+            connection.sendall(bytes([0x81, 0x80 | len(hello), 0, 0, 0, 0]) + hello)
+            server.wait(lambda: not free(server))
+            server.wait(lambda: free(server))
+        with live(server) as there:
+            there.recv()
+            time.sleep(1.6)
+            assert not free(server)

@@ -31,6 +31,8 @@ class Limits:
     """Seconds for which a refused upload is read on, as a browser that is cut off in mid-sending shows no answer."""
     listeners: int = 64
     """Pages that are told of progress at once."""
+    silent: float = 20.0
+    """Seconds from one question whether a live view's page is still there to the next, and for its answer."""
     picture: int = 2_000_000
     """Bytes of one message of the live view."""
     name: int = 200

@@ -144,6 +144,8 @@ class Server(uvicorn.Server):
                 http=ImpatientProtocol,
                 ws="websockets-sansio",
                 ws_max_size=limits.picture,
+                ws_ping_interval=limits.silent,
+                ws_ping_timeout=limits.silent,
                 ws_per_message_deflate=False,
                 h11_max_incomplete_event_size=MOST_HEAD,
                 limit_concurrency=MOST_CONNECTIONS,
