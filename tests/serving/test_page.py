@@ -186,6 +186,25 @@ def test_a_server_that_refuses_is_asked_again_and_its_reason_told(tab: Tab):
     assert all("503" in fault or "401" in fault for fault in tab.forgive() if "CONNECTION" not in fault)
 
 
+def test_more_pages_than_a_browser_has_connections_look_at_the_same_queue(opened: Tab, server: Served):
+    first = opened.chrome.current_window_handle
+    try:
+        for _ in range(7):
+            opened.chrome.switch_to.new_window("tab")
+            opened.chrome.get(server.url)
+        server.send(video(), "a.mp4")
+        opened.one('.job[data-state="done"]')
+    finally:
+        for other in opened.chrome.window_handles:
+            opened.chrome.switch_to.window(other)
+            if other != first:
+                opened.chrome.close()
+        opened.chrome.switch_to.window(first)
+    opened.one('.job[data-state="done"]')
+    server.send(video(), "b.mp4")
+    opened.wait(lambda: len(opened.all('.job[data-state="done"]')) == 2)
+
+
 def test_an_upload_that_is_given_up_while_it_is_sent_is_no_refusal(opened: Tab, server: Served):
     opened.script(
         "window.said = []; new MutationObserver(() => said.push(document.getElementById('said').textContent))"

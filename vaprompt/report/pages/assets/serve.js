@@ -227,17 +227,26 @@ const Serve = (() => {
     add([...event.dataTransfer.files]);
   });
 
-  /** Follow what the server tells. Browsers ask again where it is gone, but not where it refuses. */
+  let stream = null;
+  let again = 0;
+
+  /** Follow what the server tells while the page is seen: browsers have six connections to it, for all their pages.
+  They ask again where the server is gone, but not where it refuses. */
   function follow() {
-    const events = new EventSource("events");
+    clearTimeout(again);
+    if (stream) stream.close();
+    if (document.hidden) return;
+    const events = (stream = new EventSource("events"));
     events.addEventListener("message", (event) => {
       lost.hidden = true;
       update(JSON.parse(event.data).jobs);
     });
     events.addEventListener("error", async () => {
       const refused = events.readyState === EventSource.CLOSED;
-      if (refused) setTimeout(follow, AGAIN);
-      lost.textContent = (refused && (await refusal())) || gone;
+      if (refused) again = setTimeout(follow, AGAIN);
+      const why = (refused && (await refusal())) || gone;
+      if (stream !== events) return;
+      lost.textContent = why;
       lost.hidden = false;
     });
   }
@@ -252,6 +261,7 @@ const Serve = (() => {
     }
   }
 
+  document.addEventListener("visibilitychange", follow);
   follow();
 
   return { add, suffixes };
