@@ -4,6 +4,7 @@ import base64
 import os
 import socket
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -177,6 +178,15 @@ def test_the_token_leads_to_no_other_host(guarded: Served):
 def test_a_script_brings_the_token_in_a_header(guarded: Served):
     assert guarded.ask(path="/state", Authorization=f"Bearer {TOKEN}")[0] == 200
     assert guarded.ask("DELETE", "/jobs/x", Authorization=f"Bearer {TOKEN}")[0] == 404
+
+
+def test_a_token_of_any_letters_is_brought_as_a_terminal_writes_it():
+    token = "ein-geheimes-Wört-für-zwölf"
+    with served(token=token, host="0.0.0.0") as server:
+        written = f"Bearer {token}".encode().decode("latin-1")
+        assert server.ask(path="/state", Authorization=written)[0] == 200
+        assert server.ask(path="/state", Authorization=f"{written}\xff")[0] == 401
+        assert server.ask(path=f"/?token={quote(token)}")[0] == 303
 
 
 def test_what_others_can_reach_goes_by_its_addresses_and_the_machines_name_alone(guarded: Served):

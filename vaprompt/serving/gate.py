@@ -108,7 +108,9 @@ class Gate:
         cookie = f"vaprompt-{(scope.get('server') or ('', 0))[1]}"
         if _same(_cookies(headers).get(cookie, ""), self._pass):
             return None
-        if _same(headers.get("authorization", ""), f"Bearer {token}"):
+        # Headers are bytes, of which each is shown as a letter: a terminal's are those of UTF-8.
+        brought = headers.get("authorization", "").encode("latin-1").decode("utf-8", "surrogateescape")
+        if _same(brought, f"Bearer {token}"):
             return None
         given = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("token", "")
         if scope["type"] == "http" and scope["method"] == "GET" and _same(given, token):
