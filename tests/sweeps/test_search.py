@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from tests.listening import Watching
 from tests.sweeps.conftest import SHARED, described
 from vaprompt.errors import RecipeError, RunError
 from vaprompt.store import leases
-from vaprompt.sweeps import search, work
+from vaprompt.sweeps import journal, search, work
 from vaprompt.sweeps.sweep import run_sweep
 from vaprompt.training import ongoing
 from vaprompt.training.run import train
@@ -145,6 +146,51 @@ def test_stopped_before_any_line_of_its_journal_it_ends_the_same(store, tmp_path
             with pytest.raises(KeyboardInterrupt):
                 run_sweep(store, sweep, runs, device="cpu", score=False)
         assert tried(run_sweep(store, sweep, runs, device="cpu", score=False)) == undisturbed
+
+
+def test_a_line_of_its_journal_that_was_cut_off_is_written_again(store, searched, tmp_path):
+    sweep, runs = described(tmp_path, SEARCH.replace("TRIALS", "4")), tmp_path / "runs"
+    run_sweep(store, sweep, runs, device="cpu", score=False)
+    whole = (runs / "search.journal").read_bytes()
+    (runs / "search.journal").write_bytes(whole[: whole.rindex(b'"values"') + 4])
+    more = described(tmp_path, SEARCH.replace("TRIALS", "5"))
+    assert tried(run_sweep(store, more, runs, device="cpu", score=False)) == tried(searched)
+    assert run_sweep(store, more, runs, device="cpu", score=False).trained == 0
+
+
+KILLED_AS_IT_WRITES = """
+import os, signal, sys
+from optuna.storages.journal import JournalFileBackend, _file
+from vaprompt.cli.main import main
+
+append = JournalFileBackend.append_logs
+
+
+def killed(journal, logs):
+    if "intermediate_value" not in logs[0]:
+        return append(journal, logs)
+    with _file.get_lock_file(journal._lock), open("runs/search.journal", "a") as file:
+        print('{"op_code":7,"wor', end="", file=file, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+JournalFileBackend.append_logs = killed
+main()
+"""
+
+
+@pytest.mark.slow
+def test_killed_as_it_writes_its_journal_it_goes_on(store, searched, tmp_path, monkeypatch):
+    sweep = described(tmp_path, SEARCH.replace("TRIALS", "5"))
+    options = ["sweep", str(store), "sweep.toml", "--runs", "runs", "--workers", "1", "--no-score", "--device", "cpu"]
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED_AS_IT_WRITES, *options], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert ended.returncode == -9
+    assert os.path.lexists(tmp_path / "runs" / "search.journal.lock")
+    monkeypatch.setattr(journal, "GRACE", 3)
+    monkeypatch.chdir(tmp_path)
+    assert tried(run_sweep(store, sweep, Path("runs"), device="cpu", score=False)) == tried(searched)
 
 
 def test_a_damaged_journal_and_a_missing_package_are_one_line(store, tmp_path, monkeypatch):

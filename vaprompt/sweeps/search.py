@@ -58,7 +58,8 @@ def open_study(runs: Path, search: SearchRecipe) -> optuna.Study:
     """
     require_optuna()
     import optuna
-    from optuna.storages.journal import JournalFileBackend
+
+    from vaprompt.sweeps.journal import journal_file
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     pruner = (
@@ -67,7 +68,7 @@ def open_study(runs: Path, search: SearchRecipe) -> optuna.Study:
         else optuna.pruners.NopPruner()
     )
     try:
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(runs / JOURNAL)))
+        storage = optuna.storages.JournalStorage(journal_file(runs / JOURNAL))
         return optuna.create_study(
             storage=storage, study_name=STUDY, pruner=pruner, direction="maximize", load_if_exists=True
         )
