@@ -14,6 +14,7 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 
 from tests.listening import Watching
+from tests.planted import plant_store
 from tests.sweeps.conftest import SHARED, described
 from vaprompt.errors import RecipeError, RunError
 from vaprompt.store import leases
@@ -102,6 +103,15 @@ def test_stopped_anywhere_it_goes_on_with_the_very_trials(store, searched, tmp_p
     other = described(tmp_path, SEARCH.replace("TRIALS", "5").replace("1e-6", "1e-5"))
     with pytest.raises(RunError, match="holds a search that differs"):
         run_sweep(store, other, tmp_path / "runs", device="cpu", score=False)
+
+
+def test_trials_of_another_store_are_not_gone_on_with(store, searched, tmp_path):
+    shutil.copytree(searched.found[0].variant.run.parent, tmp_path / "runs")
+    other = plant_store(tmp_path / "other.zarr", train=5, validation=3, seconds=16.0)
+    more = described(tmp_path, SEARCH.replace("TRIALS", "6"))
+    with pytest.raises(RunError, match=r"trial-0000: holds a run that differs in videos\.train"):
+        run_sweep(other, more, tmp_path / "runs", device="cpu", score=False)
+    assert not (tmp_path / "runs" / "trial-0005").exists()
 
 
 def test_stopped_as_a_trial_is_about_to_end_early_it_ends_it_then(store, searched, tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from vaprompt.sweeps.variants import Sweep, Variant, as_given, base_of, is_whole
 from vaprompt.sweeps.work import Job, Outcome, PrunedError
 from vaprompt.training.ongoing import Watch
 from vaprompt.training.recipe import TrainRecipe
-from vaprompt.training.runs import read_complete
+from vaprompt.training.runs import FACTS, read_complete
 
 if TYPE_CHECKING:
     import optuna
@@ -150,6 +150,11 @@ class Search:
                 self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
             self._leases.release(_key(number))
             self._mine.discard(number)
+
+    def begun(self) -> list[Variant]:
+        """Return the trials that have left something in their folders: all are to be of one store."""
+        found = (self._variant(trial.number)[0] for trial in self._trials())
+        return [variant for variant in found if (variant.run / FACTS).exists()]
 
     def standing(self) -> list[Standing]:
         """Return how the trials so far stand, the best first, those without a score last."""

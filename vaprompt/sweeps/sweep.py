@@ -115,7 +115,8 @@ def run_sweep(
     with logged(log):
         pass  # that it can be is seen before anything is trained
     planned = sweep.variants or (base_of(sweep, runs),)
-    opened = _checked(store, planned, device, progress)
+    opened: dict[str | None, FeatureStore] = {}
+    _check(store, planned, device, progress, opened)
     if cluster is None:
         for precision in sorted({variant.recipe.compute.precision for variant in planned}):
             if warning := emulation(precision, device):
@@ -125,6 +126,8 @@ def run_sweep(
         # Variants are given back once nobody trains them any more: what is entered first ends last.
         leases = ending.enter_context(present(runs))
         search = None if sweep.search is None else Search(sweep, runs, leases, watcher)
+        if search is not None:
+            _check(store, search.begun(), device, progress, opened)
         pool: Pool | None = None
         if cluster is not None:
             from vaprompt.sweeps.ray_pool import OnCluster
@@ -135,7 +138,7 @@ def run_sweep(
         source: Source = search or Listed(jobs_of(_missing(sweep, work, board), stack, device), leases, watcher)
         most = source.left
         if pool is None:
-            ahead = _seconds(opened) * most * max(variant.recipe.epochs for variant in planned)
+            ahead = _seconds(next(iter(opened.values()))) * most * max(variant.recipe.epochs for variant in planned)
             count = min(workers or default_workers(device, ahead), max(1, most))
             pool = ending.enter_context(closing(_local(work, count)))
         with watcher.watching(board):
@@ -203,30 +206,39 @@ def summary(result: SweepResult) -> dict[str, Any]:
     }
 
 
-def _checked(store: Path | str, variants: Sequence[Variant], device: str, progress: Progress) -> FeatureStore:
-    """Return the store, opened; refuse, before anything is trained, what cannot be trained.
+def _check(
+    store: Path | str,
+    variants: Sequence[Variant],
+    device: str,
+    progress: Progress,
+    opened: dict[str | None, FeatureStore],
+) -> None:
+    """Refuse, before anything is trained, what cannot be trained: missing streams or prompts, folders of other runs.
 
-    That is: streams or prompts that are missing, folders of other runs.
+    Args:
+        store: its path or URL.
+        variants: that are to be trained, or were.
+        device: what computes.
+        progress: who is told of a store that has to be fetched first.
+        opened: the store with each stream; those that are needed besides are added.
 
     Raises:
         StoreError: the store lacks something.
         RunError: a folder holds a run of something else.
     """
-    stores: dict[str | None, FeatureStore] = {}
     known: set[Any] = set()
     for variant in variants:
         recipe = variant.recipe
-        if recipe.stream not in stores:
-            stores[recipe.stream] = open_store(store, progress, recipe.stream)
+        if recipe.stream not in opened:
+            opened[recipe.stream] = open_store(store, progress, recipe.stream)
         there = (variant.run / FACTS).exists()
         about = (recipe.stream, recipe.model.modalities, recipe.regions, recipe.model.prompt)
         if there or about not in known:
-            facts = facts_of(stores[recipe.stream], recipe, device, "validation")
-            require_prompts(stores[recipe.stream], recipe)
+            facts = facts_of(opened[recipe.stream], recipe, device, "validation")
+            require_prompts(opened[recipe.stream], recipe)
             known.add(about)
             if there:
                 require_same(variant.run, read_facts(variant.run), facts)
-    return next(iter(stores.values()))
 
 
 def _seconds(store: FeatureStore) -> float:
