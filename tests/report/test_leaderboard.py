@@ -20,6 +20,7 @@ from vaprompt.evaluation.protocols import official_series
 from vaprompt.report.evidence import gather
 from vaprompt.report.leaderboard import find_runs, leaderboard, runs_apart
 from vaprompt.report.selecting import ConditionError
+from vaprompt.training.ongoing import PrunedError
 from vaprompt.training.run import train
 
 
@@ -284,6 +285,25 @@ def test_predictions_that_are_gone_are_said_and_the_board_is_there(runs, tmp_pat
 def test_an_unfinished_run_is_not_asked_to_be_evaluated(runs):
     reason = runs_apart(runs / "short", runs / "stopped").reason
     assert reason.endswith("stopped is not finished")
+
+
+def test_a_run_that_a_search_has_stopped_early_is_told_from_one_that_is_not_finished(runs, tmp_path, capsys):
+    def watch(run, history):
+        raise PrunedError(run, fault="is behind", remedy="nothing is to be done")
+
+    store = json.loads((runs / "short" / "run.json").read_text())["store"]["path"]
+    with pytest.raises(PrunedError):
+        train(store, recipe(), tmp_path / "pruned", device="cpu", watch=watch)
+    shutil.copytree(runs / "stopped", tmp_path / "stopped")
+    found = leaderboard([tmp_path])
+    assert [(line.name, line.state) for line in found.lines] == [("stopped", "unfinished"), ("pruned", "pruned")]
+    print_leaderboard(found)
+    assert ["pruned", *"---", "pruned", "-"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line.name for line in leaderboard([tmp_path], where=["state=pruned"]).lines] == ["pruned"]
+    assert runs_apart(tmp_path / "stopped", tmp_path / "pruned").reason.endswith("stopped is not finished")
+    assert runs_apart(runs / "short", tmp_path / "pruned").reason.endswith("was stopped early by its search")
+    with pytest.raises(RunError, match="was stopped early by its search"):
+        evaluate(tmp_path / "pruned", device="cpu")
 
 
 def test_a_fold_is_not_asked_to_be_evaluated_either(runs, tmp_path):

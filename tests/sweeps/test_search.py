@@ -73,7 +73,7 @@ def test_a_trial_behind_the_others_is_stopped_early_and_leaves_no_finished_run(s
     for one in stopped:
         assert one.best is None
         assert len((one.variant.run / "metrics.jsonl").read_text().splitlines()) < one.variant.recipe.epochs
-        assert json.loads((one.variant.run / "run.json").read_text())["status"] == "training"
+        assert json.loads((one.variant.run / "run.json").read_text())["status"] == "pruned"
 
 
 def test_stopped_anywhere_it_goes_on_with_the_very_trials(store, searched, tmp_path, monkeypatch):

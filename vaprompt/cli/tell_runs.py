@@ -169,7 +169,7 @@ def _spread(found: Spread) -> str:
 
 def _span(line: Line) -> str:
     if line.state != "scored":
-        return {"trained": "not evaluated", "unfinished": "unfinished"}[line.state]
+        return "not evaluated" if line.state == "trained" else line.state
     if len(line.entries) > 1:
         return f"{len(line.entries)} seeds"
     return "-" if line.interval is None else f"{score(line.interval[0])} to {score(line.interval[1])}"
@@ -180,7 +180,8 @@ def _took(line: Line) -> str:
 
 
 def _state(entry: Entry) -> str:
-    return {"scored": "every valid frame", "trained": "windows' ends", "unfinished": "nothing yet"}[entry.state]
+    told = {"scored": "every valid frame", "trained": "windows' ends", "unfinished": "nothing yet"}
+    return told.get(entry.state, "nothing, pruned")
 
 
 def _ends(contrast: Contrast) -> str:

@@ -17,10 +17,10 @@ from vaprompt.evaluation.kept import RESULT, read_evaluation, read_scores
 from vaprompt.evaluation.paired import Scored
 from vaprompt.evaluation.protocols import official_series
 from vaprompt.report.evidence import tuning
-from vaprompt.training.runs import FACTS, STOPPING_FOLD, read_facts
+from vaprompt.training.runs import FACTS, PRUNED, STOPPING_FOLD, read_facts
 
 AXES = ("valence", "arousal", "mean")
-State = Literal["scored", "trained", "unfinished"]
+State = Literal["scored", "trained", "unfinished", "pruned"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Entry:
     def state(self) -> State:
         """How far it is."""
         if self.facts["status"] != "complete":
-            return "unfinished"
+            return "pruned" if self.facts["status"] == PRUNED else "unfinished"
         return "trained" if self.evaluation is None else "scored"
 
     @property

@@ -38,7 +38,7 @@ class Line:
     def state(self) -> State:
         """How far its runs are, the least of them."""
         states = [entry.state for entry in self.entries]
-        return min(states, key=("unfinished", "trained", "scored").index)
+        return min(states, key=("pruned", "unfinished", "trained", "scored").index)
 
     def spread(self, axis: str) -> Spread:
         """Return one score's mean and deviation over the seeds."""
@@ -280,6 +280,8 @@ def runs_apart(first: Path, second: Path) -> RunsApart:
     alone = [entry for entry in entries if entry.state != "scored"]
     if alone and alone[0].state == "unfinished":
         reason = f"{alone[0].name} is not finished"
+    elif alone and alone[0].state == "pruned":
+        reason = f"{alone[0].name} was stopped early by its search"
     elif alone and alone[0].is_fold:
         reason = f"{alone[0].name} is a fold of a cross-validation: crossvalidation.json beside it has its scores"
     elif alone:

@@ -123,7 +123,7 @@ def rank(lines: Sequence[Line], sort: str, known: Sequence[str]) -> list[Line]:
         if sort in SCORES:
             mean = line.spread(sort)["mean"]
             # A score of windows' ends is none of every frame: it does not rank among them.
-            order = ("scored", "trained", "unfinished").index(line.state)
+            order = ("scored", "trained", "unfinished", "pruned").index(line.state)
             return (order, 1, 0.0) if mean is None else (order, 0, -mean)
         means = {"name": line.name, "seconds": line.seconds, "epochs": line.epochs}
         value = means[sort] if sort in means else value_of(line.entries[0], sort)

@@ -21,8 +21,8 @@ from vaprompt.sweeps.board import State, Watcher
 from vaprompt.sweeps.recipe import SearchRecipe, Space, with_fields
 from vaprompt.sweeps.results import Standing
 from vaprompt.sweeps.variants import Sweep, Variant, as_given, base_of, is_whole
-from vaprompt.sweeps.work import Job, Outcome, PrunedError
-from vaprompt.training.ongoing import Watch
+from vaprompt.sweeps.work import Job, Outcome
+from vaprompt.training.ongoing import PrunedError, Watch
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.runs import FACTS, read_complete
 

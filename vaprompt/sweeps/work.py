@@ -24,7 +24,7 @@ from vaprompt.sweeps.recipe import SearchRecipe
 from vaprompt.sweeps.variants import Variant
 from vaprompt.training.data import Resident
 from vaprompt.training.facts import facts_of, require_same
-from vaprompt.training.ongoing import Watch
+from vaprompt.training.ongoing import PrunedError, Watch
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.run import SMALLER, TrainResult, train
 from vaprompt.training.runs import is_complete, read_facts
@@ -75,10 +75,6 @@ class Outcome:
     """Why it failed."""
     was_there: bool = False
     """Whether there was nothing to do, as others had done it."""
-
-
-class PrunedError(VapromptError):
-    """A search stops a training early."""
 
 
 class Trainer:

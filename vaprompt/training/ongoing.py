@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaprompt.errors import RunError
+from vaprompt.errors import RunError, VapromptError
 from vaprompt.files import published, write_json
 from vaprompt.metrics import Scores, scores
 from vaprompt.model.estimator import Estimator
@@ -33,7 +33,7 @@ from vaprompt.training.checkpoint import (
 from vaprompt.training.data import ResidentSplit
 from vaprompt.training.loop import Epoch, predict_windows
 from vaprompt.training.recipe import TrainRecipe
-from vaprompt.training.runs import CHECKPOINT, FACTS, METRICS, RECIPE, STATE
+from vaprompt.training.runs import CHECKPOINT, FACTS, METRICS, PRUNED, RECIPE, STATE
 
 SHOWN = 5
 """Videos that a message names at most."""
@@ -43,6 +43,10 @@ SAVING = 5.0
 
 Watch = Callable[[Path, Sequence[Mapping[str, Any]]], None]
 """Is told of a run's folder and its epochs so far, as in metrics.jsonl; what it raises ends the training."""
+
+
+class PrunedError(VapromptError):
+    """A search stops a training early: whoever watches it raises this."""
 
 
 class Ongoing:
@@ -191,7 +195,11 @@ class Ongoing:
 
     def _tell(self) -> None:
         if self._watch is not None:
-            self._watch(self.run, self.state.history)
+            try:
+                self._watch(self.run, self.state.history)
+            except PrunedError:
+                write_json(self.run / FACTS, self._facts | {"status": PRUNED})
+                raise
 
     def _best(self) -> Path:
         return self.run / BEST.format(self.state.best_epoch)

@@ -31,6 +31,8 @@ FACTS = "run.json"
 METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.safetensors"
 STATE = "resume.safetensors"
+PRUNED = "pruned"
+"""The status of a run that a search has stopped early."""
 STOPPING_FOLD = "stopping"
 """What the fold is called that decides when a training stops: it is not the official validation split."""
 FORMAT = 1
@@ -267,7 +269,9 @@ def read_complete(path: Path) -> dict[str, Any]:
         RunError: it is not, or its run.json is missing, damaged, or of another format.
     """
     facts = read_facts(path)
-    if facts.get("status") != "complete":
+    if facts["status"] == PRUNED:
+        raise RunError(path, fault="was stopped early by its search", remedy="name a run that is finished")
+    if facts["status"] != "complete":
         raise RunError(path, fault="is not finished", remedy=UNFINISHED)
     return facts
 
