@@ -1,11 +1,13 @@
 """Features joined in the cache: the same numbers from memory, from a fresh file and from one that was there."""
 
+import fcntl
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from tests.listening import Listening
 from tests.planted import plant_store
 from vaprompt import FeatureStore
 from vaprompt.errors import OptionError, StoreError, TargetError
@@ -257,9 +260,29 @@ def test_the_caches_limit_is_written_as_sizes_are(store, cache, monkeypatch):
     assert len(whole(cache)) == 2, "as if it were not set"
 
 
+def test_a_training_that_waits_for_another_one_to_fill_the_cache_says_so_once(store, cache):
+    there = tensors(store)
+    others = [cache / f"{folder.name}.lock" for folder in whole(cache)]
+    forget(cache)
+    cache.mkdir()
+
+    class Waiting(Listening):
+        def say(self, text):
+            super().say(text)
+            for seconds, lock in zip((0, 0.5), held, strict=True):
+                threading.Timer(seconds, lock.close).start()
+
+    held, waiting = [lock.open("w") for lock in others], Waiting()
+    for lock in held:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    again = tensors(store, progress=waiting)
+    assert waiting.said == [f"waiting for another training, which is bringing these features into {cache}"]
+    assert all(torch.equal(one, two) for one, two in zip(there, again, strict=True))
+
+
 def test_a_cache_that_is_cleared_or_damaged_beside_a_training_is_no_hindrance(store, cache, monkeypatch):
-    def cleared(folder):
-        lock = locked(folder)
+    def cleared(folder, say):
+        lock = locked(folder, say)
         shutil.rmtree(cache)
         return lock
 

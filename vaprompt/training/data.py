@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import mmap
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -226,9 +227,10 @@ class Resident:
             progress.task("reading the store", total=len(kinds) * len(names), unit="streams") as task,
             Keeping() as keeping,
         ):
-            left = most
+            left, say = most, cache(progress.say)  # what is said of every stream is said once
             for kind in kinds:
-                one = self._joined[kind] = joined(store, kind, names, task, keeping, left, wait=wait or device != "cpu")
+                one = joined(store, kind, names, task, keeping, left, wait=wait or device != "cpu", say=say)
+                self._joined[kind] = one
                 if left is not None and one.embedding is not None and one.mapped is None:
                     left -= one.embedding.nbytes
         # What a first batch cannot do without is there by now: it does not wait behind what is large.

@@ -33,7 +33,7 @@ from torch import Tensor
 from vaprompt.caching import cache_folder
 from vaprompt.errors import StoreError, TargetError
 from vaprompt.memory import is_lack_of_memory
-from vaprompt.progress import Task
+from vaprompt.progress import SILENT, Task
 from vaprompt.store import FeatureStore
 from vaprompt.store.layout import digest_of
 from vaprompt.tensors import write_tensors
@@ -92,6 +92,7 @@ def joined(
     most: int | None = None,
     *,
     wait: bool = True,
+    say: Callable[[str], None] = SILENT.say,
 ) -> Joined:
     """Return a stream of videos, from the cache if it is there, else read and, where there is room, kept there.
 
@@ -103,6 +104,7 @@ def joined(
         keeping: takes what is to be kept.
         most: bytes that may lie in memory if it cannot be kept; None: all.
         wait: whether to return only once all embeddings are there, and not when they are `coming`.
+        say: is told where another one is waited for that reads the same.
 
     Raises:
         StoreError: a video is not in the store, damaged, or has features that are not finite.
@@ -119,7 +121,7 @@ def joined(
         # Pages that a limit lets go are read from the file again: all of them must have come to lie there.
         wanted = _Wanted(store, kind, videos, shapes, task, wait or most is not None)
         _require_alike(wanted)
-        lock = locked(folder) if nbytes >= LEAST or len(videos) >= MANY or too_many else None
+        lock = locked(folder, say) if nbytes >= LEAST or len(videos) >= MANY or too_many else None
         if lock is None:
             if too_many:
                 raise _pass(kind, nbytes, folder.parent, ("it cannot be written", OTHER_CACHE))

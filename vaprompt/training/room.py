@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -22,14 +22,23 @@ LIMIT = 64 * 10**9
 OTHER_CACHE = "let VAPROMPT_CACHE name a folder on a disk with room, or leave --memory out"
 
 
-def locked(folder: Path) -> IO[str] | None:
-    """Keep others from filling a folder until the file that is returned is closed; None where none can be written."""
+def locked(folder: Path, say: Callable[[str], None]) -> IO[str] | None:
+    """Keep others from filling a folder until the file that is returned is closed; None where none can be written.
+
+    Args:
+        folder: where joined features are to be kept.
+        say: is told what is waited for, where another one is filling it.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = folder.with_suffix(".lock").open("w")
     except OSError:
         return None
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say(f"waiting for another training, which is bringing these features into {folder.parent}")
+        fcntl.flock(lock, fcntl.LOCK_EX)
     for left in folder.parent.glob(f".{folder.name}.*"):
         shutil.rmtree(left, ignore_errors=True)  # by one that was killed
     return lock
