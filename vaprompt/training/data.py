@@ -284,6 +284,12 @@ class Resident:
                 remedy="extract a data set that has one, or see 'vaprompt store info' for what it holds",
             )
         labelled = [name for name in videos if name in self._place]
+        if not labelled:
+            raise StoreError(
+                self._store.location,
+                fault=f"none of the {split} split's {len(videos)} videos has a frame with a valid label",
+                remedy="look for the reason with: vaprompt data check DATA, and extract again",
+            )
         cut = [self._windows(index, name, recipe) for index, name in enumerate(labelled)]
         joined = [torch.cat(parts) for parts in zip(*cut, strict=True)]
         if not joined or len(joined[0]) < 2:
