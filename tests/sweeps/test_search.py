@@ -1,5 +1,6 @@
 """A search goes on where it was stopped with the very trials of one that was not, and ends early what lies behind."""
 
+import errno
 import importlib.util
 import json
 import os
@@ -16,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from tests.listening import Watching
 from tests.planted import plant_store
 from tests.sweeps.conftest import SHARED, described
-from vaprompt.errors import RecipeError, RunError
+from vaprompt.errors import RecipeError, RunError, TargetError
 from vaprompt.store import leases
 from vaprompt.sweeps import journal, search, work
 from vaprompt.sweeps.sweep import run_sweep
@@ -166,6 +167,16 @@ def test_a_line_of_its_journal_that_was_cut_off_is_written_again(store, searched
     more = described(tmp_path, SEARCH.replace("TRIALS", "5"))
     assert tried(run_sweep(store, more, runs, device="cpu", score=False)) == tried(searched)
     assert run_sweep(store, more, runs, device="cpu", score=False).trained == 0
+
+
+def test_a_disk_that_is_full_is_said_of_the_journal(store, tmp_path, monkeypatch):
+    def full(journal, logs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", full)
+    sweep = described(tmp_path, SEARCH.replace("TRIALS", "1"))
+    with pytest.raises(TargetError, match=r"search\.journal: cannot be written \(No space left on device\)"):
+        run_sweep(store, sweep, tmp_path / "runs", device="cpu")
 
 
 KILLED_AS_IT_WRITES = """

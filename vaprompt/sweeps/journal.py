@@ -6,8 +6,11 @@ Imported only where a search is run: Optuna is an optional package.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+from vaprompt.files import unwritable
 
 GRACE = 30
 """Seconds after which a lock that does not change hands is taken to be left by one who died."""
@@ -15,7 +18,26 @@ GRACE = 30
 
 def journal_file(path: Path) -> JournalFileBackend:
     """Return the journal in a file, which is made if there is none."""
-    return JournalFileBackend(str(path), lock_obj=_Lock(path))
+    return _Journal(path)
+
+
+class _Journal(JournalFileBackend):
+    """Says which file it is that cannot be written, as on a disk that is full."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), lock_obj=_Lock(path))
+        self._path = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append to it, if nobody else does.
+
+        Raises:
+            TargetError: it cannot be written.
+        """
+        try:
+            super().append_logs(logs)
+        except OSError as error:
+            raise unwritable(self._path, error) from None
 
 
 class _Lock(JournalFileOpenLock):

@@ -55,6 +55,7 @@ def open_study(runs: Path, search: SearchRecipe) -> optuna.Study:
     Raises:
         RecipeError: Optuna is not installed.
         RunError: its journal is damaged.
+        TargetError: its journal cannot be written.
     """
     require_optuna()
     import optuna
