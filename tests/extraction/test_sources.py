@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import pytest
 from PIL import Image
 
 from tests.extraction.conftest import files_below, touch_later
-from tests.extraction.forge import tiny_dataset, write_tiny
+from tests.extraction.forge import FakeSounds, tiny_dataset, write_tiny
 from tests.extraction.test_streams import recipe
+from tests.media.clips import write_clip
 from tests.rights import open_folder, without_rights
 from vaprompt.datasets.base import Dataset, Rates
 from vaprompt.errors import RecipeError
-from vaprompt.extraction import local, sources
+from vaprompt.extraction import engine, local, sources
 from vaprompt.extraction.pipeline import extract
 from vaprompt.extraction.plan import Examiner, Shard, plan
 from vaprompt.store import FeatureStore
@@ -205,6 +207,54 @@ def test_a_video_of_which_something_is_missing_is_made_of_one_state_of_its_sourc
     read = FeatureStore.open(store)
     digests = {read.marker(stream, "v1")["source"]["media"]["sha256"] for stream in read.streams}
     assert digests == {read.marker("image", "v2")["source"]["media"]["sha256"]}
+
+
+def replaced_by(file: Path, other: Path) -> None:
+    """Put another file's content into a file's place, as a download that is finished does."""
+    shutil.copyfile(other, file.with_suffix(".new"))
+    file.with_suffix(".new").replace(file)
+
+
+def test_a_file_that_changes_while_it_is_read_is_told_next_and_made_again_in_all_streams(tmp_path, monkeypatch):
+    longer = tmp_path / "longer.mp4"
+    sound = np.sin(np.arange(16000) * 0.3)[:, None] * 0.3
+    write_clip(longer, times_ms=tuple(range(0, 1600, 200)), size=(32, 32), sound=sound, sound_rate=16000)
+    whole = four_videos(write_tiny(tmp_path / "data", videos=5))
+    one = replace(whole, videos=whole.videos[:1])
+
+    def load(*_):  # when the times of the first video are known, and before its pictures are read
+        replaced_by(one.root / "v1.mp4", longer)
+        return FakeSounds()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "audio_encoder", load)
+        extract(one, recipe("image_rate=25"), tmp_path / "s.zarr")
+    assert list(extract(one, recipe("image_rate=25"), tmp_path / "s.zarr").changed) == ["v1"]
+    assert extract(one, recipe("image_rate=25"), tmp_path / "s.zarr", refresh=True).done == ["v1"]
+    extract(one, recipe("image_rate=25"), tmp_path / "undisturbed.zarr")
+    assert files_below(tmp_path / "s.zarr") == files_below(tmp_path / "undisturbed.zarr")
+
+
+def test_a_file_that_changes_between_two_people_in_it_gives_each_the_sound_that_its_marker_says(tmp_path, monkeypatch):
+    whole = four_videos(write_tiny(tmp_path / "data", videos=5))
+    media = whole.root / "v1.mp4"
+    two = replace(whole, videos=tuple(replace(video, media=media) for video in whole.videos[:2]))
+    looked = Counter()
+
+    def examine(examiner, video):
+        looked[video.name] += 1
+        if looked[video.name] == 2 and video.name == "v2":  # it is handed out, and the first is read
+            replaced_by(media, whole.root / "v3.mp4")
+        return found(examiner, video)
+
+    found = Examiner.examine
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "READERS", 1)
+        patch.setattr(Examiner, "examine", examine)
+        assert extract(two, recipe(), tmp_path / "s.zarr").failed == {}
+    assert extract(two, recipe(), tmp_path / "s.zarr", refresh=True).done == ["v1"]
+    extract(two, recipe(), tmp_path / "undisturbed.zarr")
+    assert files_below(tmp_path / "s.zarr") == files_below(tmp_path / "undisturbed.zarr")
 
 
 def test_a_failure_that_was_overcome_is_forgotten_though_the_run_was_killed_before_it_said_so(data, store):

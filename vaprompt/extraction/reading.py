@@ -76,9 +76,9 @@ class Reader:
         self._dataset, self._recipe, self._store, self._fit = dataset, recipe, store, image
         self._encoders, self._decode = encoders, decode
         self._batcher, self._tell, self._meter = batcher, tell, meter
-        self._found: tuple[Path, FoundFaces] | None = None
+        self._found: tuple[Path, str, FoundFaces] | None = None
         self._finding, self._hearing = threading.Lock(), threading.Lock()
-        self._heard: dict[Path, str] = {}
+        self._heard: dict[tuple[Path, str], str] = {}
         self._sharing: defaultdict[Path, list[str]] = defaultdict(list)
         for video in dataset.videos:
             if video.media is not None:
@@ -98,10 +98,13 @@ class Reader:
         video, streams = running.job.video, running.job.streams
         media, crops = self._files(video)
         wants_image, wants_labels = "image" in streams, "labels" in streams
+        # Before anything is read, once for all streams: if the file changes meanwhile, all are of what it was then.
+        made_of = {} if video.media is None else {video.media: self._facts(video.media)}
         # First what is cheap: labels that cannot be read or do not fit must not cost an hour of encoding.
-        labels_source = self._sources("labels", video) if wants_labels else {}
+        labels_source = self._sources("labels", video, made_of) if wants_labels else {}
         annotated = annotation_of(self._dataset, video) if wants_labels else None
-        found = self._find(_known(media)) if wants_image and self._dataset.faces == "detect" else None
+        detects = wants_image and self._dataset.faces == "detect"
+        found = self._find(_known(media), made_of[_known(media)]["sha256"]) if detects else None
         if found is not None:
             time_F: Float64[np.ndarray, "F"] | None = found.time_F
         else:
@@ -112,14 +115,15 @@ class Reader:
             _fitted_labels(annotated, time_F)
         self._encoders.prepare(streams)
         if wants_image:
-            time_F = self._bring_pictures(running, media or _known(crops), crops, time_F, found)
+            source = self._sources("image", video, made_of)
+            time_F = self._bring_pictures(running, media or _known(crops), crops, time_F, found, source)
         assert time_F is not None
         labels = None
         if wants_labels:
             fitting, notes = _fitted_labels(annotated, time_F)
             labels = _label_part(video, fitting, time_F[: len(fitting.valid_F)], notes, labels_source)
         if "audio" in streams:
-            self._bring_sound(running, _known(media), float(time_F[-1]))
+            self._bring_sound(running, _known(media), float(time_F[-1]), self._sources("audio", video, made_of))
         self._tell(ReadEnd(running, labels))
 
     def _files(self, video: Video) -> tuple[Path | None, Path | None]:
@@ -138,12 +142,12 @@ class Reader:
     def _detector(self) -> Detector:
         return CenterFace()
 
-    def _find(self, media: Path) -> FoundFaces:
+    def _find(self, media: Path, digest: str) -> FoundFaces:
         """Return the faces in a video; those of the latest one are kept, as two people can share it."""
         with self._finding, self._meter.stage("find faces"):
-            if self._found is None or self._found[0] != media:
-                self._found = media, find_faces(media, self._detector, self._recipe.face)
-            return self._found[1]
+            if self._found is None or self._found[:2] != (media, digest):
+                self._found = media, digest, find_faces(media, self._detector, self._recipe.face)
+            return self._found[2]
 
     def _bring_pictures(
         self,
@@ -152,10 +156,10 @@ class Reader:
         crops: Path | None,
         time_F: Float64[np.ndarray, "F"] | None,
         found: FoundFaces | None,
+        source: Mapping[str, Any],
     ) -> Float64[np.ndarray, "F"]:
         """Bring the pictures; return the times of all frames."""
         video = running.job.video
-        source = self._sources("image", video)
         person = None if found is None else whose_face(video, self._dataset, found.people)
         wanted = WantedPictures(media, self._recipe.image_rate, time_F, crops, person, self._recipe.face)
         times: list[Float64[np.ndarray, "_"]] = []
@@ -179,15 +183,15 @@ class Reader:
             resized = fitted(torch.from_numpy(rgb_NHWC), size=size, resize=resize, interpolation=interpolation)
             return np.ascontiguousarray(resized.numpy())
 
-    def _bring_sound(self, running: Running, media: Path, last: float) -> None:
+    def _bring_sound(self, running: Running, media: Path, last: float, source: Mapping[str, Any]) -> None:
         video, recipe = running.job.video, self._recipe.audio
-        source = self._sources("audio", video)
         end_W = audio_ends(last, window=recipe.window, hop=recipe.hop)
         counts = {"windows": len(end_W), "seconds": last}
         marker = {"split": video.split, "source": source, "counts": counts, "notes": sound_notes(media)}
+        heard_as = media, source["media"]["sha256"]  # which may be another than when the first person was read
         with self._hearing:
-            owner = self._heard.get(media) or self._stored_sound(video, source)
-            self._heard.setdefault(media, video.name)
+            owner = self._heard.get(heard_as) or self._stored_sound(video, source)
+            self._heard.setdefault(heard_as, video.name)
         if owner is not None:
             self._tell(SoundOf(running, owner, marker))
             return
@@ -248,8 +252,13 @@ class Reader:
                         return
                 yield some
 
-    def _sources(self, stream: str, video: Video) -> dict[str, Any]:
-        found = {role: self._facts(path) for role, path in sources(self._dataset, stream, video).items()}
+    def _sources(self, stream: str, video: Video, made_of: dict[Path, dict[str, Any]]) -> dict[str, Any]:
+        """Return what a stream is made of; what is in `made_of` was looked at before, and is not looked at again."""
+        there = sources(self._dataset, stream, video)
+        for path in there.values():
+            if path not in made_of:
+                made_of[path] = self._facts(path)
+        found = {role: dict(made_of[path]) for role, path in there.items()}
         if "annotation" in found:
             found["annotation"] |= own_rows(self._dataset, video)
         return found
