@@ -65,6 +65,14 @@ def test_a_video_that_is_made_anew_while_it_is_read_is_not_called_damaged(tmp_pa
         dict(group.contents())
 
 
+def test_a_video_that_is_just_being_replaced_is_not_called_damaged(tmp_path):
+    store = filled(tmp_path / "s.zarr")
+    replaced = Meanwhile("audio/video1", lambda: store.remove("image", "video1"))  # the first of two renames
+    with pytest.raises(StoreError, match=r"image/video1: was removed, or is just being replaced .*; run the same comm"):
+        pack(store.path, tmp_path / "s.zarr.zip", progress=replaced)
+    assert not (tmp_path / "s.zarr.zip").exists()
+
+
 def test_an_index_that_was_begun_before_a_video_was_moved_is_not_believed(tmp_path, monkeypatch):
     store, other = filled(tmp_path / "s.zarr"), FeatureStore.open(tmp_path / "s.zarr")
 

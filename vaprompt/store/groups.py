@@ -128,7 +128,8 @@ def required_group(storage: Storage, key: str) -> Group:
     """
     group = read_group(storage, key)
     if group is None:
-        raise damaged(storage, key, "is gone", key)
+        fault = "was removed, or is just being replaced by one that is made anew"
+        raise StoreError(place(storage, key), fault=fault, remedy="run the same command again")
     return group
 
 
