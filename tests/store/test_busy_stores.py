@@ -11,7 +11,7 @@ from vaprompt.progress import Silent, Task
 from vaprompt.store import FeatureStore, beginning
 from vaprompt.store.groups import read_group
 from vaprompt.store.index import INDEX_FILE, Index, build_index, index_bytes
-from vaprompt.store.layout import write_file
+from vaprompt.store.layout import STREAMS, write_file
 from vaprompt.store.pull import pull
 from vaprompt.store.sharing.packed import pack
 from vaprompt.store.storage import Folder, Storage
@@ -63,6 +63,29 @@ def test_a_video_that_is_made_anew_while_it_is_read_is_not_called_damaged(tmp_pa
     store.remove("image", "video1")
     with pytest.raises(StoreError, match="was made anew, or removed"):
         dict(group.contents())
+
+
+@pytest.mark.parametrize("frames", [30, 31])
+def test_features_that_are_made_anew_after_their_marker_was_read_are_not_taken_for_those_of_the_marker(
+    tmp_path, frames
+):
+    writing = filled(tmp_path / "s.zarr")
+    reading = FeatureStore.open(tmp_path / "s.zarr")
+    for stream in STREAMS:
+        reading.marker(stream, "video1")  # as a training does, which keeps features under the digest of markers
+    add(writing, "video1", frames=frames, seed=77)
+    for read in (
+        reading.image,
+        reading.audio,
+        reading.image_times,
+        lambda name: [*reading.embedding_pieces("image", name)],
+    ):
+        with pytest.raises(
+            StoreError, match=r"/video1: was made anew, or removed, while it was being read; run the same"
+        ):
+            read("video1")
+    reading.forget("video1")
+    assert len(reading.image("video1").frame_N) == len(reading.labels("video1").time_F) == frames
 
 
 def test_a_video_that_is_just_being_replaced_is_not_called_damaged(tmp_path):

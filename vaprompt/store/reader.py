@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from jaxtyping import Float16, Float32, Float64, Int32
 from vaprompt.errors import StoreError
 from vaprompt.store.content import ARRAYS, EMBEDDING, content_faults
 from vaprompt.store.features import AudioFeatures, ImageFeatures, StoredLabels
+from vaprompt.store.groups import Group
 from vaprompt.store.layout import (
     GROUP_FILE,
     STREAMS,
@@ -119,9 +121,9 @@ class StoreReader(StoreListing):
         Raises:
             StoreError: they are not in the store, or damaged.
         """
-        group, marker = joined(self._group(stream), video), self.marker(stream, video)
-        form = read_form(self._storage, group, "embedding", marker)
-        yield from read_pieces(self._storage, group, "embedding", marker, form)
+        with self._reading(stream, video) as group:
+            form = read_form(self._storage, group.key, "embedding", group.attributes)
+            yield from read_pieces(self._storage, group.key, "embedding", group.attributes, form)
 
     def image_times(self, video: str) -> tuple[Int32[np.ndarray, "N"], Float64[np.ndarray, "N"]]:
         """Return which frames (from 1) a video's image embeddings are of, and their times, without the embeddings.
@@ -159,10 +161,27 @@ class StoreReader(StoreListing):
         return read_text(self._storage, self._group(TEXT))
 
     def _arrays(self, stream: str, video: str, names: tuple[str, ...]) -> list[np.ndarray]:
-        marker, group = self.marker(stream, video), joined(self._group(stream), video)
-        arrays = {name: read_array(self._storage, group, name, marker) for name in names}
-        self._require_sense(stream, group, marker, arrays)
+        with self._reading(stream, video) as group:
+            arrays = {name: read_array(self._storage, group.key, name, group.attributes) for name in names}
+            self._require_sense(stream, group.key, group.attributes, arrays)
         return list(arrays.values())
+
+    @contextmanager
+    def _reading(self, stream: str, video: str) -> Iterator[Group]:
+        """Yield a video's group to read from while the block runs.
+
+        Raises:
+            StoreError: it is not in the store; or somebody made it anew since its marker was read, and so files may be
+                of a state that the marker, by which a cache or another stream of the video is chosen, does not tell of.
+        """
+        group = Group(self._storage, joined(self._group(stream), video), self.marker(stream, video))
+        try:
+            yield group
+        except StoreError:
+            group.require_unchanged()
+            raise
+        if self._storage.stamp(""):  # elsewhere nothing is replaced by a rename
+            group.require_unchanged()
 
     def _require_sense(
         self, stream: str, group: str, marker: Mapping[str, Any], arrays: Mapping[str, np.ndarray]

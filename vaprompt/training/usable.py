@@ -50,9 +50,10 @@ def require_one_state(store: FeatureStore, video: str, modalities: Sequence[str]
     Raises:
         StoreError: a stream is.
     """
-    labels = medium_of(store.summary("labels", video))
+    # By the markers and not the index: of what they tell the features are read, or refused if they are made anew.
+    labels = medium_of(store.marker("labels", video))
     for kind in modalities:
-        own = medium_of(store.summary(kind, video))
+        own = medium_of(store.marker(kind, video))
         if None not in (own, labels) and own != labels:
             raise StoreError(
                 store.location,
