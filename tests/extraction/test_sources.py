@@ -257,6 +257,26 @@ def test_a_file_that_changes_between_two_people_in_it_gives_each_the_sound_that_
     assert files_below(tmp_path / "s.zarr") == files_below(tmp_path / "undisturbed.zarr")
 
 
+def test_a_sound_that_is_removed_before_the_second_person_comes_to_it_is_heard_again(tmp_path, monkeypatch):
+    whole = four_videos(write_tiny(tmp_path / "data", videos=5))
+    two = replace(whole, videos=tuple(replace(video, media=whole.videos[0].media) for video in whole.videos[:2]))
+    extract(two, recipe(), tmp_path / "s.zarr")
+    FeatureStore.open(tmp_path / "s.zarr").remove("audio", "v2")
+    looked = Counter()
+
+    def examine(examiner, video):
+        looked[video.name] += 1
+        if looked[video.name] == 2:  # it is handed out; what `store verify --repair` can do at any moment:
+            FeatureStore.open(tmp_path / "s.zarr").remove("audio", "v1")
+        return found(examiner, video)
+
+    found = Examiner.examine
+    with monkeypatch.context() as patch:
+        patch.setattr(Examiner, "examine", examine)
+        assert extract(two, recipe(), tmp_path / "s.zarr").done == ["v2"]
+    assert FeatureStore.open(tmp_path / "s.zarr").has("audio", "v2")
+
+
 def test_a_failure_that_was_overcome_is_forgotten_though_the_run_was_killed_before_it_said_so(data, store):
     FeatureStore.open(store).record_failure("v1", "could not be read")
     report = extract(data, recipe(), store)

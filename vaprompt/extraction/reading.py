@@ -216,6 +216,7 @@ class Reader:
         assert video.media is not None
         for other in self._sharing[video.media]:
             if other != video.name:
+                self._store.forget(other)  # or it may be gone since, and be waited for in vain
                 try:
                     kept = self._store.marker("audio", other)["source"]
                 except StoreError:
