@@ -169,6 +169,26 @@ def test_processes_that_die_while_they_wait_cost_nothing(decoders, when):
     assert not any(is_alive(process) for process in before)
 
 
+INTERRUPTED = """
+import os, signal, sys
+os.kill(os.getpid(), signal.SIGINT)
+sys.path.pop(0)
+del sys.modules["pickle"]
+import pickle
+"""
+"""A module that is met with Ctrl-C while it is imported."""
+
+
+def test_ctrl_c_while_a_process_starts_is_left_to_the_one_that_started_it(dataset, decoders, tmp_path, monkeypatch):
+    (tmp_path / "pickle.py").write_text(INTERRUPTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    decoders.start(1)
+    started = decoders.processes
+    video = next(video for video in dataset.videos if video.crops is not None)
+    list(decoders.stretches(WantedTimes(video.media)))
+    assert decoders.processes == started
+
+
 def test_a_process_that_dies_before_it_begins_with_a_file_costs_nothing(decoders):
     assert numbers(decoders, Path("x"), 1) == [0]
     (process,) = decoders.processes

@@ -23,6 +23,8 @@ from vaprompt.extraction.decoding import Arrays, Wanted
 from vaprompt.media.patience import patience
 
 START = (
+    # Before anything that takes a while, as Ctrl-C reaches all processes of a terminal; who started it ends it.
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from vaprompt.extraction.decoder import serve; serve(int(sys.argv[2]), int(sys.argv[3]))"
 )

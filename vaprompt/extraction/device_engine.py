@@ -37,6 +37,8 @@ from vaprompt.progress import Progress, Task
 from vaprompt.store.feature_store import FeatureStore
 
 START = (
+    # Before anything that takes a while, as Ctrl-C reaches all processes of a terminal; who started it ends it.
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from vaprompt.extraction.device_process import serve; serve(int(sys.argv[2]))"
 )
