@@ -119,3 +119,9 @@ def test_texts_name_filters_and_others_are_refused():
     for text in ("", "mean", "mean:", "mean:0", "mean:-1", "mean:nan", "mean:inf", "box:2", "none:2", "gaussian:601"):
         with pytest.raises(RecipeError, match="write for example gaussian:3"):
             parse_smoothing(text)
+
+
+@pytest.mark.parametrize("text", ["mean:1e-300", "gaussian:0.001", "gaussian:1e-200", "gaussian:5e-324", "median:1e-9"])
+def test_a_filter_narrower_than_a_frame_changes_nothing(text):
+    time_F, value_F2 = trace()
+    np.testing.assert_array_equal(smooth(time_F, value_F2, parse_smoothing(text)), value_F2)

@@ -103,6 +103,8 @@ def smooth(
 def _filtered(value_G: Float64[np.ndarray, "G"], smoothing: Smoothing, step: float) -> Float64[np.ndarray, "G"]:
     if smoothing.kind == "gaussian":
         deviation = smoothing.seconds / FWHM / step
+        if CUT * deviation < 0.5:  # it ends before the next step; of a far narrower one scipy makes 0 * infinity
+            return value_G
         return np.asarray(ndimage.gaussian_filter1d(value_G, deviation, mode="nearest", truncate=CUT))
     half = round(smoothing.seconds / 2 / step)
     size = 2 * half + 1
