@@ -11,7 +11,7 @@ from tests.planted import plant_store, refingerprint
 from tests.training.small import recipe
 from vaprompt import FeatureStore, load_run
 from vaprompt.cli.main import run as command
-from vaprompt.errors import FingerprintError, RunError
+from vaprompt.errors import FingerprintError, RunError, TargetError
 from vaprompt.evaluation.smoothing import Smoothing, smooth
 from vaprompt.evaluation.submission import submit
 from vaprompt.evaluation.template import SubmissionError, check_submission
@@ -131,6 +131,23 @@ def test_a_template_that_the_store_cannot_answer_is_refused_and_nothing_is_writt
         submit([], store=store, template=template, out=out, device="cpu")
     with pytest.raises(RunError, match="given twice"):
         submit([run, run], store=store, template=template, out=out, device="cpu")
+
+
+def test_a_place_that_no_submission_can_have_is_refused_before_anything_is_predicted(trained, tmp_path):
+    store, _ = trained
+    template = write_template(tmp_path / "t.txt", [("video5", 1)])
+    asked = template.read_bytes()
+    (tmp_path / "again.txt").symlink_to(template)
+    no_run = tmp_path / "no-run"  # which would be told of, were it looked at first
+    for out, fault in (
+        (tmp_path, "is a folder; name a file in it"),
+        (template, "is the template; name another file"),
+        (tmp_path / "again.txt", "is the template"),
+        (template / "mine.txt", "is a file, where a folder is wanted"),
+    ):
+        with pytest.raises(TargetError, match=fault):
+            submit([no_run], store=store, template=template, out=out, device="cpu")
+    assert template.read_bytes() == asked
 
 
 def test_another_kind_of_features_is_refused(trained, tmp_path):

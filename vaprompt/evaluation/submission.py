@@ -18,11 +18,12 @@ from jaxtyping import Float32, Int64
 
 from vaprompt.allocation import keep_freed_memory
 from vaprompt.devices import pick_device
+from vaprompt.errors import TargetError
 from vaprompt.evaluation.ensemble import Member, load_members, mean_over_runs
 from vaprompt.evaluation.filling import Fill, fill_frames, picture_ends
 from vaprompt.evaluation.smoothing import NONE, Smoothing, smooth
 from vaprompt.evaluation.template import FIRST_ROW, SubmissionError, Template, check_submission, read_template
-from vaprompt.files import published
+from vaprompt.files import published, require_folder
 from vaprompt.progress import SILENT, Progress
 from vaprompt.training.inputs import read_inputs
 from vaprompt.windows import describe_ends, interpolate
@@ -78,8 +79,9 @@ def submit(
         RunError: a run cannot be loaded.
         FingerprintError: the store was made otherwise than the one that a run was trained on.
         SubmissionError: the template breaks its format, or asks for a video or frame that the store does not have.
-        TargetError: `out` cannot be written.
+        TargetError: `out` cannot be written, or is the template.
     """
+    _require_target(out, template)
     keep_freed_memory()
     members = load_members(runs, store, pick_device(device), progress)
     asked = read_template(template)
@@ -138,6 +140,15 @@ def predict_stored(member: Member, name: str, *, fill: Fill, every: int | None) 
     end_W = picture_ends(time_N, float(time_F[-1]), seconds=window.seconds, stride=window.stride, every=every)
     value_N2 = interpolate(end_W, member.run.predict_at(end_W, *known.arrays), time_N)
     return fill_frames(time_N, value_N2, time_F, fill)
+
+
+def _require_target(out: Path, template: Path) -> None:
+    """Refuse, before anything is predicted, what no submission can be written to."""
+    if out.is_dir():
+        raise TargetError(out, fault="is a folder", remedy="name a file in it")
+    if out.exists() and template.exists() and out.samefile(template):
+        raise TargetError(out, fault="is the template", remedy="name another file")
+    require_folder(out.parent)
 
 
 def _write(template: Template, value_L2: np.ndarray, out: Path, progress: Progress) -> None:
