@@ -49,6 +49,22 @@ def test_what_was_written_is_read_back(folder: Path):
             np.testing.assert_array_equal(getattr(video, field), getattr(expected, field))
 
 
+def test_scores_never_vouch_for_predictions_that_another_command_put_there_meanwhile(folder: Path, monkeypatch):
+    replace, writing = Path.replace, RESULT_PARTS | {"split": "validation"}
+
+    def replace_and_be_overtaken(aside: Path, target: Path) -> Path:
+        done = replace(aside, target)
+        if target.name == PREDICTIONS:
+            monkeypatch.undo()
+            write_evaluation(folder, writing, [judged("b", 30, 8)])
+        return done
+
+    monkeypatch.setattr(Path, "replace", replace_and_be_overtaken)
+    write_evaluation(folder, writing, [judged("b", 30, 9)])
+    with pytest.raises(RunError, match=r"is not of the evaluation that evaluation\.json tells of; make them with"):
+        read_evaluation(folder)
+
+
 def test_the_same_evaluation_leaves_the_same_bytes(folder: Path, tmp_path: Path):
     write_evaluation(
         tmp_path / "again", RESULT_PARTS | {"split": "validation"}, [judged("b", 30, 1), judged("a", 1, 2)]

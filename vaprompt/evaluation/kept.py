@@ -73,7 +73,8 @@ def write_evaluation(folder: Path, result: dict[str, Any], videos: Sequence[Judg
     clear_left_behind(folder)
     with published(folder / PREDICTIONS) as aside:
         write_tensors(aside, contiguous, {"format": FORMAT})
-    result = result | {"predictions": {"file": PREDICTIONS, "sha256": _sha256(folder / PREDICTIONS)}}
+        digest = _sha256(aside)  # of these and no others: another command may write into the folder at the same time
+    result = result | {"predictions": {"file": PREDICTIONS, "sha256": digest}}
     write_json(folder / RESULT, result)
     return Evaluation(result, list(videos), folder)
 
