@@ -77,6 +77,10 @@ class StoreError(VapromptError):
     """A feature store is missing, damaged, or lacks what is asked of it."""
 
 
+class NoStoreError(StoreError):
+    """There is nothing at all where a feature store is looked for."""
+
+
 class MissingStreamError(StoreError):
     """A feature store has nothing under the name that is asked for."""
 

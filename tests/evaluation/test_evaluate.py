@@ -245,6 +245,26 @@ def test_videos_come_worst_first_and_the_interval_holds_the_score(trained):
         assert interval["videos"] == 6
 
 
+def test_a_run_whose_store_was_moved_says_how_to_name_the_new_place(trained, tmp_path):
+    store, run = trained
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved)
+    facts = json.loads((moved / "run.json").read_text())
+    facts["store"]["path"] = "gone.zarr"
+    (moved / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(StoreError) as caught:
+        evaluate(moved, device="cpu")
+    assert str(caught.value) == (
+        f"gone.zarr: there is no feature store, and {moved} was trained on it; "
+        "say where it is now with --store (a relative path counts from the current folder)"
+    )
+    assert (
+        evaluate(moved, store=store, device="cpu").result["official"] == evaluate(run, device="cpu").result["official"]
+    )
+    with pytest.raises(StoreError, match=r"none\.zarr: there is no feature store; check the path, or make one"):
+        evaluate(moved, store=tmp_path / "none.zarr", device="cpu")
+
+
 def rename(store, *names):
     """Give videos names that the run was not trained on."""
     for stream in ("image", "audio", "labels"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaprompt.errors import MissingStreamError, RunError, StoreError
+from vaprompt.errors import MissingStreamError, NoStoreError, RunError, StoreError
 from vaprompt.evaluation.protocols import Judged
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
@@ -41,10 +41,21 @@ def load_members(
     members = []
     for path in runs:
         run = load_run(path, device)
-        source = _opened(store or str(run.facts["store"]["path"]), run, progress)
+        source = _own_store(run, progress) if store is None else _opened(store, run, progress)
         require_same_features(source, run)
         members.append(Member(run, source))
     return members
+
+
+def _own_store(run: Run, progress: Progress) -> FeatureStore:
+    try:
+        return _opened(str(run.facts["store"]["path"]), run, progress)
+    except NoStoreError as error:
+        raise NoStoreError(
+            error.where,
+            fault=f"there is no feature store, and {run.path} was trained on it",
+            remedy="say where it is now with --store (a relative path counts from the current folder)",
+        ) from None
 
 
 def _opened(store: Path | str, run: Run, progress: Progress) -> FeatureStore:

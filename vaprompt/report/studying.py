@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaprompt.errors import FingerprintError, StoreError
+from vaprompt.errors import FingerprintError, NoStoreError, StoreError
 from vaprompt.evaluation.ensemble import load_members
 from vaprompt.progress import SILENT, Progress
 from vaprompt.report.conditions import ConditionError, condition_error
@@ -65,7 +65,8 @@ def study(
     except StoreError as error:
         if store is not None or isinstance(error, FingerprintError):
             raise
-        note = f"gate, regions, attention and faces are left out: {error}, and name it with --store"
+        named = "" if isinstance(error, NoStoreError) else ", and name it with --store"
+        note = f"gate, regions, attention and faces are left out: {error}{named}"
         return Study(conditions=conditions(evidence, {}, Heard()), notes=[note], lacking=True)
     explained: dict[str, Explained] = {}
     notes = []

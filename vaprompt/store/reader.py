@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float16, Float32, Float64, Int32
 
-from vaprompt.errors import StoreError
+from vaprompt.errors import NoStoreError, StoreError
 from vaprompt.store.content import ARRAYS, EMBEDDING, content_faults
 from vaprompt.store.features import AudioFeatures, ImageFeatures, StoredLabels
 from vaprompt.store.groups import Group
@@ -54,7 +54,7 @@ class StoreReader(StoreListing):
         """
         storage = open_storage(location)
         if storage is None:
-            raise StoreError(shown(str(location)), fault="there is no feature store", remedy=_HOW_TO_GET_ONE)
+            raise NoStoreError(shown(str(location)), fault="there is no feature store", remedy=_HOW_TO_GET_ONE)
         return cls.from_storage(storage, stream, copying=copying)
 
     @classmethod
