@@ -1,5 +1,6 @@
 """Features joined in the cache: the same numbers from memory, from a fresh file and from one that was there."""
 
+import errno
 import fcntl
 import os
 import resource
@@ -278,6 +279,17 @@ def test_a_training_that_waits_for_another_one_to_fill_the_cache_says_so_once(st
     again = tensors(store, progress=waiting)
     assert waiting.said == [f"waiting for another training, which is bringing these features into {cache}"]
     assert all(torch.equal(one, two) for one, two in zip(there, again, strict=True))
+
+
+def test_on_a_file_system_without_locks_nothing_is_kept(store, cache, monkeypatch):
+    def no_locks(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", no_locks)
+        there = tensors(store)
+        assert whole(cache) == []
+    assert all(torch.equal(one, two) for one, two in zip(there, tensors(store), strict=True))
 
 
 def test_a_cache_that_is_cleared_or_damaged_beside_a_training_is_no_hindrance(store, cache, monkeypatch):

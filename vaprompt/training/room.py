@@ -8,7 +8,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
@@ -23,22 +23,24 @@ OTHER_CACHE = "let VAPROMPT_CACHE name a folder on a disk with room, or leave --
 
 
 def locked(folder: Path, say: Callable[[str], None]) -> IO[str] | None:
-    """Keep others from filling a folder until the file that is returned is closed; None where none can be written.
+    """Keep others from filling a folder until the file that is returned is closed; None where that cannot be.
 
     Args:
         folder: where joined features are to be kept.
         say: is told what is waited for, where another one is filling it.
     """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = folder.with_suffix(".lock").open("w")
-    except OSError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        say(f"waiting for another training, which is bringing these features into {folder.parent}")
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as opened:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = opened.enter_context(folder.with_suffix(".lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"waiting for another training, which is bringing these features into {folder.parent}")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:  # no folder, or a file system on which nothing can be locked
+            return None
+        opened.pop_all()
     for left in folder.parent.glob(f".{folder.name}.*"):
         shutil.rmtree(left, ignore_errors=True)  # by one that was killed
     return lock
