@@ -23,16 +23,16 @@ UNMEASURED_PICTURES, UNMEASURED_WINDOWS = 16, 4
 """What `auto` means where too little is encoded for a measurement, as in prediction."""
 BUDGET, COMPARED = 10.0, 20.0
 """Seconds after which nothing further is tried, and after which no further turn of comparisons begins."""
-TRIED, MEASURED = 0.1, 0.25
+TRIED, MEASURED = 0.1, 0.5
 """Seconds that a size is tried at least, and measured at least in every turn."""
-TURNS, CLEAR = 3, 0.01
+TURNS, CLEAR = 3, 0.02
 """The sizes that may be the best are measured in turns, each once a turn: so often at least, and on until the standard
 error of how much slower than the best one is falls below this share for all of them. What matters is how they compare
 in the same turn, on average over the turns: a machine's speed may also rise for a moment."""
 HOPEFUL, CHANCE = 0.5, 0.8
 """What is slower than the first share of the best when it is tried is not compared; what is slower than the second
 after two turns is not measured again."""
-ENOUGH, ENOUGH_ELSEWHERE = 0.99, 0.98
+ENOUGH = 0.98
 """Of sizes within this share of the best, the processor's is the smallest: it needs less memory and waits less. An
 accelerator's is the largest, as every batch costs the threads that feed it: on an H200, an AST is as fast with 16
 windows as with 32, and the extraction is not."""
@@ -116,7 +116,7 @@ def fastest(
                 compared = _near_the_best({size: logs[size] for size in compared}, CHANCE)
     if not logs:
         return max(1, sizes[0] // 2), {}
-    as_fast = _near_the_best({size: logs[size] for size in compared}, ENOUGH if on_processor else ENOUGH_ELSEWHERE)
+    as_fast = _near_the_best({size: logs[size] for size in compared}, ENOUGH)
     return as_fast[0 if on_processor else -1], _speeds(logs, pace.all())
 
 
