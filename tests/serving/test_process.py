@@ -165,7 +165,16 @@ def test_a_job_that_is_given_up_stops_and_the_process_stays(server: Started, tal
     assert server.engine == before
 
 
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """Let programs that are started heed that a terminal is closed, also where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_ends_at_once_in_good_order_and_leaves_nothing(
     small_run: Path, talk: Path, tmp_path: Path, number: signal.Signals
