@@ -113,6 +113,10 @@ class RunError(VapromptError):
     """A training run is missing, incomplete, or cannot be used as asked."""
 
 
+class DivergedError(RunError):
+    """A training came to what is no number any more, and would again."""
+
+
 class ClusterError(VapromptError):
     """A cluster of machines cannot be used as asked."""
 

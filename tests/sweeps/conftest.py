@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,21 @@ window = { seconds = 4.0, stride = 1.0, frames = 6 }
 model = { width = 16, temporal.units = 16, fusion.feedforward = 32 }
 optimiser.learning_rate = 2e-3
 """
+SEARCH = (
+    SHARED.replace("epochs = 3", "epochs = 2")
+    + """
+[search]
+trials = TRIALS
+startup = 2
+warmup = 0
+[search.space]
+loss.kl = { low = 0.0, high = 1.0 }
+"optimiser.learning_rate" = { low = 1e-6, high = 1e-2, log = true }
+model.head.hidden = { low = 8, high = 64, step = 8 }
+"model.fusion.kind" = { choices = ["attention", "gated"] }
+"""
+)
+"""A search of so many TRIALS."""
 GRID = SHARED + "[grid]\nloss.kl = [0.0, 0.2]\nmodel.temporal.kind = ['gru', 'tcn']\n"
 
 
@@ -58,3 +74,17 @@ def swept(store: Path, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
     """Return a grid of four variants, trained and scored in this process."""
     folder = tmp_path_factory.mktemp("grid")
     return run_sweep(store, described(folder, GRID), folder / "runs", device="cpu", workers=1)
+
+
+@pytest.fixture(scope="session")
+def searched(store: Path, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+    """Return a search of five trials."""
+    folder = tmp_path_factory.mktemp("search")
+    return run_sweep(
+        store, described(folder, SEARCH.replace("TRIALS", "5")), folder / "runs", device="cpu", score=False
+    )
+
+
+def tried(result: SweepResult) -> list[Any]:
+    """Return what the trials of two searches are compared by."""
+    return [(one.variant.label, one.variant.recipe, one.state, one.best) for one in result.found]

@@ -14,8 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaprompt.errors import RecipeError, RunError
+from vaprompt.errors import DivergedError, RecipeError, RunError
 from vaprompt.recipes import validated
+from vaprompt.store.fingerprint import differences
 from vaprompt.store.leases import POLL, Leases
 from vaprompt.sweeps.board import State, Watcher
 from vaprompt.sweeps.recipe import SearchRecipe, Space, with_fields
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'vaprompt[sweep]'"
 JOURNAL = "search.journal"
 STUDY = "search"
+LASTING = (RecipeError, DivergedError)
+"""Why a trial failed that would fail again."""
 ABOUT, REASON = "made of", "reason"
 """What a study is marked with, and a trial of it that failed."""
 BEGINNING = "beginning of trials"
@@ -98,6 +101,8 @@ class Search:
         self._study, self._leases, self._watcher = open_study(runs, self._search), leases, watcher
         self._distributions = {key: distribution(key, space) for key, space in self._search.spaces().items()}
         self._mine: set[int] = set()
+        self._failed_here: dict[int, str] = {}
+        """Trials that failed for something that may pass, as a full disk does, and are left to be gone on with."""
         self._waits = False
         self._require_same()
 
@@ -105,7 +110,8 @@ class Search:
     def left(self) -> int:
         """How many trials are not over, those that others train included."""
         trials = self._trials()
-        return sum(not trial.state.is_finished() for trial in trials) + max(0, self._search.trials - len(trials))
+        under_way = sum(not trial.state.is_finished() and trial.number not in self._failed_here for trial in trials)
+        return under_way + max(0, self._search.trials - len(trials))
 
     def next(self) -> Job | None:
         """Return the next trial: one that was stopped, or a new one.
@@ -134,7 +140,7 @@ class Search:
             time.sleep(POLL)
 
     def over(self, outcomes: Sequence[Outcome]) -> None:
-        """Tell the study what became of trials."""
+        """Tell the study what became of trials; one whose failure may pass stays under way, for the next command."""
         from optuna.trial import TrialState
 
         for outcome in outcomes:
@@ -144,6 +150,8 @@ class Search:
                 self._study.tell(number, mean, skip_if_finished=True)
             elif outcome.state == "pruned":
                 self._study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
+            elif outcome.error is not None and not isinstance(outcome.error, LASTING):
+                self._failed_here[number] = str(outcome.error)
             else:
                 reason = "its validation CCC is undefined" if outcome.error is None else str(outcome.error)
                 if not self._trials()[number].state.is_finished():
@@ -165,18 +173,19 @@ class Search:
         for trial in ranked:
             variant, error = self._variant(trial.number)
             tried = None if error is None else self._fields(trial.number)
-            state = states.get(trial.state.name, "training")
-            found.append(Standing(variant, state, trial.user_attrs.get(REASON), tried))
+            state, reason = states.get(trial.state.name, "training"), trial.user_attrs.get(REASON)
+            if state == "training" and trial.number in self._failed_here:
+                state, reason = "failed", self._failed_here[trial.number]
+            found.append(Standing(variant, state, reason, tried))
         return found
 
     def _trials(self) -> list[optuna.trial.FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
     def _running(self) -> list[int]:
-        """Return the trials that are under way, but not here."""
-        return [
-            trial.number for trial in self._trials() if trial.state.name == "RUNNING" and trial.number not in self._mine
-        ]
+        """Return the trials that are under way, but not here, and have not failed here."""
+        here = self._mine | self._failed_here.keys()
+        return [trial.number for trial in self._trials() if trial.state.name == "RUNNING" and trial.number not in here]
 
     def _left_behind(self) -> int | None:
         """Return a trial, which is then held, that was under way in a process that is no more."""
@@ -238,9 +247,11 @@ class Search:
         if before is None:
             self._study.set_user_attr(ABOUT, about)
         elif before != about:
+            there, asked = (base | {"search": search} for base, search in map(json.loads, (before, about)))
+            found = differences(there, asked)
             raise RunError(
                 self._runs / JOURNAL,
-                fault="holds a search that differs in more than the number of trials",
+                fault=f"holds a search that differs in more than the number of trials ({'; '.join(found[:5])})",
                 remedy="name a new folder with --runs",
             )
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaprompt.errors import RunError, VapromptError
+from vaprompt.errors import DivergedError, VapromptError
 from vaprompt.files import published, write_json
 from vaprompt.metrics import Scores, scores
 from vaprompt.model.estimator import Estimator
@@ -117,7 +117,7 @@ class Ongoing:
         """Refuse to go on from an epoch that broke.
 
         Raises:
-            RunError: its loss is not a number.
+            DivergedError: its loss is not a number.
         """
         step = epoch.broken()
         if step is not None:
@@ -127,7 +127,7 @@ class Ongoing:
         """Return the CCC of the predictions at the ends of the windows that decide when to stop, pooled over all.
 
         Raises:
-            RunError: one is no number, as behind a last step whose loss was one, and whose gradient was not.
+            DivergedError: one is no number, as behind a last step whose loss was one, and whose gradient was not.
         """
         prediction_W2 = predict_windows(estimator, unseen)
         wrong_W = ~np.isfinite(prediction_W2).all(axis=1)
@@ -204,11 +204,11 @@ class Ongoing:
     def _best(self) -> Path:
         return self.run / BEST.format(self.state.best_epoch)
 
-    def _broken(self, fault: str, step: int, epoch: Epoch, training: ResidentSplit) -> RunError:
+    def _broken(self, fault: str, step: int, epoch: Epoch, training: ResidentSplit) -> DivergedError:
         """Return what to say of what is no number: where it came up, on what, and what there is to go back to."""
         names = _names(training, torch.from_numpy(epoch.row_NB[step]))
         good = f"{self._best()} holds the best epoch" if self.state.best_epoch else "no epoch was finished before"
-        return RunError(
+        return DivergedError(
             self.run,
             fault=f"{fault} step {step + 1} of epoch {self.state.epoch + 1}, on windows of {names}; {good}",
             remedy="lower optimiser.learning_rate, or leave out videos with strange features",
