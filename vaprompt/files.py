@@ -132,6 +132,17 @@ def require_folder(folder: Path) -> None:
         raise unwritable(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
+def require_file(target: Path) -> None:
+    """Refuse, before work begins, a file that could not be written; make nothing.
+
+    Raises:
+        TargetError: it is a folder, or nothing can be written where it is to lie.
+    """
+    if target.is_dir():
+        raise TargetError(target, fault="is a folder", remedy="name a file in it")
+    require_folder(target.parent)
+
+
 def unwritable(target: Path, error: OSError) -> TargetError:
     """Return the error for a target that the system does not let us write."""
     if isinstance(error, FileExistsError | NotADirectoryError):

@@ -150,6 +150,10 @@ def test_the_command_refuses_in_one_line(folder: Path, tmp_path: Path):
     suffix = call("report", folder / "a", "--out", tmp_path / "page.pdf")
     assert suffix.code == 2
     assert "name a .html file" in suffix.fault
+    (tmp_path / "folder.html").mkdir()
+    taken = call("report", folder / "a", "--out", tmp_path / "folder.html")
+    assert taken.code == 2
+    assert taken.fault.endswith("folder.html: is a folder; name a file in it")
     none = call("report", tmp_path, "--out", tmp_path / "page.html")
     assert none.code == 2
     assert "is not a run" in none.fault

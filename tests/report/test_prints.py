@@ -242,6 +242,10 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(made: Path, tmp_path: Path)
         told = call("plot", kind, made, "--out", tmp_path / "a.gif")
         assert told.code == 2
         assert "'.gif' is no format for a picture; use .svg, .pdf, .png" in told.fault
+        (tmp_path / "folder.svg").mkdir(exist_ok=True)
+        folder = call("plot", kind, tmp_path, "--out", tmp_path / "folder.svg")
+        assert folder.code == 2
+        assert folder.fault.endswith("folder.svg: is a folder; name a file in it")
         bare = call("plot", kind, tmp_path, "--out", tmp_path / "a.svg")
         assert bare.code == 2
         assert "is not a run" in bare.fault

@@ -23,7 +23,7 @@ from vaprompt.evaluation.ensemble import Member, load_members, mean_over_runs
 from vaprompt.evaluation.filling import Fill, fill_frames, picture_ends
 from vaprompt.evaluation.smoothing import NONE, Smoothing, smooth
 from vaprompt.evaluation.template import FIRST_ROW, SubmissionError, Template, check_submission, read_template
-from vaprompt.files import published, require_folder
+from vaprompt.files import published, require_file
 from vaprompt.progress import SILENT, Progress
 from vaprompt.training.inputs import read_inputs
 from vaprompt.windows import describe_ends, interpolate
@@ -144,11 +144,9 @@ def predict_stored(member: Member, name: str, *, fill: Fill, every: int | None) 
 
 def _require_target(out: Path, template: Path) -> None:
     """Refuse, before anything is predicted, what no submission can be written to."""
-    if out.is_dir():
-        raise TargetError(out, fault="is a folder", remedy="name a file in it")
     if out.exists() and template.exists() and out.samefile(template):
         raise TargetError(out, fault="is the template", remedy="name another file")
-    require_folder(out.parent)
+    require_file(out)
 
 
 def _write(template: Template, value_L2: np.ndarray, out: Path, progress: Progress) -> None:

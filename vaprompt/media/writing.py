@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from jaxtyping import Float32, UInt8
 
 from vaprompt.errors import TargetError
-from vaprompt.files import published, require_folder
+from vaprompt.files import published, require_file
 from vaprompt.media.audio import channel_pieces
 from vaprompt.media.video import AudioInfo
 
@@ -157,6 +157,4 @@ def check_target(target: Path, media: Path) -> None:
         raise TargetError(target, fault=fault, remedy="name a .mp4 file")
     if target.exists() and media.exists() and target.samefile(media):
         raise TargetError(target, fault="is the video that is read", remedy="name another file")
-    if target.is_dir():
-        raise TargetError(target, fault="is a folder", remedy="name a file in it")
-    require_folder(target.parent)
+    require_file(target)

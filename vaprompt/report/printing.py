@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from vaprompt.errors import TargetError
-from vaprompt.files import published
+from vaprompt.files import published, require_file
 
 Width = Literal["single", "double"]
 INCHES: dict[Width, float] = {"single": 3.25, "double": 6.875}
@@ -83,9 +83,10 @@ def require_format(target: Path) -> None:
     """Refuse a target before the work for it is done.
 
     Raises:
-        TargetError: the suffix is none of `FORMATS`.
+        TargetError: the suffix is none of `FORMATS`, or it cannot be written.
     """
     if target.suffix.lower() not in FORMATS:
         raise TargetError(
             target, fault=f"'{target.suffix}' is no format for a picture", remedy=f"use {', '.join(FORMATS)}"
         )
+    require_file(target)

@@ -9,7 +9,7 @@ from pathlib import Path
 from vaprompt.devices import pick_device
 from vaprompt.errors import RunError, TargetError
 from vaprompt.evaluation.smoothing import Smoothing
-from vaprompt.files import require_folder
+from vaprompt.files import require_file
 from vaprompt.progress import SILENT, Progress
 from vaprompt.report.comparison_page import Pair, Standing, comparison_page, pairs, standings
 from vaprompt.report.evidence import gather
@@ -66,7 +66,7 @@ def write_report(
     """
     if target.suffix.lower() not in SUFFIXES:
         raise TargetError(target, fault=f"'{target.suffix}' is no suffix of a page", remedy="name a .html file")
-    require_folder(target.parent)
+    require_file(target)
     if not runs:
         raise RunError(None, fault="no run is given", remedy="name one or more folders that 'vaprompt train' wrote")
     several = [gather(run, smoothing) for run in runs]
