@@ -1,6 +1,6 @@
 """The entry point `vaprompt`: its commands, and how a failure becomes one line and an exit code.
 
-0 done, 1 our bug, 2 the user's input, 3 done in part (the rest is listed), 130 interrupted.
+0 done, 1 our bug, 2 the user's input, 3 done in part (the rest is listed), 130 interrupted, 143 told to end (SIGTERM).
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ import errno
 import os
 import re
 import shlex
+import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -44,7 +46,7 @@ from vaprompt.cli.output import printable
 from vaprompt.errors import OptionError, VapromptError
 from vaprompt.memory import lack_of_memory
 
-BUG, INTERRUPTED = 1, 130
+BUG, INTERRUPTED, TERMINATED = 1, 130, 143
 EMPTY = re.compile(r"--[a-z-]+=")
 """An option without its value."""
 
@@ -125,7 +127,26 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     """Run the command line that the process was given."""
     _open_streams()
-    raise SystemExit(run(sys.argv[1:]))
+    told = _terminable()
+    code = run(sys.argv[1:])
+    raise SystemExit(TERMINATED if told and code == INTERRUPTED else code)
+
+
+def _terminable() -> list[int]:
+    """Let SIGTERM end a command as Ctrl-C does: batch systems send it ahead of SIGKILL, and what is held is given back.
+
+    A second one ends the process at once. Returns a list that is empty until the first.
+    """
+    told: list[int] = []
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, terminate)
+    return told
 
 
 def _fail(line: str, code: int) -> int:
