@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import signal
 import socket
 import struct
 import threading
@@ -103,8 +102,6 @@ def serve(descriptor: int, threads: int) -> None:
         descriptor: of the socket, inherited.
         threads: how many a video decoder may use.
     """
-    # Whoever interrupts the program means the other process, which ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     container.THREADS = threads
     with suppress(Gone, OSError), socket.socket(fileno=descriptor) as channel:
         _Server(channel).run()

@@ -17,14 +17,13 @@ import weakref
 from collections.abc import Generator
 from typing import Any
 
+from vaprompt.children import out_of_interrupts_reach
 from vaprompt.errors import MediaError, VapromptError, remade
 from vaprompt.extraction.decoder import LENGTH, Gone, receive
 from vaprompt.extraction.decoding import Arrays, Wanted
 from vaprompt.media.patience import patience
 
 START = (
-    # Before anything that takes a while, as Ctrl-C reaches all processes of a terminal; who started it ends it.
-    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from vaprompt.extraction.decoder import serve; serve(int(sys.argv[2]), int(sys.argv[3]))"
 )
@@ -136,9 +135,10 @@ class _Decoder:
         with theirs:
             command = [sys.executable, "-c", START, json.dumps(sys.path), str(theirs.fileno()), str(threads)]
             try:
-                self.process = subprocess.Popen(  # noqa: S603 (nothing in it comes from outside)
-                    command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-                )
+                with out_of_interrupts_reach():
+                    self.process = subprocess.Popen(  # noqa: S603 (nothing in it comes from outside)
+                        command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+                    )
             except OSError as error:  # as when no more processes are allowed
                 self._channel.close()
                 fault = f"a process for decoding cannot be started ({error.strerror or error})"

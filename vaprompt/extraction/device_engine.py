@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from vaprompt.children import out_of_interrupts_reach
 from vaprompt.devices import cores
 from vaprompt.errors import VapromptError
 from vaprompt.extraction.dispatch import Arrived, Ended, Event, Lost, dispatch
@@ -37,8 +38,6 @@ from vaprompt.progress import Progress, Task
 from vaprompt.store.feature_store import FeatureStore
 
 START = (
-    # Before anything that takes a while, as Ctrl-C reaches all processes of a terminal; who started it ends it.
-    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from vaprompt.extraction.device_process import serve; serve(int(sys.argv[2]))"
 )
@@ -194,13 +193,14 @@ class _Processes:
         with theirs:
             command = [sys.executable, "-c", START, json.dumps(sys.path), str(theirs.fileno())]
             try:
-                process = subprocess.Popen(  # noqa: S603 (nothing in it comes from outside)
-                    command,
-                    pass_fds=(theirs.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    env={**os.environ, **environment, **self._setting},
-                )
+                with out_of_interrupts_reach():
+                    process = subprocess.Popen(  # noqa: S603 (nothing in it comes from outside)
+                        command,
+                        pass_fds=(theirs.fileno(),),
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL,
+                        env={**os.environ, **environment, **self._setting},
+                    )
             except OSError as error:  # as when no more processes are allowed
                 ours.close()
                 fault = f"a process for {device} cannot be started ({error.strerror or error})"

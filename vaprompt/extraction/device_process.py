@@ -6,7 +6,6 @@ They tell each other through a socket: it is sent its work, then jobs, then None
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import traceback
 from collections.abc import Callable
@@ -34,8 +33,6 @@ TELL = 2.0
 
 def serve(descriptor: int) -> None:
     """Do what one process does, until it is told to end or the other process has ended."""
-    # Ctrl-C reaches all processes of a terminal; the one that hands out videos ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection, sending = Connection(descriptor), threading.Lock()
 
     def tell(message: Message) -> None:

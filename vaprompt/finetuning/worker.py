@@ -8,7 +8,6 @@ It computes with one thread, so that as many of them as there are cores keep tho
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterable
@@ -53,8 +52,6 @@ def _answered(line: bytes, setup: Setup) -> tuple[Answer, list[np.ndarray]]:
 
 def main() -> None:
     """Serve whoever started this process."""
-    # Ctrl-C reaches every process of the terminal; the one that started this one ends it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     # A pipe or a standard input that is closed: nobody waits any more.
     with suppress(BrokenPipeError, StopIteration), os.fdopen(int(sys.argv[1]), "wb") as out:

@@ -23,6 +23,7 @@ from typing import IO
 
 import numpy as np
 
+from vaprompt.children import out_of_interrupts_reach
 from vaprompt.errors import DatasetError, DetectorError, MediaError, TargetError, VapromptError
 from vaprompt.finetuning.loading import RawWindow
 from vaprompt.finetuning.requests import Answer, Load, Prepare, Setup, as_bytes
@@ -49,13 +50,14 @@ class _Worker:
         with suppress(OSError, AttributeError):  # a wish: Linux alone has it, and limits it
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         try:
-            process = subprocess.Popen(  # noqa: S603 (ourselves)
-                [sys.executable, "-m", "vaprompt.finetuning.worker", str(writing)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                pass_fds=(writing,),
-                env=_environment(),
-            )
+            with out_of_interrupts_reach():
+                process = subprocess.Popen(  # noqa: S603 (ourselves)
+                    [sys.executable, "-m", "vaprompt.finetuning.worker", str(writing)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=(writing,),
+                    env=_environment(),
+                )
         finally:
             os.close(writing)
         assert process.stdin is not None

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vaprompt.children import out_of_interrupts_reach
 from vaprompt.errors import VapromptError, remade
 from vaprompt.extraction.decoder import LENGTH
 from vaprompt.progress import SILENT, Progress
@@ -144,12 +145,13 @@ class Engine:
             ours, theirs = socket.socketpair()
             with theirs:
                 arguments = [json.dumps(sys.path), str(theirs.fileno()), json.dumps(asdict(self._settings))]
-                process = subprocess.Popen(  # noqa: S603 (nothing in it comes from a page)
-                    [sys.executable, "-c", START, *arguments],
-                    pass_fds=(theirs.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                )
+                with out_of_interrupts_reach():
+                    process = subprocess.Popen(  # noqa: S603 (nothing in it comes from a page)
+                        [sys.executable, "-c", START, *arguments],
+                        pass_fds=(theirs.fileno(),),
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL,
+                    )
             reader, writer = await asyncio.open_connection(sock=ours)
             try:
                 with progress.task("loading the run", total=3, unit="parts") as task:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
 import socket
 import threading
 import time
@@ -43,8 +42,6 @@ class Cancelled(Exception):  # noqa: N818 (as it was asked for)
 
 def work(descriptor: int, settings: dict[str, Any]) -> None:
     """Load the run, and do what is asked through a socket until nobody asks any more."""
-    # Whoever interrupts the program means the server, which ends this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(Gone, OSError), socket.socket(fileno=descriptor) as channel:
         Work(channel, Settings(**settings)).run()
     # What hangs in a decoder keeps nobody waiting.

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Protocol, runtime_checkable
 
-from vaprompt.orphans import end_with_parent
+from vaprompt.children import end_with_parent, out_of_interrupts_reach
 from vaprompt.sweeps.work import Job, Outcome, Trainer, Work
 
 PATIENCE = 5.0
@@ -159,7 +159,8 @@ class Processes:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(self.work, theirs), name="sweep", daemon=True)
-        process.start()
+        with out_of_interrupts_reach():
+            process.start()
         theirs.close()
         return _Worker(process, ours)
 
@@ -168,7 +169,7 @@ def serve(work: Work, connection: Connection) -> None:
     """Do what one process of a sweep does until its pipe is closed."""
     end_with_parent()
     trainer = Trainer(work)
-    with suppress(EOFError, OSError, KeyboardInterrupt):
+    with suppress(EOFError, OSError):
         while True:
             job: Job = connection.recv()
             try:

@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
+from vaprompt.children import end_at_an_interrupt, end_with_parent, out_of_interrupts_reach
 from vaprompt.datasets.synthetic.cast import Recording, Role, deal
 from vaprompt.datasets.synthetic.media import write_media
 from vaprompt.datasets.synthetic.recipe import SyntheticRecipe
@@ -33,7 +34,6 @@ from vaprompt.datasets.synthetic.scene import Scene, Shot
 from vaprompt.datasets.synthetic.trajectory import random_source
 from vaprompt.errors import TargetError
 from vaprompt.files import parsed_json
-from vaprompt.orphans import end_with_parent
 from vaprompt.progress import SILENT, Progress
 
 MARKER = "synthetic.json"
@@ -140,12 +140,13 @@ def _drawn(recordings: tuple[Recording, ...], root: Path, seed: int) -> Iterator
         return
     # Spawned, not forked: the calling process may hold threads of other libraries.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
         # The longest first, so that none is left alone at the end.
         ordered = sorted(recordings, key=lambda recording: -recording.seconds * recording.rate * len(recording.people))
-        waiting: dict[Future[int], Recording] = {
-            pool.submit(draw_recording, recording, root, seed): recording for recording in ordered
-        }
+        with out_of_interrupts_reach():
+            waiting: dict[Future[int], Recording] = {
+                pool.submit(draw_recording, recording, root, seed): recording for recording in ordered
+            }
         try:
             while waiting:
                 finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
@@ -153,6 +154,12 @@ def _drawn(recordings: tuple[Recording, ...], root: Path, seed: int) -> Iterator
                     yield waiting.pop(future), future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin() -> None:
+    """Begin a process of the pool: one that waits, or has begun to draw, ends by Ctrl-C without a word."""
+    end_at_an_interrupt()
+    end_with_parent()
 
 
 def draw_recording(recording: Recording, root: Path, seed: int) -> int:
