@@ -76,7 +76,7 @@ def test_pictures_and_sound_go_to_the_server_and_points_come_back(opened: Tab, s
     starts = np.array([taken for taken, _ in heard])
     ends = starts + np.array([size for _, size in heard]) / 2 / rate
     assert np.abs(starts[1:] - ends[:-1]).max() < 0.1
-    assert abs(ends[-1] - pictures[-1]) < 1
+    assert abs(ends[-1] - pictures[-1]) < 2  # whichever a busy machine brought last
 
 
 def test_a_camera_whose_pictures_change_their_shape_is_not_squeezed(opened: Tab, server: Served):
