@@ -1,5 +1,6 @@
 """What loading processes bring is what the extraction's encoders were given, window by window, and faults are told."""
 
+import errno
 import os
 import signal
 from contextlib import closing
@@ -219,6 +220,25 @@ def test_a_disk_without_room_is_told_before_anything_is_decoded(tmp_path, monkey
     monkeypatch.setattr("shutil.disk_usage", lambda _: free)
     with pytest.raises(TargetError, match=r"needs 0\.0 GB .*--scratch"):
         material.missing()
+
+
+@pytest.mark.parametrize("wanted", [{"sound": None}, {"fit": None}])
+def test_a_disk_that_others_fill_meanwhile_is_told_and_ends_no_process(tmp_path, monkeypatch, wanted):
+    """Room that a map has only been promised is missed when it is written to, of which the process dies."""
+
+    def full(file: int, nbytes: int) -> None:
+        assert nbytes == os.fstat(file).st_size > 50_000
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    media = clip(tmp_path)
+    (there := tmp_path / "scratch").mkdir()
+    video = Video("clip", "train", media, None, None)
+    material = Material(setup(there, **wanted), dataset(tmp_path, video), [windows_of(video, [[0]], [1.0])])
+    (request,) = material.missing()
+    monkeypatch.setattr(scratch, "reserve", full, raising=False)
+    with pytest.raises(TargetError, match=r"clip\..*cannot be written \(No space left on device\)"):
+        scratch.prepare(request, material.setup)
+    assert not list(there.iterdir())
 
 
 def test_a_data_set_that_the_store_was_not_made_of_is_refused(small_store, small_dataset, tmp_path):

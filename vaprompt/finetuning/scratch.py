@@ -32,6 +32,7 @@ from vaprompt.files import published
 from vaprompt.finetuning.requests import Fit, Prepare, Setup
 from vaprompt.media.audio import has_audio, sound_pieces
 from vaprompt.media.resize import fitted
+from vaprompt.training.room import reserve
 
 SAME_TIME = 1e-4
 """Seconds by which a frame's time may differ from the one that the store knows; far below any frame's duration."""
@@ -102,9 +103,8 @@ def _keep_pictures(request: Prepare, setup: Setup, fit: Fit) -> None:
     side = picture_side(setup)
     with ExitStack() as files:
         kept = [
-            np.lib.format.open_memmap(
+            _mapped(
                 files.enter_context(published(setup.scratch / person.file)),
-                mode="w+",
                 dtype=np.uint8,
                 shape=(len(person.frames), side, side, 3),
             )
@@ -143,7 +143,7 @@ def _keep_sound(media: Path, target: Path, *, rate: int, before: float, last: fl
         if not heard:
             np.save(aside, np.zeros(shape, dtype=np.float32))
             return
-        wave_L = np.lib.format.open_memmap(aside, mode="w+", dtype=np.float32, shape=shape)
+        wave_L = _mapped(aside, dtype=np.float32, shape=shape)
         offset = round(before * rate)
         for position, piece_L in sound_pieces(media, rate=rate):
             first = max(0, position + offset)
@@ -152,6 +152,14 @@ def _keep_sound(media: Path, target: Path, *, rate: int, before: float, last: fl
             if position + offset > len(wave_L):
                 break
         wave_L.flush()
+
+
+def _mapped(aside: Path, *, dtype: type[np.generic], shape: tuple[int, ...]) -> np.memmap:
+    array_X = np.lib.format.open_memmap(aside, mode="w+", dtype=dtype, shape=shape)
+    # Others may have filled the disk since it was asked: a map of what has no room there ends its process.
+    with aside.open("rb+") as file:
+        reserve(file.fileno(), aside.stat().st_size)
+    return array_X
 
 
 def _require_same_time(media: Path, time: float, known: float, frame: int) -> None:
