@@ -21,6 +21,7 @@ from vaprompt.extraction.pictures import face_pictures
 from vaprompt.faces.recipe import FaceRecipe
 from vaprompt.faces.search import find_faces
 from vaprompt.finetuning import scratch
+from vaprompt.finetuning.loading import load
 from vaprompt.finetuning.material import Material, VideoWindows, files_of
 from vaprompt.finetuning.recipe import AugmentationRecipe
 from vaprompt.finetuning.requests import Fit, Load, Setup, Sound
@@ -193,6 +194,21 @@ def test_a_fault_names_its_file_and_the_next_windows_come(tmp_path):
         np.save(tmp_path / "kept.npy", np.full((2, 40, 40, 3), 9, dtype=np.uint8))
         (window,) = workers.windows([Load(pictures="kept.npy", frames=(1,))])
         assert (window.image_TSSC == 9).all()
+
+
+@pytest.mark.parametrize(
+    ("left", "said"), [(None, "is gone from"), (0, "is damaged in"), (1, "is damaged in"), (2, "is damaged in")]
+)
+@pytest.mark.parametrize("named", ["pictures", "sound"])
+def test_a_scratch_file_that_is_gone_or_damaged_is_named(tmp_path, left, said, named):
+    """As where somebody clears a folder that trainings share."""
+    file = tmp_path / "kept.npy"
+    if left is not None:
+        np.save(file, np.zeros(40_000, dtype=np.float32))
+        file.write_bytes((b"", file.read_bytes()[:1000], bytes(file.stat().st_size))[left])
+    wanted = setup(tmp_path, **{"sound" if named == "pictures" else "fit": None})
+    with pytest.raises(MediaError, match=rf"kept\.npy: {said} the scratch folder; .*run the same command again"):
+        load(Load(**{named: "kept.npy"}, frames=(0,), end=1.0), wanted)
 
 
 def test_a_process_that_is_killed_is_one_line(tmp_path):

@@ -16,7 +16,7 @@ from jaxtyping import Float32, UInt8
 from vaprompt.errors import MediaError
 from vaprompt.finetuning.augmentation import draw
 from vaprompt.finetuning.requests import Fit, Load, Setup
-from vaprompt.finetuning.scratch import cut_sound, fit_pictures
+from vaprompt.finetuning.scratch import cut_sound, fit_pictures, kept
 from vaprompt.media.crops import list_crops, read_images
 from vaprompt.media.spectrogram import drawn
 
@@ -33,7 +33,7 @@ def load(request: Load, setup: Setup) -> RawWindow:
     """Return a window, changed at random if the request has a seed.
 
     Raises:
-        MediaError: a crop is missing or cannot be read.
+        MediaError: a crop or a file of the scratch folder is missing or cannot be read.
     """
     augmentation = None if request.seed is None else draw(setup.augmentation, *request.seed)
     image_TSSC = mel_FM = None
@@ -42,7 +42,7 @@ def load(request: Load, setup: Setup) -> RawWindow:
         if augmentation is not None:
             image_TSSC = augmentation.pictures(image_TSSC)
     if request.sound is not None and setup.sound is not None:
-        kept_L = np.load(setup.scratch / request.sound, mmap_mode="r", allow_pickle=False)
+        kept_L = kept(setup.scratch / request.sound)
         wave_L = cut_sound(kept_L, request.end, window=setup.sound.window, rate=setup.sound.mel.rate)
         if augmentation is not None:
             wave_L = augmentation.sound(wave_L)
@@ -54,7 +54,7 @@ def load(request: Load, setup: Setup) -> RawWindow:
 
 def _pictures(request: Load, setup: Setup, fit: Fit) -> UInt8[np.ndarray, "T S S 3"]:
     if request.pictures is not None:
-        kept_MSSC = np.load(setup.scratch / request.pictures, mmap_mode="r", allow_pickle=False)
+        kept_MSSC = kept(setup.scratch / request.pictures)
         return fit_pictures([kept_MSSC[row] for row in request.frames], fit)
     assert request.crops is not None
     # A window that holds fewer pictures than it wants has some of them several times.

@@ -71,6 +71,23 @@ def sound_samples(last: float, *, rate: int, before: float) -> int:
     return round((last + before) * rate) + 1
 
 
+def kept(file: Path) -> np.ndarray:
+    """Return what was kept in a file of the scratch folder, mapped into memory.
+
+    Raises:
+        MediaError: it is gone or damaged.
+    """
+    try:
+        array_X: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        fault, remedy = "is gone from the scratch folder", "run the same command again: it decodes what is missing"
+    except (OSError, ValueError, EOFError):
+        fault, remedy = "is damaged in the scratch folder", "delete it, and run the same command again: it decodes it"
+    else:
+        return array_X
+    raise MediaError(file, fault=fault, remedy=remedy)
+
+
 def cut_sound(wave_L: Float32[np.ndarray, "_"], end: float, *, window: float, rate: int) -> Float32[np.ndarray, "L"]:
     """Return the window of a kept sound that ends at `end` seconds; a sound of no samples is silence."""
     length = round(window * rate)

@@ -143,7 +143,7 @@ class Workers:
         """Yield the windows asked for, in the order of the requests; close it to ask for others.
 
         Raises:
-            MediaError: a crop is missing or cannot be read.
+            MediaError: a crop or a file of the scratch folder is missing or cannot be read.
             VapromptError: a process was ended from outside.
         """
         with closing(ahead(self._answers(requests), AHEAD)) as answers:
