@@ -153,6 +153,19 @@ def test_a_video_without_sound_is_silent(tmp_path):
     np.testing.assert_array_equal(window.mel_FM, log_mel(torch.zeros(1, RATE), MEL)[0].numpy())
 
 
+def test_a_video_may_have_the_longest_name_of_all(tmp_path):
+    media = clip(tmp_path, name="x" * 251 + ".mp4")
+    (there := tmp_path / "scratch").mkdir()
+    video = Video(media.stem, "train", media, None, None)
+    material = Material(setup(there), dataset(tmp_path, video), [windows_of(video, [[0]], [1.0])])
+    for request in material.missing():
+        scratch.prepare(request, material.setup)
+    assert not material.missing()
+    window = load(material.request(0), material.setup)
+    assert window.image_TSSC is not None
+    assert window.mel_FM is not None
+
+
 @settings(max_examples=60)
 @given(
     end=st.floats(-2, 4, allow_nan=False),

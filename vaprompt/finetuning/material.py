@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from jaxtyping import Float64, Int64
 
 from vaprompt.datasets.base import Dataset, Video
 from vaprompt.errors import DatasetError, FingerprintError, TargetError
+from vaprompt.files import LONG
 from vaprompt.finetuning.requests import Load, Person, Prepare, Setup
 from vaprompt.finetuning.scratch import picture_side, sound_samples
 from vaprompt.store import FeatureStore
@@ -157,7 +159,7 @@ class Material:
             "person": part.video.name,
             "frames": part.frame_M.tolist(),
         }
-        return f"{part.video.name}.{_key(made_of)}.pictures.npy"
+        return _file(part.video.name, made_of, "pictures")
 
     def _sound_file(self, part: VideoWindows) -> str | None:
         if self.setup.sound is None or part.video.media is None:
@@ -168,7 +170,7 @@ class Material:
             "before": self.setup.sound.window,
             "last": self._last[part.video.media],
         }
-        return f"{part.video.media.stem}.{_key(made_of)}.sound.npy"
+        return _file(part.video.media.stem, made_of, "sound")
 
     def _samples(self, last: float) -> int:
         assert self.setup.sound is not None
@@ -252,6 +254,8 @@ def _state(media: Path) -> list[Any]:
     return [str(media.resolve()), state.st_size, state.st_mtime_ns]
 
 
-def _key(made_of: Mapping[str, Any]) -> str:
+def _file(name: str, made_of: Mapping[str, Any], kind: str) -> str:
     text = json.dumps(made_of, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    # What stands behind a long name would be too much for the file system; the digest is of the whole of it.
+    return f"{name}.{key}.{kind}.npy" if len(os.fsencode(name)) <= LONG else f"{key}.{kind}.npy"

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.packet import Packet
+from av.stream import Stream
 from av.video.reformatter import Interpolation
 from jaxtyping import Float64, UInt8
 
@@ -182,11 +184,48 @@ def first_frame_seconds(path: Path, pulse: Pulse) -> float:
 def _decode(path: Path, pulse: Pulse) -> Generator[av.VideoFrame]:
     with opened(path) as container:
         stream = video_stream(container, path)
+        in_slots = container.format.name == "avi" and stream.codec_context.name in _Slots.CODECS
+        slots = _Slots() if in_slots else None
         for packet in packets(container, stream, path, pulse):
+            if slots is not None:
+                slots.passed(packet)
             for decoded in packet.decode():
                 assert isinstance(decoded, av.VideoFrame)
                 check_picture(path, decoded.width, decoded.height)
+                if slots is not None:
+                    decoded.pts = slots.of(decoded)
                 yield decoded
+
+
+class _Slots:
+    """Times the frames of an avi by the slots of its packets, one a frame, the first for the first frame.
+
+    An avi says nothing else of time, and packets come in the order of decoding. Where frames may be predicted from
+    later ones FFmpeg guesses: it begins late against the sound, and with H.264 can run backwards.
+    """
+
+    CODECS = ("h264", "mpeg4")
+
+    def __init__(self) -> None:
+        self._first: int | None = None
+        self._delay = 0
+        self._latest: int | None = None
+
+    def passed(self, packet: Packet[Stream]) -> None:
+        """Take note of a packet before it is decoded."""
+        if self._first is None and packet.size:
+            self._first = packet.dts
+
+    def of(self, decoded: av.VideoFrame) -> int:
+        """Return the slot of a frame; frames come in the order of presentation."""
+        if decoded.dts is None:  # one of those that the decoder still held at the end
+            self._latest = (self._first or 0) if self._latest is None else self._latest + 1
+            return self._latest
+        # The slot of the packet that brought it out, which is later by as many as the decoder holds back.
+        if self._latest is None:
+            self._delay = decoded.dts - (self._first or 0)
+        self._latest = decoded.dts - self._delay
+        return self._latest
 
 
 def _no_frame(path: Path) -> MediaError:
