@@ -102,7 +102,10 @@ def load_state(path: Path, learners: Learners) -> TuningState:
                 slots.setdefault(int(index), {})[slot] = tensor
         groups = learners.optimizer.state_dict()["param_groups"]
         learners.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-        learners.scaler.load_state_dict(parsed_json(facts["scaler"]))
+        scaling = parsed_json(facts["scaler"])
+        # Empty where it was saved on a device whose number format needs none, which `auto` allows.
+        if scaling:
+            learners.scaler.load_state_dict(scaling)
         return TuningState(**parsed_json(facts["state"]))
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         fault = f"does not hold the state of this fine-tuning ({error})"
