@@ -336,6 +336,19 @@ def test_a_shared_scratch_folder_is_decoded_into_once(base, small_dataset, tmp_p
     assert list((tmp_path / "scratch").glob("*.sound.npy"))
 
 
+def test_what_a_killed_process_left_in_a_shared_scratch_folder_is_cleared(base, small_dataset, tmp_path, monkeypatch):
+    """Decoded pictures are gigabytes, and whoever comes next asks for as much room again."""
+    (shared := tmp_path / "scratch").mkdir()
+    old, written_now = (shared / f".{name}.sound.npy.7.partial.npy" for name in ("old", "now"))
+    for path in (old, written_now):
+        path.touch()
+    os.utime(old, (0, 0))
+    monkeypatch.setattr(module, "Workers", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        finetune(base, small_dataset, recipe(**FROZEN), tmp_path / "new", scratch=shared, device="cpu")
+    assert list(shared.iterdir()) == [written_now]
+
+
 def test_what_does_not_fit_the_run_is_refused_before_anything_is_written(base, small_dataset, tmp_path):
     new = tmp_path / "new"
     with pytest.raises(RunError, match="is the run to start from"):

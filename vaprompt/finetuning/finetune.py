@@ -27,7 +27,7 @@ from vaprompt.encoders.trainable import TrainableAudio, TrainableImage
 from vaprompt.errors import RunError
 from vaprompt.extraction.fingerprints import dataset_fingerprints
 from vaprompt.extraction.recipe import ExtractRecipe
-from vaprompt.files import PARTIAL, held, make_folder, published, write_json
+from vaprompt.files import PARTIAL, clear_left_behind, held, make_folder, published, write_json
 from vaprompt.finetuning.material import Material, files_of
 from vaprompt.finetuning.parity import cached_predictions, largest_difference, remark
 from vaprompt.finetuning.provenance import (
@@ -364,6 +364,8 @@ def _scratch(place: Path, *, own: bool) -> Iterator[None]:
     if own:
         for left in place.glob(f".*{PARTIAL}*"):
             left.unlink(missing_ok=True)
+    else:
+        clear_left_behind(place)
     yield
     if own:
         shutil.rmtree(place, ignore_errors=True)
