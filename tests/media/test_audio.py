@@ -110,6 +110,27 @@ def test_a_gap_in_the_sound_is_silence_and_what_follows_stays_in_place(tmp_path,
     np.testing.assert_allclose(after[RATE // 10 :], undisturbed[RATE // 10 :], atol=1e-4)
 
 
+def test_a_packet_that_was_lost_is_silence_and_what_follows_stays_in_place(tmp_path):
+    """Of Opus a packet is 20 ms, and all later sound was that much early."""
+    sound = np.zeros((3 * 48000, 1))
+    sound[: 48000 // 2] = sound[2 * 48000 : 2 * 48000 + 480] = 0.8
+    whole, holed = (
+        write_clip(tmp_path / "whole.mkv", sound=sound, sound_rate=48000, audio="libopus"),
+        tmp_path / "a.mkv",
+    )
+    with av.open(str(whole)) as source, av.open(str(holed), "w") as target:
+        copies = [target.add_stream_from_template(stream) for stream in source.streams]
+        heard = 0
+        for packet in source.demux():
+            heard += packet.stream.type == "audio"
+            if packet.size and not (packet.stream.type == "audio" and heard in (60, 80)):
+                packet.stream = copies[packet.stream.index]
+                target.mux(packet)
+    for path in (whole, holed):
+        (later_L,) = windows(path, (3.0,), window=1.5)
+        assert 1.5 + loud(later_L)[0] == pytest.approx(2.0, abs=0.003)
+
+
 @pytest.mark.parametrize("speed", [0.99, 0.998, 1.002, 1.01])
 def test_sound_whose_time_stamps_drift_from_its_samples_stays_at_its_stamps(tmp_path, monkeypatch, speed):
     decode = audio._decode

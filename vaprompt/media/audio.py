@@ -26,6 +26,8 @@ from vaprompt.media.video import first_frame_seconds
 
 GAP_SECONDS = 0.02
 """Time stamps further than this from where the samples have come to are a real gap, or drift; less is rounding."""
+LOST_SHARE, ROUNDED_SECONDS = 0.75, 0.003
+"""A lost packet, which can be shorter than that, leaves a gap of about its own length; stamps may be whole ms."""
 PACKED = "flt"
 """FFmpeg's format of what a resampler makes, with all channels in one plane: of a frame with eight planes or more PyAV
 looks for others beyond the last, and the process dies of it."""
@@ -230,7 +232,7 @@ def _pieces(
     position = 0
     for seconds, decoded in _decode(path, pulse):
         seen = (decoded.format.name, decoded.layout.name, decoded.sample_rate)
-        if resampler is None or seen != given or abs(seconds - expected) > GAP_SECONDS:
+        if resampler is None or seen != given or _lie_apart(expected, seconds, decoded):
             # A resampler knows samples, not time: after a gap, or when the stream changes, a fresh one starts.
             if resampler is not None:
                 for wave_CL in _resampled(resampler, None):
@@ -247,6 +249,12 @@ def _pieces(
         for wave_CL in _resampled(resampler, None):
             yield position, wave_CL
             position += wave_CL.shape[1]
+
+
+def _lie_apart(expected: float, seconds: float, decoded: av.AudioFrame) -> bool:
+    """Say whether a piece does not begin where the one before it has ended, but for the rounding of its stamp."""
+    lost = max(ROUNDED_SECONDS, LOST_SHARE * decoded.samples / decoded.sample_rate)
+    return not -GAP_SECONDS <= seconds - expected <= min(GAP_SECONDS, lost)
 
 
 def mono(resampler: av.AudioResampler, decoded: av.AudioFrame | None) -> Iterator[Float32[np.ndarray, "_"]]:
