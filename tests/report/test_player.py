@@ -37,11 +37,28 @@ def test_an_mkv_whose_sound_begins_after_its_picture_stays_with_its_traces(tab: 
     # Chromium shows its first frames nowhere, and is where it says that it is.
     tab.settle()
     assert at(tab) == pytest.approx(film(tab, "currentTime"), abs=0.07)
-    # From there to a frame that it shows.
-    tab.press("home", *["."] * 30)
+    shown = at(tab)
+    assert shown > 0.3
+    # From there to a frame that it shows, and as far back as it goes.
+    tab.press(*["."] * (30 - round(np.searchsorted(TIME_F, shown - 1e-3))))
     tab.wait(lambda: not film(tab, "seeking"))
     assert at(tab) == pytest.approx(TIME_F[30], abs=1e-3)
     assert film(tab, "currentTime") == pytest.approx(TIME_F[30], abs=5e-3)
+    tab.press("home")
+    tab.wait(lambda: not film(tab, "seeking"))
+    tab.settle()
+    assert at(tab) == pytest.approx(shown, abs=1e-3)
+
+
+def test_an_mp4_whose_time_stamps_begin_late_is_gone_through_to_its_end(tab: Tab, tmp_path: Path):
+    """Chromium takes it to be as long as it lasts, as if it began at 0, and went no further."""
+    late = [5000 + time for time in TIMES]
+    clip = write_clip(tmp_path / "late.mp4", times_ms=late, sound=sound(8), sound_start=5.0)
+    show(tab, tmp_path / "late.html", [predicted(clip, TIME_F)])
+    tab.press("end")
+    tab.wait(lambda: film(tab, "currentTime") > 5 + TIME_F[-1] - 1e-3)
+    tab.settle()
+    assert at(tab) == pytest.approx(TIME_F[-1], abs=1e-3)
 
 
 HEARS_WHAT_IS_SAID = "document.getElementById('video').requestVideoFrameCallback = (heard) => (window.tell = heard)"

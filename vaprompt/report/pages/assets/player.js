@@ -65,6 +65,8 @@ const Player = (() => {
     let eager = false;
     // What was gone to last, until a frame from there on has been shown in play, where frames are told of.
     let goal = null;
+    // How long the browser took the media to be when it was sent there.
+    let known = 0;
     let next = 0;
 
     function reach(seconds) {
@@ -101,8 +103,17 @@ const Player = (() => {
       else {
         wanted = null;
         if (framewise) goal = seconds;
+        known = video.duration;
         video.currentTime = seconds + zero + BEHIND;
       }
+    }
+    /** A browser goes no further than to the media's end as far as it knows that: of an mp4 whose time stamps begin late
+    Chromium takes it to be earlier, until it has read on. It goes no further back than to what it can show. */
+    function arrived() {
+      if (goal === null || wanted !== null || video.seeking) return;
+      const astray = video.currentTime - (goal + zero + BEHIND);
+      if (astray < -BEHIND && video.duration > known) seek(goal);
+      else if (astray > BEHIND && video.paused) reach((goal = video.currentTime - zero));
     }
     function play() {
       // One that plays already may tell of a later frame than its first.
@@ -127,6 +138,7 @@ const Player = (() => {
       // After its end a video plays from its beginning. It may be paused again by now.
       video.addEventListener("play", () => (goal = video.paused ? goal : null));
       video.addEventListener("pause", stopped);
+      for (const name of ["seeked", "durationchange"]) video.addEventListener(name, arrived);
     } else {
       video.addEventListener("play", follow);
       video.addEventListener("seeked", follow);
