@@ -3,15 +3,18 @@
 import shutil
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
+from av.stream import Disposition
 from PIL import Image
 
+from tests.media.clips import write_clip
 from vaprompt.encoders.registry import audio_encoder, image_encoder
 from vaprompt.errors import MediaError, WeightsError
 from vaprompt.extraction import encode_media as module
-from vaprompt.extraction.encode_media import NO_SOUND, encode_media, image_batches
+from vaprompt.extraction.encode_media import NO_SOUND, encode_media, image_batches, sound_notes
 from vaprompt.extraction.grid import audio_ends
 from vaprompt.media.audio import audio_windows, has_audio
 from vaprompt.media.crops import read_image
@@ -50,6 +53,21 @@ def test_each_window_of_sound_ends_where_it_says(dataset, recipe, encoders):
     expected_WSD = encoders[1].encode(torch.from_numpy(waves)).numpy()
     np.testing.assert_allclose(features.audio.embedding_WSD, expected_WSD, atol=2e-3, rtol=2e-3)
     assert features.notes == []
+
+
+def test_of_several_audio_tracks_it_is_said_which_is_heard(tmp_path):
+    one, three = write_clip(tmp_path / "one.mkv", sound=np.zeros((44100, 1))), tmp_path / "three.mkv"
+    with av.open(str(one)) as source, av.open(str(three), "w") as target:
+        picture, sound = source.streams
+        copies = {0: [target.add_stream_from_template(picture)]}
+        copies[1] = [target.add_stream_from_template(sound) for _ in range(3)]
+        copies[1][0].disposition, copies[1][1].disposition = Disposition.comment, Disposition.default
+        for packet in source.demux():
+            for copy in copies[packet.stream.index] if packet.size else ():
+                packet.stream = copy
+                target.mux(packet)
+    assert sound_notes(one) == []
+    assert sound_notes(three) == ["3 audio tracks: number 2 is heard"]
 
 
 def test_a_video_without_sound_is_silent_and_says_so(dataset, recipe, encoders):

@@ -26,7 +26,7 @@ from vaprompt.extraction.handover import stored
 from vaprompt.extraction.pictures import Picture, given_pictures, together
 from vaprompt.extraction.recipe import ExtractRecipe
 from vaprompt.media.ahead import ahead
-from vaprompt.media.audio import audio_windows, has_audio
+from vaprompt.media.audio import audio_tracks, audio_windows, has_audio
 from vaprompt.media.video import frame_times
 from vaprompt.store.features import AudioFeatures, ImageFeatures
 
@@ -95,7 +95,10 @@ def sound_notes(media: Path) -> list[str]:
     Raises:
         MediaError: the video cannot be opened.
     """
-    return [] if has_audio(media) else [NO_SOUND]
+    tracks, read = audio_tracks(media)
+    if not tracks:
+        return [NO_SOUND]
+    return [] if tracks == 1 else [f"{tracks} audio tracks: number {read} is heard"]
 
 
 def image_batches(

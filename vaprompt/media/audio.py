@@ -47,6 +47,21 @@ def has_audio(path: Path) -> bool:
     return patiently(path, work)
 
 
+def audio_tracks(path: Path) -> tuple[int, int]:
+    """Return how many audio streams a file has, and which of them is read, counted from 1; zeros without any.
+
+    Raises:
+        MediaError: the file is missing or is not media, or its sound breaks a limit.
+    """
+
+    def work(pulse: Pulse) -> tuple[int, int]:
+        with opened(path) as container:
+            read, all_tracks = audio_stream(container, path), container.streams.audio
+            return (0, 0) if read is None else (len(all_tracks), 1 + [s.index for s in all_tracks].index(read.index))
+
+    return patiently(path, work)
+
+
 def sound_extent(path: Path) -> tuple[float, float] | None:
     """Return when the sound starts and ends, in seconds from the first video frame; None without sound.
 
