@@ -1,10 +1,14 @@
 """Frames and their times: what the container says, whatever the name, the rate or the device that recorded it."""
 
+from fractions import Fraction
+
+import av
 import numpy as np
 import pytest
 
 from tests.media.clips import grey
 from vaprompt.errors import MediaError
+from vaprompt.media.audio import audio_windows
 from vaprompt.media.video import frame_times, probe, read_frames
 
 VARIABLE_MS = (0, 33, 67, 133, 166, 400, 410, 900, 933)
@@ -82,6 +86,33 @@ def test_other_containers(clip, name):
     assert len(times) == 25
     assert times[0] == 0
     assert np.all(np.diff(times) > 0)
+
+
+@pytest.mark.parametrize(("codec", "held_back"), [("libx264", 0), ("libx264", 2), ("mpeg4", 0), ("mpeg4", 2)])
+def test_an_avi_has_a_frame_in_each_slot(tmp_path, codec, held_back):
+    """H.264's time stamps ran backwards with frames that are predicted from later ones, and sound was a frame early."""
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options={"bf": str(held_back)})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.bit_rate = 4_000_000
+        heard = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        wave_1L = np.zeros((1, 32000), np.int16)
+        wave_1L[0, 16000:16160] = 20000
+        speech = av.AudioFrame.from_ndarray(wave_1L, format="s16", layout="mono")
+        speech.sample_rate, speech.pts = 16000, 0
+        container.mux([*heard.encode(speech), *heard.encode(None)])
+        for number in range(1, 51):
+            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), grey(number), np.uint8), format="rgb24")
+            picture.pts, picture.time_base = number - 1, Fraction(1, 25)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    frames = list(read_frames(path))
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(50) / 25)
+    for frame in frames:
+        assert frame.rgb_HWC.mean() == pytest.approx(grey(frame.frame), abs=6)
+    (wave_L,) = audio_windows(path, np.array([2.0]), window=2.0)
+    assert np.flatnonzero(wave_L > 0.3)[0] / 16000 == pytest.approx(1.0, abs=1e-3)
 
 
 def test_probe_says_what_the_header_says(clip):
