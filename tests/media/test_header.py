@@ -88,3 +88,14 @@ def test_an_mkv_that_states_no_length_is_taken_as_it_is(tmp_path):
     """Browsers record such files."""
     path = write_clip(tmp_path / "a.mkv", options={"live": "1"})
     assert len(frame_times(path)) == 25
+
+
+def test_a_hole_in_a_stream_is_not_told_as_a_missing_end(tmp_path):
+    path = clip_of(tmp_path / "a.ts")
+    pieces = [path.read_bytes()[start : start + 188] for start in range(0, path.stat().st_size, 188)]
+    # Its packets of 188 bytes say which stream they are of (ISO/IEC 13818-1, section 2.4.3.2); 256 is the first.
+    of_picture = [place for place, piece in enumerate(pieces) if int.from_bytes(piece[1:3], "big") & 0x1FFF == 256]
+    del pieces[of_picture[len(of_picture) // 2]]
+    path.write_bytes(b"".join(pieces))
+    with pytest.raises(MediaError, match="a part of its video is missing near its time stamp"):
+        frame_times(path)

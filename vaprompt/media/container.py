@@ -184,15 +184,19 @@ def packets(container: InputContainer, stream: Stream, path: Path, pulse: Pulse)
     is known only from all of them.
 
     Raises:
-        MediaError: the file is cut off.
+        MediaError: the file is cut off, or a packet of the stream is damaged.
     """
     stated = StatedEnd(container, path)
-    for packet in _demuxed(container, path):
+    demuxed = _demuxed(container, path)
+    for packet in demuxed:
         pulse()
         stated.passed(packet)
         if packet.stream.index != stream.index:  # the empty packets at the end have no index of their own
             continue
         if packet.is_corrupt:
+            # Of a file that is cut off only the last packet is.
+            if any(later.size and later.stream.index == stream.index for later in demuxed):
+                raise _damaged(packet, path)
             raise cut_off(path)
         yield packet
     short = stated.short()
@@ -216,6 +220,22 @@ def _demuxed(container: InputContainer, path: Path) -> Iterator[Packet[Stream]]:
             fault = "holds a stream that its header does not know"
             raise MediaError(path, fault=fault, remedy=f"{COPY_AGAIN}; if it is whole, convert it") from None
         yield packet
+
+
+def _damaged(packet: Packet[Stream], path: Path) -> MediaError:
+    kind, start = packet.stream.type, packet.dts if packet.pts is None else packet.pts
+    where = "" if start is None or not packet.time_base else f" at {float(start * packet.time_base):.2f} s"
+    remedy = f"{COPY_AGAIN}, or convert it, which leaves out what is lost: ffmpeg -i FILE -c:v libx264 -c:a aac NEW.mp4"
+    return MediaError(path, fault=f"has a {kind} packet{where} part of which is missing", remedy=remedy)
+
+
+def _damaged(packet: Packet[Stream], path: Path) -> MediaError:
+    start = packet.dts if packet.pts is None else packet.pts
+    where = (
+        "" if start is None or not packet.time_base else f" near its time stamp {float(start * packet.time_base):.2f} s"
+    )
+    fault = f"is damaged: a part of its {packet.stream.type} is missing{where}"
+    return MediaError(path, fault=fault, remedy=f"{COPY_AGAIN}; if it is so there, too, {REWRITE}")
 
 
 def cut_off(path: Path) -> MediaError:
