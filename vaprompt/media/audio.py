@@ -26,8 +26,9 @@ from vaprompt.media.video import first_frame_seconds
 
 GAP_SECONDS = 0.02
 """Time stamps further than this from where the samples have come to are a real gap, or drift; less is rounding."""
-LOST_SHARE, ROUNDED_SECONDS = 0.75, 0.003
-"""A lost packet, which can be shorter than that, leaves a gap of about its own length; stamps may be whole ms."""
+LOST_SHARE, STRAYING_SECONDS = 0.75, 0.008
+"""A lost packet, which can be shorter than that, leaves a gap of about its own length. The least is more than stamps
+stray that are whole ms, or those of Vorbis' short blocks."""
 PACKED = "flt"
 """FFmpeg's format of what a resampler makes, with all channels in one plane: of a frame with eight planes or more PyAV
 looks for others beyond the last, and the process dies of it."""
@@ -268,7 +269,7 @@ def _pieces(
 
 def _lie_apart(expected: float, seconds: float, decoded: av.AudioFrame) -> bool:
     """Say whether a piece does not begin where the one before it has ended, but for the rounding of its stamp."""
-    lost = max(ROUNDED_SECONDS, LOST_SHARE * decoded.samples / decoded.sample_rate)
+    lost = max(STRAYING_SECONDS, LOST_SHARE * decoded.samples / decoded.sample_rate)
     return not -GAP_SECONDS <= seconds - expected <= min(GAP_SECONDS, lost)
 
 
