@@ -223,17 +223,10 @@ def _demuxed(container: InputContainer, path: Path) -> Iterator[Packet[Stream]]:
 
 
 def _damaged(packet: Packet[Stream], path: Path) -> MediaError:
-    kind, start = packet.stream.type, packet.dts if packet.pts is None else packet.pts
-    where = "" if start is None or not packet.time_base else f" at {float(start * packet.time_base):.2f} s"
-    remedy = f"{COPY_AGAIN}, or convert it, which leaves out what is lost: ffmpeg -i FILE -c:v libx264 -c:a aac NEW.mp4"
-    return MediaError(path, fault=f"has a {kind} packet{where} part of which is missing", remedy=remedy)
-
-
-def _damaged(packet: Packet[Stream], path: Path) -> MediaError:
     start = packet.dts if packet.pts is None else packet.pts
-    where = (
-        "" if start is None or not packet.time_base else f" near its time stamp {float(start * packet.time_base):.2f} s"
-    )
+    where = ""
+    if start is not None and packet.time_base is not None:
+        where = f" near its time stamp {float(start * packet.time_base):.2f} s"
     fault = f"is damaged: a part of its {packet.stream.type} is missing{where}"
     return MediaError(path, fault=fault, remedy=f"{COPY_AGAIN}; if it is so there, too, {REWRITE}")
 
