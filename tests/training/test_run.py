@@ -11,6 +11,8 @@ from tests.planted import plant_store
 from tests.training.small import SMALL, contents, recipe
 from vaprompt import FeatureStore, load_run
 from vaprompt.errors import RunError, StoreError
+from vaprompt.store.layout import read_attributes, write_attributes
+from vaprompt.store.storage import Folder
 from vaprompt.training.checkpoint import load_weights
 from vaprompt.training.facts import CLIP_NOTE
 from vaprompt.training.run import train
@@ -66,6 +68,32 @@ def test_another_store_is_refused(undisturbed, tmp_path):
     other = plant_store(tmp_path / "other.zarr", train=3)
     with pytest.raises(RunError, match=r"videos\.train"):
         train(other, recipe(), undisturbed, device="cpu")
+
+
+def test_so_is_one_whose_labels_were_corrected_since(store, undisturbed, tmp_path):
+    made_of, early, late = tmp_path / "store.zarr", tmp_path / "early", tmp_path / "late"
+    shutil.copytree(store, made_of)
+    shutil.copytree(undisturbed, early)
+    facts = json.loads((early / "run.json").read_text())
+    del facts["store"]["sources"]  # as runs of earlier versions
+    (early / "run.json").write_text(json.dumps(facts))
+    source_of(made_of, "labels", annotation={"sha256": "a", "mtime_ns": 1})
+    again = recipe(epochs=1, model=SMALL["model"] | {"modalities": ["image"]})
+    train(made_of, again, late, device="cpu")
+    source_of(made_of, "labels", annotation={"sha256": "a", "mtime_ns": 2})
+    source_of(made_of, "audio", media={"sha256": "a", "mtime_ns": 2})
+    assert not train(made_of, again, late, device="cpu").trained
+    source_of(made_of, "labels", annotation={"sha256": "b", "mtime_ns": 2})
+    with pytest.raises(RunError, match=r"late: holds a run that differs in store\.sources\.labels; name a new folder"):
+        train(made_of, again, late, device="cpu")
+    assert not train(made_of, recipe(), early, device="cpu").trained
+
+
+def source_of(store, stream, **files):
+    """Let a stream of a store's first video seem to be made of other files."""
+    group = min(path for path in (store / stream).iterdir() if path.is_dir())
+    attributes = read_attributes(Folder(store), f"{stream}/{group.name}")
+    write_attributes(group, attributes | {"source": files})
 
 
 def test_it_stops_when_patience_ends(store, tmp_path):

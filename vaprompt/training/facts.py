@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ CONTEXT_NOTE = (
 
 def facts_of(store: FeatureStore, recipe: TrainRecipe, device: str, stopping: str) -> dict[str, Any]:
     """Return what a run must say of its making before it starts."""
+    videos = {split: store.videos(split) for split in ("train", stopping)}
     return {
         "format": FORMAT,
         "status": "training",
@@ -38,9 +42,10 @@ def facts_of(store: FeatureStore, recipe: TrainRecipe, device: str, stopping: st
             "path": str(store.location),
             "fingerprints": {stream: store.fingerprint(stream) for stream in recipe.model.modalities},
             "dataset": store.dataset,
+            "sources": _sources(store, ("labels", *recipe.model.modalities), videos),
         },
         "extraction": store.recipe,
-        "videos": {split: store.videos(split) for split in ("train", stopping)},
+        "videos": videos,
         "made_by": {
             "vaprompt": vaprompt.__version__,
             "torch": version("torch"),
@@ -49,6 +54,28 @@ def facts_of(store: FeatureStore, recipe: TrainRecipe, device: str, stopping: st
             "threads": torch.get_num_threads(),
         },
     }
+
+
+def _sources(store: FeatureStore, streams: Sequence[str], videos: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return for each stream a digest of the files that it was made of, which tells labels that were corrected since.
+
+    The content counts: neither where a file lies, nor when it was written.
+    """
+    names = sorted(name for of_split in videos.values() for name in of_split)
+    return {stream: _digest([_contents(store.summary(stream, name)) for name in names]) for stream in streams}
+
+
+def _contents(marker: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the digests of a video's files; of a table that others stand in too, that of its own rows."""
+    files: Mapping[str, Mapping[str, Any]] = marker.get("source", {})
+    return {
+        name: next((file[key] for key in ("rows", "content", "sha256") if key in file), None)
+        for name, file in files.items()
+    }
+
+
+def _digest(value: Any) -> str:
+    return f"sha256:{hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()}"
 
 
 def notes_on(store: FeatureStore, recipe: TrainRecipe) -> list[str]:
@@ -77,6 +104,11 @@ def require_same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None
     ]
     differing += [
         f"videos.{split}" for split, names in now["videos"].items() if before.get("videos", {}).get(split) != names
+    ]
+    # Runs of earlier versions do not say what their features and labels were made of.
+    sources: Mapping[str, str] = before["store"].get("sources", now["store"]["sources"])
+    differing += [
+        f"store.sources.{stream}" for stream, digest in now["store"]["sources"].items() if sources.get(stream) != digest
     ]
     if differing:
         raise RunError(run, fault=f"holds a run that differs in {', '.join(differing[:5])}", remedy="name a new folder")
