@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -141,4 +142,11 @@ def test_values_that_cannot_be_are_refused(folder: Path):
 def test_a_row_that_is_not_there_is_refused(folder: Path):
     forge(folder, subset_index=np.array([0, 1, 2, 3, 30]))
     with pytest.raises(RunError, match="values of video 'b' that cannot be"):
+        read_evaluation(folder)
+
+
+def test_scores_that_are_no_file_are_refused_and_not_waited_for(folder: Path):
+    (folder / RESULT).unlink()
+    os.mkfifo(folder / RESULT)
+    with pytest.raises(RunError, match=r"evaluation\.json: cannot be read \(it is no file\); make them with"):
         read_evaluation(folder)

@@ -87,6 +87,8 @@ def read_scores(folder: Path) -> dict[str, Any] | None:
     """
     remedy = f"make them with: vaprompt evaluate {folder}"
     try:
+        if (folder / RESULT).exists() and not (folder / RESULT).is_file():
+            raise OSError("it is no file")  # reading from a pipe may never end
         result = parsed_json((folder / RESULT).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
