@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -229,6 +230,20 @@ def test_a_packed_store_reads_in_place_like_the_folder(tmp_path):
     assert packed.info() == store.info()
     assert packed.image("long").embedding_ND.tobytes() == store.image("long").embedding_ND.tobytes()
     assert packed.text().keys() == {"calm", "angry"}
+
+
+def test_a_packed_store_that_is_written_over_while_it_is_read_is_told_so(tmp_path):
+    """As by `cp` onto it, and no fault of the disk; one that is renamed onto it is another file."""
+    videos = {"a": "train", "b": "train"}
+    pack(filled(tmp_path / "s.zarr", videos, frames=600).path, tmp_path / "s.zip")
+    pack(filled(tmp_path / "other.zarr", {**videos, "0": "train"}, frames=700).path, tmp_path / "other.zip")
+    shutil.copyfile(tmp_path / "s.zip", tmp_path / "renamed.zip")
+    overwritten, renamed = (FeatureStore.open(tmp_path / name) for name in ("s.zip", "renamed.zip"))
+    shutil.copyfile(tmp_path / "other.zip", tmp_path / "s.zip")
+    with pytest.raises(StoreError, match="written over while it was being read; run the same command again"):
+        overwritten.image("b")
+    (tmp_path / "other.zip").replace(tmp_path / "renamed.zip")
+    assert len(renamed.image("b").frame_N) == 600
 
 
 def test_zarr_python_reads_a_packed_store(tmp_path):

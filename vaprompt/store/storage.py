@@ -206,6 +206,7 @@ class Zip:
         self._lock = threading.Lock()
         try:
             self._zip = zipfile.ZipFile(path)
+            self._state = self._state_now()
         except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             fault = f"is no feature store, neither a folder nor a zip file ({error})"
             remedy = "check the path, or make one with: vaprompt extract DATA --store STORE"
@@ -245,7 +246,16 @@ class Zip:
             with self._lock:  # one file handle for all threads
                 return self._zip.read(entry)
         except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+            if self._state_now() != self._state:  # its entries lie elsewhere now
+                fault = "was written over while it was being read"
+                raise StoreError(self._path, fault=fault, remedy="run the same command again") from None
             raise _unreadable(f"{self._path}/{key}", error) from None
+
+    def _state_now(self) -> tuple[int, int]:
+        """Return what changes when the file that was opened is written to; a rename puts another one in its place."""
+        assert self._zip.fp is not None
+        state = os.fstat(self._zip.fp.fileno())
+        return state.st_size, state.st_mtime_ns
 
     def size(self, key: str) -> int | None:
         """Return an entry's bytes; see `Storage`."""
