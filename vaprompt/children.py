@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 
 
@@ -23,6 +24,15 @@ def out_of_interrupts_reach() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def spawning_out_of_interrupts_reach() -> Iterator[None]:
+    """As `out_of_interrupts_reach`, for processes of `multiprocessing` that are spawned."""
+    # It is started with the first of them otherwise, and lets SIGINT through again behind that.
+    resource_tracker.ensure_running()
+    with out_of_interrupts_reach():
+        yield
 
 
 def end_at_an_interrupt() -> None:

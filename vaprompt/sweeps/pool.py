@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Protocol, runtime_checkable
 
-from vaprompt.children import end_with_parent, out_of_interrupts_reach
+from vaprompt.children import end_with_parent, spawning_out_of_interrupts_reach
 from vaprompt.sweeps.work import Job, Outcome, Trainer, Work
 
 PATIENCE = 5.0
@@ -159,7 +159,7 @@ class Processes:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(self.work, theirs), name="sweep", daemon=True)
-        with out_of_interrupts_reach():
+        with spawning_out_of_interrupts_reach():
             process.start()
         theirs.close()
         return _Worker(process, ours)

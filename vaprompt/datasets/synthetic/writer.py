@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from vaprompt.children import end_at_an_interrupt, end_with_parent, out_of_interrupts_reach
+from vaprompt.children import end_at_an_interrupt, end_with_parent, spawning_out_of_interrupts_reach
 from vaprompt.datasets.synthetic.cast import Recording, Role, deal
 from vaprompt.datasets.synthetic.media import write_media
 from vaprompt.datasets.synthetic.recipe import SyntheticRecipe
@@ -143,7 +143,7 @@ def _drawn(recordings: tuple[Recording, ...], root: Path, seed: int) -> Iterator
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
         # The longest first, so that none is left alone at the end.
         ordered = sorted(recordings, key=lambda recording: -recording.seconds * recording.rate * len(recording.people))
-        with out_of_interrupts_reach():
+        with spawning_out_of_interrupts_reach():
             waiting: dict[Future[int], Recording] = {
                 pool.submit(draw_recording, recording, root, seed): recording for recording in ordered
             }
