@@ -107,10 +107,11 @@ def test_told_to_end_it_gives_back_what_it_holds(small_dataset: Path, tmp_path: 
     extracting = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         ended = time.monotonic() + 60
-        while not list(store.glob(".leases/*")):
+        while not (tmp_path / "store.log.jsonl").exists():
             assert time.monotonic() < ended
             assert extracting.poll() is None, extracting.communicate()[1]
             time.sleep(0.01)
+        assert list(store.glob(".leases/*"))
         extracting.terminate()
         _, said = extracting.communicate(timeout=60)
     finally:
