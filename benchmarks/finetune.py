@@ -41,7 +41,7 @@ from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
 from vaprompt.encoders.trainable import TrainableAudio, TrainableImage
 from vaprompt.errors import RunError
 from vaprompt.faces.recipe import FaceRecipe
-from vaprompt.finetuning.finetune import precision_of
+from vaprompt.finetuning.job import precision_of
 from vaprompt.finetuning.recipe import AugmentationRecipe, FinetuneRecipe
 from vaprompt.finetuning.requests import Fit, Load, Person, Prepare, Setup, Sound
 from vaprompt.finetuning.scratch import sound_samples
