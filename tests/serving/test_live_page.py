@@ -129,6 +129,7 @@ def test_only_one_page_at_a_time(opened: Tab, server: Served):
         opened.chrome.get(server.url)
         opened.one("#live-start").click()
         opened.wait(lambda: "in use on another page" in opened.one("#live-told").text)
+        assert opened.one("#live-start").is_displayed()
     finally:
         opened.chrome.close()
         opened.chrome.switch_to.window(first)
