@@ -167,6 +167,18 @@ def test_a_complete_run_is_left_as_it_is_and_another_seed_refused(tuned, base, s
     assert contents(tuned) == before
 
 
+def test_one_whose_labels_were_corrected_since_is_refused(tuned, base, small_dataset, tmp_path):
+    shutil.copytree(tuned, new := tmp_path / "tuned")
+    facts = facts_of(new)
+    facts["store"]["sources"]["labels"] = "sha256:0"
+    (new / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(RunError, match=r"tuned: holds a run that differs in store\.sources\.labels; name a new folder"):
+        finetune(base, small_dataset, recipe(), new, device="cpu")
+    del facts["store"]["sources"]  # as runs of earlier versions
+    (new / "run.json").write_text(json.dumps(facts))
+    assert not finetune(base, small_dataset, recipe(), new, device="cpu").trained
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -84,7 +84,7 @@ def test_a_modality_that_a_run_does_not_use_differs_in_that_alone(runs, tmp_path
     shutil.copytree(runs / "short", tmp_path / "seeing")
     facts = json.loads((runs / "short" / "run.json").read_text())
     facts["recipe"]["model"]["modalities"] = ["image"]
-    del facts["store"]["fingerprints"]["audio"]
+    del facts["store"]["fingerprints"]["audio"], facts["store"]["sources"]["audio"]
     facts["store"]["fingerprints"]["image"]["weights"] = f"sha256:{'0123456789abcdef' * 4}"
     (tmp_path / "seeing" / "run.json").write_text(json.dumps(facts))
     found = leaderboard([tmp_path], compare=False)
@@ -259,6 +259,18 @@ def test_runs_on_other_videos_are_no_seeds_of_one_variant(runs, tmp_path):
     assert len(found.lines) == 2
     assert list(found.fields) == ["scored.videos"]
     assert found.notes == ["not all runs are scored on the same videos: their order says little"]
+
+
+def test_runs_on_labels_that_were_corrected_meanwhile_are_no_seeds_of_one_variant(runs, tmp_path):
+    for name in ("long-seed0", "long-seed1"):
+        shutil.copytree(runs / name, tmp_path / name)
+    of_store = facts_of(runs / "long-seed1")["store"]
+    corrected = {**of_store["sources"], "labels": f"sha256:{'0123456789abcdef' * 4}"}
+    rewritten(tmp_path / "long-seed1", store={**of_store, "sources": corrected})
+    found = leaderboard([tmp_path], compare=False)
+    assert [line.seeds for line in found.lines] in ([[0], [1]], [[1], [0]])
+    assert sorted(found.fields) == ["sources.labels"]
+    assert "01234567" in found.fields["sources.labels"]
 
 
 def test_a_name_that_is_a_number_can_be_asked_for(runs, tmp_path):

@@ -22,7 +22,7 @@ from vaprompt.finetuning.recipe import FinetuneRecipe, TuningRecipe
 from vaprompt.finetuning.step import STREAMS, RawEncoders, Stream
 from vaprompt.recipes import validated, without_none
 from vaprompt.store import FeatureStore
-from vaprompt.training.facts import CLIP_NOTE
+from vaprompt.training.facts import CLIP_NOTE, other_sources, sources_of
 from vaprompt.training.recipe import TrainRecipe
 from vaprompt.training.runs import CHECKPOINT, ENCODERS, FORMAT, OWN, Run
 
@@ -50,6 +50,7 @@ def facts_at_start(
             "path": str(store.location),
             "fingerprints": parent.facts["store"]["fingerprints"],
             "dataset": store.dataset,
+            "sources": sources_of(store, ("labels", *parent.recipe.model.modalities), parent.facts["videos"]),
         },
         "extraction": parent.facts["extraction"],
         **{key: parent.facts[key] for key in kept},
@@ -77,13 +78,14 @@ def require_same(run: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -
     """Refuse to go on with a fine-tuning of something else; name what differs.
 
     Raises:
-        RunError: the recipe, the run that it starts from, its videos or its data set are others.
+        RunError: the recipe, the run that it starts from, its videos, its data set or its labels are others.
     """
     differing = [
         line
         for key in ("made_with", "finetune", "recipe", "parent.checkpoint", "videos", "store.dataset")
         for line in _differences(_at(before, key), _at(now, key), key)
     ]
+    differing += other_sources(before, now)
     if differing:
         raise RunError(
             run, fault=f"holds a run that differs in {', '.join(differing[:5])}", remedy="name a new folder with --run"

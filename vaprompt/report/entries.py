@@ -16,7 +16,7 @@ from vaprompt.errors import RunError
 from vaprompt.evaluation.kept import RESULT, read_evaluation, read_scores
 from vaprompt.evaluation.paired import Scored
 from vaprompt.evaluation.protocols import official_series
-from vaprompt.report.evidence import tuning
+from vaprompt.report.evidence import told_sources, tuning
 from vaprompt.training.runs import FACTS, PRUNED, STOPPING_FOLD, read_facts
 
 AXES = ("valence", "arousal", "mean")
@@ -71,6 +71,7 @@ class Entry:
             "finetune": tuning(self.facts),
             "features": features,
             "dataset": self.facts["store"]["dataset"],
+            "sources": told_sources(self.facts),
             "videos": {split: _told(names) for split, names in self.facts.get("videos", {}).items()},
             "parent": None if parent is None else f"{Path(parent['run']).name} ({parent['checkpoint'][7:15]})",
             "scored": {
@@ -129,6 +130,7 @@ class _Store(_Part):
     path: str
     fingerprints: dict[str, Any]
     dataset: dict[str, Any]
+    sources: dict[str, str] = {}
 
 
 class _Parent(_Part):

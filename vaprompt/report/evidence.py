@@ -153,11 +153,17 @@ def differing_fields(several: Sequence[Evidence]) -> dict[str, list[Any]]:
             "finetune": tuning(one.facts),
             "features": one.facts["store"]["fingerprints"],
             "dataset": one.facts["store"]["dataset"],
+            "sources": told_sources(one.facts),
             "scored": {"split": one.evaluation.result["split"], "every": one.evaluation.result.get("every")},
         }
         for one in several
     ]
     return differing_among(described)
+
+
+def told_sources(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the beginnings of the digests of what labels and features were made of; none of a run of before those."""
+    return {stream: digest.partition(":")[2][:8] for stream, digest in facts["store"].get("sources", {}).items()}
 
 
 def tuning(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,7 +197,8 @@ def _beside(recipe: Mapping[str, Any], said: Any) -> dict[str, Any]:
 def differing_among(described: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Return the fields, by dotted key, in which descriptions are not all alike, with each one's value.
 
-    Where some make no use of a modality, how its features were made differs only if it does among the others.
+    Where some make no use of a modality, how its features were made, and of what, differs only if it does among the
+    others.
     """
     keys: set[str] = set()
     for other in described[1:]:
@@ -202,10 +209,10 @@ def differing_among(described: Sequence[Mapping[str, Any]]) -> dict[str, list[An
 
 def _differs(key: str, values: Sequence[Any], described: Sequence[Mapping[str, Any]]) -> bool:
     part, _, rest = key.partition(".")
-    if part != "features":
-        return True
     stream = rest.partition(".")[0]
-    using = [value for value, one in zip(values, described, strict=True) if stream in one.get("features", {})]
+    if part not in ("features", "sources") or stream == "labels":
+        return True
+    using = [value for value, one in zip(values, described, strict=True) if stream in one.get(part, {})]
     return any(value != using[0] for value in using)
 
 

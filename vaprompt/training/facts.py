@@ -42,7 +42,7 @@ def facts_of(store: FeatureStore, recipe: TrainRecipe, device: str, stopping: st
             "path": str(store.location),
             "fingerprints": {stream: store.fingerprint(stream) for stream in recipe.model.modalities},
             "dataset": store.dataset,
-            "sources": _sources(store, ("labels", *recipe.model.modalities), videos),
+            "sources": sources_of(store, ("labels", *recipe.model.modalities), videos),
         },
         "extraction": store.recipe,
         "videos": videos,
@@ -56,7 +56,7 @@ def facts_of(store: FeatureStore, recipe: TrainRecipe, device: str, stopping: st
     }
 
 
-def _sources(store: FeatureStore, streams: Sequence[str], videos: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def sources_of(store: FeatureStore, streams: Sequence[str], videos: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Return for each stream a digest of the files that it was made of, which tells labels that were corrected since.
 
     The content counts: neither where a file lies, nor when it was written.
@@ -105,13 +105,16 @@ def require_same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None
     differing += [
         f"videos.{split}" for split, names in now["videos"].items() if before.get("videos", {}).get(split) != names
     ]
-    # Runs of earlier versions do not say what their features and labels were made of.
-    sources: Mapping[str, str] = before["store"].get("sources", now["store"]["sources"])
-    differing += [
-        f"store.sources.{stream}" for stream, digest in now["store"]["sources"].items() if sources.get(stream) != digest
-    ]
+    differing += other_sources(before, now)
     if differing:
         raise RunError(run, fault=f"holds a run that differs in {', '.join(differing[:5])}", remedy="name a new folder")
+
+
+def other_sources(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return which of a run's streams are made of other files now; none of a run of before this was written down."""
+    asked: Mapping[str, str] = now["store"]["sources"]
+    known: Mapping[str, str] = before["store"].get("sources", asked)
+    return [f"store.sources.{stream}" for stream, digest in asked.items() if known.get(stream) != digest]
 
 
 def _with_defaults(recipe: dict[str, Any]) -> dict[str, Any]:
