@@ -32,14 +32,19 @@ def write_clip(
     audio: str = "aac",
     options: dict[str, str] | None = None,
     rotation: int = 0,
+    pixels: Fraction = Fraction(1),
 ) -> Path:
-    """Write a grey frame at each time, and `sound` (samples, channels) in [-1, 1] from `sound_start` seconds on."""
+    """Write a grey frame at each time, and `sound` (samples, channels) in [-1, 1] from `sound_start` seconds on.
+
+    `pixels` is their width over their height.
+    """
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(video, rate=1000 if video == "libx264" else 25)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         # A finite time base for the codec too, else it rounds the times to its nominal rate.
         stream.codec_context.time_base = Fraction(1, 1000) if video == "libx264" else Fraction(1, 25)
+        stream.codec_context.sample_aspect_ratio = pixels
         if rotation:
             stream.set_display_rotation(rotation)
         speech = None

@@ -8,6 +8,7 @@ import pytest
 
 from tests.media.clips import grey
 from vaprompt.errors import MediaError
+from vaprompt.media.appearance import appearance
 from vaprompt.media.audio import audio_windows
 from vaprompt.media.video import frame_times, probe, read_frames
 
@@ -77,6 +78,28 @@ def test_lying_pictures_are_turned_upright(clip, rotation, corner):
     rgb_HWC = next(read_frames(path)).rgb_HWC
     assert rgb_HWC.shape[:2] == ((64, 48) if abs(rotation) == 90 else (48, 64))
     assert rgb_HWC[corner[0], corner[1], 0] > 240
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "mov"])
+@pytest.mark.parametrize(
+    ("pixels", "turned", "seen"),
+    [
+        (Fraction(64, 45), 0, (48, 91)),  # PAL 16:9
+        (Fraction(8, 9), 0, (54, 64)),  # NTSC 4:3
+        (Fraction(2), 90, (128, 48)),
+        (Fraction(4097, 4096), 0, (48, 64)),
+        (Fraction(100), 0, (48, 64)),  # a header that is not believed
+    ],
+)
+def test_pixels_that_are_no_squares_are_brought_into_shape(clip, container, pixels, turned, seen):
+    """As a player shows it: faces would be too thin in what television and DV cameras record."""
+    path = clip(f"a.{container}", pixels=pixels, rotation=turned)
+    rgb_HWC = next(read_frames(path)).rgb_HWC
+    assert rgb_HWC.shape[:2] == seen
+    high, wide = np.ptp(np.argwhere(rgb_HWC[..., 0] > 150), axis=0) + 1  # the white corner of 8 x 8 pixels
+    assert wide / high == pytest.approx(seen[1] / seen[0] * (64 / 48 if turned else 48 / 64), rel=0.2)
+    assert appearance(path).shape == pytest.approx(seen[1] / seen[0], rel=0.02)
+    assert max(next(read_frames(path, max_side=32)).rgb_HWC.shape) == 32
 
 
 @pytest.mark.parametrize("name", ["old.avi", "b.mkv", "c.mov"])

@@ -8,11 +8,8 @@ from pathlib import Path
 import av
 
 from vaprompt.errors import MediaError
-from vaprompt.media.container import REPAIR, check_picture, opened, packets, video_stream
+from vaprompt.media.container import REPAIR, check_picture, opened, packets, pixel_aspect, video_stream
 from vaprompt.media.patience import Pulse, patiently
-
-MOST_UNEVEN = 8.0
-"""No camera has pixels that are so much wider than high, or higher than wide: a header that says so is not believed."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +43,7 @@ def appearance(path: Path) -> Appearance:
         with opened(path) as container:
             stream = video_stream(container, path)
             begin = min(0.0, (container.start_time or 0) / av.time_base)
-            aspect = float(stream.sample_aspect_ratio or 1)
-            if not 1 / MOST_UNEVEN <= aspect <= MOST_UNEVEN:
-                aspect = 1.0
+            aspect = pixel_aspect(stream)
             for packet in packets(container, stream, path, pulse):
                 for decoded in packet.decode():
                     assert isinstance(decoded, av.VideoFrame)

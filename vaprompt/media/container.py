@@ -20,7 +20,15 @@ from av.video.stream import VideoStream
 
 from vaprompt.errors import MediaError
 from vaprompt.media.header import StatedEnd, duration, is_cut_off
-from vaprompt.media.limits import LARGEST_PICTURE, LONGEST_SIDE, LONGEST_VIDEO, MOST_CHANNELS, MOST_SAMPLES, SOUND_RATES
+from vaprompt.media.limits import (
+    LARGEST_PICTURE,
+    LONGEST_SIDE,
+    LONGEST_VIDEO,
+    MOST_CHANNELS,
+    MOST_SAMPLES,
+    MOST_UNEVEN,
+    SOUND_RATES,
+)
 from vaprompt.media.patience import Pulse
 
 FORMATS = ("mov", "mp4", "avi", "matroska", "webm", "mpegts", "mpeg", "flv", "asf", "ogg", "m4v", "mxf", "wav")
@@ -132,6 +140,12 @@ def _require_decoder(stream: VideoStream | AudioStream, path: Path) -> None:
     if getattr(stream, "codec_context", None) is None:
         fault = f"has a {stream.type} stream of an unknown codec"
         raise MediaError(path, fault=fault, remedy=REPAIR)
+
+
+def pixel_aspect(stream: VideoStream) -> float:
+    """Return the width of a video's pixels over their height, as it is recorded; 1 mostly, 1.42 of wide PAL."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return aspect if 1 / MOST_UNEVEN <= aspect <= MOST_UNEVEN else 1.0
 
 
 def check_picture(path: Path, width: int, height: int) -> None:

@@ -9,6 +9,8 @@ LARGEST_PICTURE = 8192 * 8192
 """Pixels: 200 MB as bytes. Twice the area of 8K video."""
 LONGEST_SIDE = 32
 """Times the shorter side of a picture. Resized to an encoder's 224 on the shorter side, thin strips would explode."""
+MOST_UNEVEN = 8.0
+"""Width of a pixel over its height, or the reverse. No camera comes near: a header that says more is not believed."""
 LARGEST_PICTURE_FILE = 2**28
 """Bytes of a jpg or png, which is read whole: the largest picture, uncompressed, and some more. A crop has 5 kB."""
 MOST_SCANS = 100

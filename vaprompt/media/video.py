@@ -29,11 +29,15 @@ from vaprompt.media.container import (
     faults,
     opened,
     packets,
+    pixel_aspect,
     video_stream,
 )
 from vaprompt.media.header import duration, lead
 from vaprompt.media.limits import LONGEST_GAP, LONGEST_VIDEO, MOST_FRAMES
 from vaprompt.media.patience import Pulse, patiently, patiently_each
+
+UNSEEN = 0.01
+"""By how much pixels may be no squares and are taken for some: rounded headers are, and nobody sees it."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class VideoFrame:
     time: float
     """Seconds from the first frame."""
     rgb_HWC: UInt8[np.ndarray, "H W 3"] | None
-    """The picture, upright; None where it was not wanted."""
+    """The picture, upright and of square pixels; None where it was not wanted."""
 
 
 def probe(path: Path) -> MediaInfo:
@@ -132,7 +136,7 @@ def frame_times(path: Path, reached: Callable[[float], None] = lambda seconds: N
     def work(pulse: Pulse) -> Float64[np.ndarray, "N"]:
         clock, times = _Clock(path), array("d")
         with closing(_decode(path, pulse)) as frames:
-            for decoded in frames:
+            for decoded, _ in frames:
                 times.append(clock.time(decoded))
                 reached(times[-1])
         clock.require_frames()
@@ -158,10 +162,10 @@ def read_frames(
     """
     clock = _Clock(path)
     with closing(patiently_each(lambda: path, lambda pulse: _decode(path, pulse))) as frames:
-        for number, decoded in enumerate(frames, start=1):
+        for number, (decoded, aspect) in enumerate(frames, start=1):
             time = clock.time(decoded)
             needed = wanted is None or wanted(number, time)
-            yield VideoFrame(number, time, _picture(decoded, max_side, path) if needed else None)
+            yield VideoFrame(number, time, _picture(decoded, aspect, max_side, path) if needed else None)
     clock.require_frames()
 
 
@@ -176,16 +180,18 @@ def first_frame_seconds(path: Path, pulse: Pulse) -> float:
         MediaError: there is no frame to decode.
     """
     with closing(_decode(path, pulse)) as frames:
-        for decoded in frames:
+        for decoded, _ in frames:
             return 0.0 if decoded.time is None else decoded.time
     raise _no_frame(path)
 
 
-def _decode(path: Path, pulse: Pulse) -> Generator[av.VideoFrame]:
+def _decode(path: Path, pulse: Pulse) -> Generator[tuple[av.VideoFrame, float]]:
+    """Yield the frames in the order of presentation, each with the width of its pixels over their height."""
     with opened(path) as container:
         stream = video_stream(container, path)
         in_slots = container.format.name == "avi" and stream.codec_context.name in _Slots.CODECS
         slots = _Slots() if in_slots else None
+        aspect = pixel_aspect(stream)
         for packet in packets(container, stream, path, pulse):
             if slots is not None:
                 slots.passed(packet)
@@ -194,7 +200,7 @@ def _decode(path: Path, pulse: Pulse) -> Generator[av.VideoFrame]:
                 check_picture(path, decoded.width, decoded.height)
                 if slots is not None:
                     decoded.pts = slots.of(decoded)
-                yield decoded
+                yield decoded, aspect
 
 
 class _Slots:
@@ -277,12 +283,13 @@ def scaled(rgb_HWC: UInt8[np.ndarray, "H W 3"], max_side: int) -> UInt8[np.ndarr
     if max(rgb_HWC.shape[:2]) <= max_side:
         return rgb_HWC
     return _picture(
-        av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb_HWC), format="rgb24"), max_side, Path("picture")
+        av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb_HWC), format="rgb24"), 1.0, max_side, Path("picture")
     )
 
 
-def _picture(decoded: av.VideoFrame, max_side: int | None, path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    width, height = decoded.width, decoded.height
+def _picture(decoded: av.VideoFrame, aspect: float, max_side: int | None, path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    width, height = _square(decoded.width, decoded.height, aspect)
+    check_picture(path, width, height)
     scaling = Interpolation.BILINEAR
     if max_side is not None and max(width, height) > max_side:
         scale = max_side / max(width, height)
@@ -294,3 +301,10 @@ def _picture(decoded: av.VideoFrame, max_side: int | None, path: Path) -> UInt8[
         # Telephones record lying pictures and say how far they are to be turned, counter-clockwise.
         turned_HWC = np.rot90(rgb_HWC, k=round(decoded.rotation / 90))
     return np.ascontiguousarray(turned_HWC, dtype=np.uint8)
+
+
+def _square(width: int, height: int, aspect: float) -> tuple[int, int]:
+    """Return the size of a picture once its pixels are square: the shorter sides grow, and nothing is lost."""
+    if abs(aspect - 1) <= UNSEEN:
+        return width, height
+    return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))

@@ -66,7 +66,7 @@ class Overlay:
     def _film(self, rgb_HWC: UInt8[np.ndarray, "H W 3"], index: int, time: float) -> Image.Image:
         width, height = self.places.video[2:]
         film = Image.fromarray(rgb_HWC).resize((width, height), Image.Resampling.BILINEAR)
-        # Lengths of a face's place are in widths of the picture as it is stored, whose pixels need not be square.
+        # Lengths of a face's place are in widths of the picture.
         tall = height * rgb_HWC.shape[1] / rgb_HWC.shape[0]
         for subject in self._subjects:
             corners_42 = subject.corners_42(time)

@@ -49,7 +49,7 @@
     const [x, y, size, angle] = ["x", "y", "size", "angle"].map((part) => Data.at(track.time, track[part], at));
     const half = Math.exp(size) / 2;
     const [cosine, sine] = [half * Math.cos(angle), half * Math.sin(angle)];
-    const tall = data.video.picture.height / data.video.picture.width;
+    const tall = 1 / data.video.picture.shape;
     return [[-1, -1], [1, -1], [1, 1], [-1, 1]].map(([right, down]) => [
       x + cosine * right - sine * down,
       (y + sine * right + cosine * down) / tall,
