@@ -60,7 +60,7 @@ def test_a_batch_is_its_pictures_one_by_one():
     whole = preprocess(image_BHWC, size=64, mean=CLIP_MEAN, std=CLIP_STD)
     alone = torch.cat([preprocess(image_BHWC[i : i + 1], size=64, mean=CLIP_MEAN, std=CLIP_STD) for i in range(3)])
     torch.testing.assert_close(whole, alone, atol=0, rtol=0)
-    assert whole.is_contiguous()
+    assert whole.is_contiguous(memory_format=torch.channels_last), "on the processor"
 
 
 @pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
