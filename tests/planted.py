@@ -27,6 +27,13 @@ def refingerprint(store: Path, stream: str, **changes: object) -> None:
     write_attributes(store / stream, {**attributes, "fingerprint": {**attributes["fingerprint"], **changes}})
 
 
+def source_of(store: Path, stream: str, **files: object) -> None:
+    """Let a stream of a store's first video seem to be made of other files."""
+    group = min(path for path in (store / stream).iterdir() if path.is_dir())
+    attributes = read_attributes(Folder(store), f"{stream}/{group.name}")
+    write_attributes(group, attributes | {"source": files})
+
+
 def plant_store(
     path: Path,
     *,

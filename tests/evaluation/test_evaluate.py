@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.evaluation.definition import lin
-from tests.planted import plant_store, refingerprint
+from tests.planted import plant_store, refingerprint, source_of
 from tests.training.small import recipe
 from vaprompt import FeatureStore, load_run
 from vaprompt.errors import FingerprintError, RunError, StoreError, TargetError
@@ -309,6 +309,21 @@ def test_features_that_are_not_finite_are_named(trained, tmp_path):
     said = f"the image features of frame {image.frame_N[5]} of video '{name}' are not finite"
     with pytest.raises(StoreError, match=said):
         evaluate(run, store=store, out=tmp_path / "out", device="cpu")
+
+
+def test_labels_that_were_corrected_since_the_training_are_noted(trained, tmp_path):
+    planted, run = trained
+    shutil.copytree(planted, store := tmp_path / "s.zarr")
+
+    def notes():
+        return evaluate(run, store=store, out=tmp_path / "out", device="cpu").result["notes"]
+
+    said = "run was trained on other labels of its videos than the store holds"
+    assert said not in notes()
+    source_of(store, "labels", annotation={"sha256": "corrected"})
+    assert said in notes()
+    shutil.rmtree(min((store / "labels").glob("video*")))
+    assert said not in notes(), "a store of other videos"
 
 
 def test_scores_are_not_put_into_a_run_that_they_are_not_of(trained, tmp_path):

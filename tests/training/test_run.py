@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.planted import plant_store
+from tests.planted import plant_store, source_of
 from tests.training.small import SMALL, contents, recipe
 from vaprompt import FeatureStore, load_run
 from vaprompt.errors import RunError, StoreError
-from vaprompt.store.layout import read_attributes, write_attributes
-from vaprompt.store.storage import Folder
 from vaprompt.training.checkpoint import load_weights
 from vaprompt.training.facts import CLIP_NOTE
 from vaprompt.training.run import train
@@ -87,13 +85,6 @@ def test_so_is_one_whose_labels_were_corrected_since(store, undisturbed, tmp_pat
     with pytest.raises(RunError, match=r"late: holds a run that differs in store\.sources\.labels; name a new folder"):
         train(made_of, again, late, device="cpu")
     assert not train(made_of, recipe(), early, device="cpu").trained
-
-
-def source_of(store, stream, **files):
-    """Let a stream of a store's first video seem to be made of other files."""
-    group = min(path for path in (store / stream).iterdir() if path.is_dir())
-    attributes = read_attributes(Folder(store), f"{stream}/{group.name}")
-    write_attributes(group, attributes | {"source": files})
 
 
 def test_it_stops_when_patience_ends(store, tmp_path):

@@ -36,6 +36,7 @@ from vaprompt.metrics import Scores, scores
 from vaprompt.progress import SILENT, Progress
 from vaprompt.store import FeatureStore
 from vaprompt.store.layout import digest_of
+from vaprompt.training.facts import are_relabelled
 from vaprompt.training.inputs import read_inputs
 from vaprompt.training.runs import FACTS
 from vaprompt.windows import describe_ends
@@ -284,6 +285,8 @@ def _notes(members: Sequence[Member], *, without_ridge: bool) -> list[str]:
     notes = []
     for member in members:
         notes += [*member.run.facts.get("notes", []), *remarks(member.store.recipe)]
+        if are_relabelled(member.store, member.run.facts):
+            notes.append(f"{member.run.path.name} was trained on other labels of its videos than the store holds")
     if len(members) > 1:
         notes.append(f"the mean of {len(members)} runs' predictions; ridge regression as the first run's recipe has it")
         if len({member.run.recipe.window.stride for member in members}) > 1:

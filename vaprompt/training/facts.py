@@ -117,6 +117,15 @@ def other_sources(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
     return [f"store.sources.{stream}" for stream, digest in asked.items() if known.get(stream) != digest]
 
 
+def are_relabelled(store: FeatureStore, facts: Mapping[str, Any]) -> bool:
+    """Say whether the labels that a run was trained on are others in a store; no where that lacks one of its videos."""
+    sources, videos = facts["store"].get("sources"), facts.get("videos", {})
+    there = all(store.has("labels", name) for names in videos.values() for name in names)
+    if not there or not isinstance(sources, Mapping):
+        return False
+    return sources_of(store, ("labels",), videos)["labels"] != sources.get("labels")
+
+
 def _with_defaults(recipe: dict[str, Any]) -> dict[str, Any]:
     """Return a run's recipe with the fields that there were not yet when it was made, which had no effect then."""
     try:
