@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 from contextlib import closing
 from dataclasses import replace
@@ -164,6 +165,25 @@ def test_a_video_may_have_the_longest_name_of_all(tmp_path):
     window = load(material.request(0), material.setup)
     assert window.image_TSSC is not None
     assert window.mel_FM is not None
+
+
+def test_a_name_may_be_any_bytes(tmp_path):
+    """Such as of an old camera, or of a system of before UTF-8."""
+    media = clip(tmp_path).rename(tmp_path / os.fsdecode(b"caf\xe9 %41.mp4"))
+    (there := tmp_path / os.fsdecode(b"scr\xe4tch")).mkdir()
+    video = Video("cafe", "train", media, None, None)
+    material = Material(setup(there), dataset(tmp_path, video), [windows_of(video, [[0, 25]], [1.0])])
+    with Workers(material.setup, 1) as workers:
+        assert len(list(workers.prepare(material.missing()))) == 1
+        (window,) = workers.windows([material.request(0)])
+    assert not material.missing()
+    assert abs(int(np.median(window.image_TSSC[0])) - grey(1)) <= 3
+    assert np.ptp(window.mel_FM) > 0
+    media.write_bytes(media.read_bytes()[:3000])
+    shutil.rmtree(there)
+    there.mkdir()
+    with Workers(material.setup, 1) as workers, pytest.raises(MediaError, match=r"caf\\udce9 %41\.mp4: is cut off"):
+        list(workers.prepare(material.missing()))
 
 
 @settings(max_examples=60)

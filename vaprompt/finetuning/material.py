@@ -257,5 +257,7 @@ def _state(media: Path) -> list[Any]:
 def _file(name: str, made_of: Mapping[str, Any], kind: str) -> str:
     text = json.dumps(made_of, sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
-    # What stands behind a long name would be too much for the file system; the digest is of the whole of it.
-    return f"{name}.{key}.{kind}.npy" if len(os.fsencode(name)) <= LONG else f"{key}.{kind}.npy"
+    # What stands behind a long name would be too much for the file system, and a name that is no text cannot be sent
+    # to who writes the file; the digest is of the whole of it.
+    known = len(os.fsencode(name)) <= LONG and os.fsencode(name) == name.encode(errors="replace")
+    return f"{name}.{key}.{kind}.npy" if known else f"{key}.{kind}.npy"

@@ -6,16 +6,30 @@ bytes of arrays come out.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote, unquote_to_bytes
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PlainSerializer, PlainValidator
 
 from vaprompt.faces.recipe import FaceRecipe
 from vaprompt.finetuning.recipe import AugmentationRecipe
 from vaprompt.media.recipes import DecibelRecipe, LogMelRecipe
 from vaprompt.recipes import Recipe
+
+
+def _quoted(path: Path) -> str:
+    return quote(os.fsencode(path))
+
+
+def _unquoted(path: Path | str) -> Path:
+    return path if isinstance(path, Path) else Path(os.fsdecode(unquote_to_bytes(path)))
+
+
+Place = Annotated[Path, PlainValidator(_unquoted), PlainSerializer(_quoted, when_used="json")]
+"""A path; JSON holds text alone, and a file's name may be any bytes."""
 
 
 class Fit(Recipe):
@@ -38,7 +52,7 @@ class Sound(Recipe):
 class Setup(Recipe):
     """What all that a loading process does has in common."""
 
-    scratch: Path
+    scratch: Place
     """The folder that what is decoded once is kept in."""
     faces: Literal["crops", "frames", "detect"]
     """What the pictures are: numbered files on disk, whole frames, or faces yet to be found in those."""
@@ -66,7 +80,7 @@ class Prepare(Recipe):
     """Decode a media file once, and keep what windows need of it."""
 
     do: Literal["prepare"] = "prepare"
-    media: Path
+    media: Place
     people: tuple[Person, ...] = ()
     """Everybody in it whose pictures are missing."""
     sharing: tuple[str, ...] = ()
@@ -81,7 +95,7 @@ class Load(Recipe):
     """Read one window."""
 
     do: Literal["load"] = "load"
-    crops: Path | None = None
+    crops: Place | None = None
     """The folder of the person's crops; None: pictures are in the scratch folder."""
     pictures: str | None = None
     """The file of the pictures in the scratch folder; None: they are crops, or not looked at."""

@@ -45,7 +45,9 @@ def _answered(line: bytes, setup: Setup) -> tuple[Answer, list[np.ndarray]]:
         arrays = [array for array in (window.image_TSSC, window.mel_FM) if array is not None]
         return Answer(shapes=tuple(array.shape for array in arrays)), [np.ascontiguousarray(a) for a in arrays]
     except VapromptError as error:
-        return Answer(error=(type(error).__name__, str(error.where or ""), error.fault, error.remedy)), []
+        told = (type(error).__name__, str(error.where or ""), error.fault, error.remedy)
+        # What is no text in a file's name is no text in JSON either.
+        return Answer(error=tuple(text.encode(errors="backslashreplace").decode() for text in told)), []
     except Exception:
         return Answer(bug=traceback.format_exc()), []
 
