@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.planted import plant_store
-from vaprompt.errors import RunError
+from vaprompt.errors import RunError, TargetError
 from vaprompt.recipes import validated
 from vaprompt.training import stacked
 from vaprompt.training.checkpoint import load_weights
@@ -144,6 +144,33 @@ def test_killed_ones_go_on_together_or_alone(store, tmp_path, monkeypatch):
     assert [result.trained for result in results] == [False, True, True]
     for name, run in zip(names, runs, strict=True):
         assert_alike(run, tmp_path / "undisturbed" / name)
+
+
+def test_one_that_ends_early_is_complete_whatever_becomes_of_the_others(store, tmp_path):
+    def interrupt(run, epochs):
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+
+    variants, runs = [recipe(epochs=1), recipe(seed=1)], [tmp_path / "short", tmp_path / "long"]
+    with pytest.raises(KeyboardInterrupt):
+        train_stacked(store, variants, runs, device="cpu", watch=interrupt)
+    assert [json.loads((run / "run.json").read_text())["status"] for run in runs] == ["complete", "training"]
+    assert [result.trained for result in train_stacked(store, variants, runs, device="cpu")] == [False, True]
+
+
+def test_one_that_cannot_be_completed_leaves_the_others_alone(store, tmp_path, monkeypatch):
+    complete = Ongoing.complete
+
+    def full(self):
+        if self.run.name == "short":
+            raise TargetError(self.run, fault="cannot be written (no space left on device)", remedy="free some")
+        return complete(self)
+
+    monkeypatch.setattr(Ongoing, "complete", full)
+    runs = [tmp_path / "short", tmp_path / "long"]
+    short, long = train_stacked(store, [recipe(epochs=1), recipe(seed=1, epochs=2)], runs, device="cpu")
+    assert isinstance(short, TargetError)
+    assert long.epochs == 2
 
 
 def test_one_that_breaks_leaves_the_others_alone(store, tmp_path, monkeypatch):

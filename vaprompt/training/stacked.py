@@ -6,7 +6,7 @@ Axes: V runs, W training windows, B windows in a batch, N steps of an epoch.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,17 +126,12 @@ def train_stacked(
             for one in under_way:
                 task.advance(one.ongoing.state.epoch, f"{one.ongoing.run.name} resumed")
             try:
-                _train(under_way, task)
+                for one in _train(under_way, task):
+                    results[one.index] = _ended(one, started)
             except StoreError:
                 for one in under_way:
                     one.ongoing.withdraw()
                 raise
-        for one in under_way:
-            if one.error is None:
-                facts = one.ongoing.complete()
-                results[one.index] = result_of(one.ongoing.run, facts, facts["notes"], started, trained=True)
-            else:
-                results[one.index] = one.error
     return [results[index] for index in range(len(runs))]
 
 
@@ -187,8 +182,9 @@ def _begun(
     return one
 
 
-def _train(runs: Sequence[_Run], task: Task) -> None:
-    """Train all of them until each is over; those that go on become a smaller stack."""
+def _train(runs: Sequence[_Run], task: Task) -> Iterator[_Run]:
+    """Train all of them, and yield each as soon as it is over; those that go on become a smaller stack."""
+    yield from (one for one in runs if one.over)
     while going := [one for one in runs if not one.over]:
         stack = Stack([one.estimator for one in going], [one.recipe for one in going], [one.training for one in going])
         for network, one in enumerate(going):
@@ -199,6 +195,18 @@ def _train(runs: Sequence[_Run], task: Task) -> None:
                 _take(one, epoch, stack, network, task, beside=len(going))
         for network, one in enumerate(going):
             one.optimiser = stack.state(network)
+        yield from (one for one in going if one.over)
+
+
+def _ended(one: _Run, started: float) -> TrainResult | VapromptError:
+    """Say in its folder that a run is done, unless it broke, and return how it ended."""
+    if one.error is not None:
+        return one.error
+    try:
+        facts = one.ongoing.complete()
+    except VapromptError as error:
+        return error
+    return result_of(one.ongoing.run, facts, facts["notes"], started, trained=True)
 
 
 def _epoch(stack: Stack, runs: Sequence[_Run]) -> list[Epoch]:
