@@ -79,6 +79,12 @@ const Player = (() => {
       if (wanted !== null) seek(wanted);
       if (eager) play();
     }
+    /** Where no frame was told of in all that time, the video is where it says that it is. */
+    function impatient() {
+      if (zero !== null) return;
+      begin(start);
+      if (video.paused && !video.seeking && goal === null) reach(video.currentTime - zero);
+    }
     function frame(_, told) {
       begin(told.mediaTime - start > BEHIND ? start : told.mediaTime);
       if (heard(told.mediaTime - zero)) reach(told.mediaTime - zero);
@@ -134,7 +140,7 @@ const Player = (() => {
       video.requestVideoFrameCallback(frame);
       // The first frame may be on the screen already: it is told of when it is gone to once more.
       video.currentTime = 0;
-      setTimeout(() => begin(start), PATIENCE);
+      setTimeout(impatient, PATIENCE);
       // After its end a video plays from its beginning. It may be paused again by now.
       video.addEventListener("play", () => (goal = video.paused ? goal : null));
       video.addEventListener("pause", stopped);
