@@ -293,7 +293,7 @@ VARIANTS = {"seed": (0, 1), "loss.kl": (0.0, 0.5), "regions.sigma": (0.6,), "opt
 """Of the sweep, each with one field changed."""
 
 
-SWEPT = {"a twentieth": 0.05, "a hundredth": 0.01}
+SWEPT = {"a twentieth": (0.05, "fp32"), "a hundredth": (0.01, "fp32"), "a twentieth in bf16": (0.05, "bf16")}
 """Of Aff-Wild2's videos, for sweeps: trainings of some twenty seconds, and shorter ones, of which half is the start."""
 
 
@@ -311,17 +311,18 @@ def sweep(bench: Bench) -> dict[str, Any]:
         return time.perf_counter() - start
 
     found = {}
-    for name, share in SWEPT.items():
+    for name, (share, precision) in SWEPT.items():
+        common = ("--set", "epochs=2", "--set", f"compute.precision={precision}")
         folder = bench.folder / f"sweep of {name}"
         folder.mkdir()
         store, file = plant(folder / "small.zarr", share), folder / "sweep.toml"
         file.write_text("\n".join(lines) + "\n")
         call("train", store, "--run", folder / "warm", "--set", "epochs=1")
         separate = sum(
-            call("train", store, "--run", folder / f"single{index}", "--set", "epochs=2", "--set", change)
+            call("train", store, "--run", folder / f"single{index}", *common, "--set", change)
             for index, change in enumerate(variants)
         )
-        whole = call("sweep", store, file, "--runs", folder / "sweep", "--set", "epochs=2", "--no-score")
+        whole = call("sweep", store, file, "--runs", folder / "sweep", *common, "--no-score")
         found[name] = {"separate_s": round(separate, 1), "sweep_s": round(whole, 1)}
     return found
 
