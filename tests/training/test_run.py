@@ -205,6 +205,16 @@ def test_a_run_without_its_checkpoint_or_with_a_cut_one_is_refused(store, undist
         load_run(tmp_path)
 
 
+@pytest.mark.parametrize("part", ["path", "fingerprints", "dataset", "sources"])
+def test_a_run_that_says_what_cannot_be_of_its_store_is_refused(store, undisturbed, tmp_path, part):
+    facts = json.loads((undisturbed / "run.json").read_text())
+    facts["store"][part] = ["none"]
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    for asked in (lambda: load_run(tmp_path), lambda: train(store, recipe(), tmp_path, device="cpu")):
+        with pytest.raises(RunError, match=rf"run\.json: lacks 'store\.{part}', or has one that cannot be"):
+            asked()
+
+
 def test_a_loaded_run_predicts_every_frame_from_arrays(store, undisturbed):
     run = load_run(undisturbed)
     source = FeatureStore.open(store)

@@ -285,9 +285,18 @@ def is_complete(path: Path) -> bool:
     return (path / FACTS).exists() and read_facts(path)["status"] == "complete"
 
 
-_NEEDED: dict[str, type] = {"status": str, "recipe": dict, "store": dict}
+_NEEDED: dict[str, type] = {
+    "status": str,
+    "recipe": dict,
+    "store": dict,
+    "store.path": str,
+    "store.fingerprints": dict,
+    "store.dataset": dict,
+}
 _NEEDED_OF_A_WHOLE_ONE: dict[str, type] = {"epochs": int, "best_epoch": int, "best": dict}
 """What every run.json has, and of which type."""
+_SINCE: dict[str, type] = {"store.sources": dict}
+"""The same for what those of earlier versions lack."""
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -313,8 +322,11 @@ def read_facts(path: Path) -> dict[str, Any]:
         found = facts.get("format") if isinstance(facts, dict) else None
         raise RunError(path / FACTS, fault=f"has format {found}, not {FORMAT}", remedy="use the version that wrote it")
     needed = _NEEDED | (_NEEDED_OF_A_WHOLE_ONE if facts.get("status") == "complete" else {})
-    for key, kind in needed.items():
-        if not isinstance(facts.get(key), kind):
+    for key, kind in (needed | _SINCE).items():
+        value: Any = facts
+        for part in key.split("."):
+            value = value.get(part)
+        if not isinstance(value, kind) and not (key in _SINCE and value is None):
             remedy = "restore it, or train again into a new folder"
             raise RunError(path / FACTS, fault=f"lacks '{key}', or has one that cannot be", remedy=remedy)
     return facts | {"extraction": _placed(path, facts.get("extraction"))}
