@@ -106,6 +106,19 @@ def write_json(target: Path, value: Any) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
+def text_of(path: Path) -> str:
+    """Return the text of a file that others may have written or replaced.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        OSError: it is no file, such as a pipe, reading from which might never end; or cannot be read.
+        ValueError: it is not in UTF-8.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError("it is no file")
+    return path.read_text(encoding="utf-8")
+
+
 def parsed_json(text: str | bytes) -> Any:
     """Return what a JSON text holds.
 

@@ -1,5 +1,6 @@
 """What is found out about a run's videos, against computations from the definitions."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -244,6 +245,10 @@ def test_metrics_that_are_damaged_are_refused_and_missing_ones_are_not(made: Pat
         gather(tmp_path / "run")
     (tmp_path / "run" / "metrics.jsonl").write_text("nonsense")
     with pytest.raises(RunError, match="cannot be read"):
+        gather(tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    os.mkfifo(tmp_path / "run" / "metrics.jsonl")  # reading from it would never end
+    with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be read \(it is no file\)"):
         gather(tmp_path / "run")
     (tmp_path / "run" / "metrics.jsonl").unlink()
     assert gather(tmp_path / "run").history == []

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from vaprompt.errors import RunError
 from vaprompt.evaluation.protocols import Judged
-from vaprompt.files import clear_left_behind, parsed_json, published, write_json
+from vaprompt.files import clear_left_behind, parsed_json, published, text_of, write_json
 from vaprompt.tensors import unreadable, write_tensors
 
 RESULT = "evaluation.json"
@@ -87,9 +87,7 @@ def read_scores(folder: Path) -> dict[str, Any] | None:
     """
     remedy = f"make them with: vaprompt evaluate {folder}"
     try:
-        if (folder / RESULT).exists() and not (folder / RESULT).is_file():
-            raise OSError("it is no file")  # reading from a pipe may never end
-        result = parsed_json((folder / RESULT).read_text(encoding="utf-8"))
+        result = parsed_json(text_of(folder / RESULT))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -16,7 +16,7 @@ from vaprompt.evaluation.kept import Evaluation, read_evaluation
 from vaprompt.evaluation.protocols import Judged, official_series
 from vaprompt.evaluation.smoothing import NONE, Smoothing, smoothed
 from vaprompt.extraction.recipe import ExtractRecipe
-from vaprompt.files import parsed_json
+from vaprompt.files import parsed_json, text_of
 from vaprompt.finetuning.recipe import AugmentationRecipe
 from vaprompt.recipes import read_recipe, shipped, without_none
 from vaprompt.store.fingerprint import differing
@@ -118,7 +118,7 @@ def gather(run: Path, smoothing: Smoothing | None = None) -> Evidence:
 
 def _history(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = [parsed_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [parsed_json(line) for line in text_of(path).splitlines()]
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int64
 
 from vaprompt.errors import RunError
-from vaprompt.files import parsed_json
+from vaprompt.files import parsed_json, text_of
 from vaprompt.lanes import lanes
 from vaprompt.model.estimator import Estimate, Estimator
 from vaprompt.model.prompts import Context
@@ -307,9 +307,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     """
     remedy = "give the folder that 'vaprompt train' wrote with --run"
     try:
-        if (path / FACTS).exists() and not (path / FACTS).is_file():
-            raise OSError("it is no file")  # reading from a pipe may never end
-        facts = parsed_json((path / FACTS).read_text(encoding="utf-8"))
+        facts = parsed_json(text_of(path / FACTS))
     except FileNotFoundError:
         if not path.exists():
             raise RunError(path, fault="is not a run: there is no such folder", remedy=remedy) from None

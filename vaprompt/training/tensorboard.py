@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from vaprompt.errors import RunError, TargetError
-from vaprompt.files import parsed_json, unwritable
+from vaprompt.files import parsed_json, text_of, unwritable
 from vaprompt.training.runs import METRICS
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class TensorBoardLog:
         if run in self._writers:
             return
         try:
-            history = [parsed_json(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
+            history = [parsed_json(line) for line in text_of(run / METRICS).splitlines()]
         except (OSError, ValueError) as error:
             raise RunError(run / METRICS, fault=f"cannot be read ({error})", remedy="train the run again") from None
         self(run, history)
