@@ -6,9 +6,12 @@ Encoders are of full size with random weights. The straightforward loop is open_
 fp32, 32 crops of one video at once; for sound transformers' feature extractor and AST in fp32, one clip at a time. The
 encoder alone is fed from memory. Each round measures all of them, one right after the other, what the pipeline is
 compared with both before and after it, and a ratio is the median of the rounds' ratios. What other programs disturb is
-measured again, and how much they took stands beside it (`quiet.py`). What matrix products alone would allow on this
-processor stands beside what is reached. Memory is measured by `one_hour.py`, also by itself; so are the sizes of batch
-with `--sizes-only`, into a result that is there.
+measured again, and how much they took stands beside it (`quiet.py`).
+
+Beside these speeds stands the share of all cores' time in which they encode, in the pipeline and from memory. A host
+whose speed changes meanwhile does not change it; but it leaves out what reading takes of a core that encodes, about a
+hundredth. What matrix products alone would allow on this processor stands beside what is reached. Memory is measured by
+`one_hour.py`, also by itself; so are the sizes of batch with `--sizes-only`, into a result that is there.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import open_clip
@@ -49,7 +52,7 @@ from vaprompt.extraction import local, pipeline
 from vaprompt.extraction.batch_size import IN_FLIGHT, fastest, sizes
 from vaprompt.extraction.recipe import ExtractRecipe, PromptRecipe
 from vaprompt.extraction.stages import log_file
-from vaprompt.lanes import lanes
+from vaprompt.lanes import Worked, lanes
 from vaprompt.media.resize import preprocess
 
 PACKAGES = ("torch", "torchvision", "torchaudio", "open_clip_torch", "transformers", "av", "pillow", "numpy", "zarr")
@@ -121,6 +124,19 @@ def half_is_fast() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+class Reached(NamedTuple):
+    """What one measurement gave."""
+
+    per_second: float
+    encoding: float | None
+    """Share of all cores' time in which they encoded; None of what does not encode by lanes."""
+
+
+def encoding_since(before: Worked, seconds: float) -> float:
+    """Return the share of all cores' time in which they encoded, in the so many seconds since."""
+    return (lanes().worked.seconds - before.seconds) / seconds / lanes().count
+
+
 class Bench:
     """The encoders and their input, shared by all measurements."""
 
@@ -168,6 +184,10 @@ class Bench:
                 {name: middle(f"{name}, encoder alone", rows) for name in GFLOP},
                 {name: middle(f"{name}, loop", rows) for name in GFLOP},
             ),
+            "cores encoding, pipeline to encoder": {
+                name: ratio(f"{name}, pipeline, cores encoding", f"{name}, encoder alone, cores encoding", rows)
+                for name in GFLOP
+            },
             "cosine": self.cosines(),
             "ratios": {
                 "image_pipeline_to_encoder": ratio("images, pipeline", "images, encoder alone", rows),
@@ -218,18 +238,19 @@ class Bench:
         """Return how many items an encoder makes a second, and how many in the time of one piece, for each core."""
         cores = lanes()
         before = cores.worked
-        speed = self.alone(encode, size, items)
+        speed = self.alone(encode, size, items).per_second
         pieces, seconds = cores.worked.items - before.items, cores.worked.seconds - before.seconds
         return speed, speed * seconds / pieces / cores.count
 
-    def alone(self, encode: Callable[[int], object], size: int, items: int) -> float:
+    def alone(self, encode: Callable[[int], object], size: int, items: int) -> Reached:
         """Return how many items an encoder makes of batches from memory, as many in flight as in the pipeline."""
-        batches = max(IN_FLIGHT, items // size)
+        batches, before = max(IN_FLIGHT, items // size), lanes().worked
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
             start = time.perf_counter()
             for done in [pool.submit(encode, size) for _ in range(batches)]:
                 done.result()
-            return batches * size / (time.perf_counter() - start)
+            took = time.perf_counter() - start
+        return Reached(batches * size / took, encoding_since(before, took))
 
     def round(self, image_batch: int, audio_batch: int) -> dict[str, float]:
         """Return one measurement of everything, one right after the other."""
@@ -241,11 +262,14 @@ class Bench:
         def hear(count: int) -> object:
             return hearing.encode(self.wave_BL[:count])
 
-        image_loop = ("images, loop", partial(per_second, self.image_loop, LOOP))
+        def loop(work: Callable[[], object], items: int) -> Reached:
+            return Reached(per_second(work, items), None)
+
+        image_loop = ("images, loop", partial(loop, self.image_loop, LOOP))
         image_alone = ("images, encoder alone", partial(self.alone, see, image_batch, ALONE["images"]))
-        clip_loop = ("clips, loop", partial(per_second, self.audio_loop, CLIPS))
+        clip_loop = ("clips, loop", partial(loop, self.audio_loop, CLIPS))
         clip_alone = ("clips, encoder alone", partial(self.alone, hear, audio_batch, ALONE["clips"]))
-        works: list[tuple[str, Callable[[], float]]] = [
+        works: list[tuple[str, Callable[[], Reached]]] = [
             image_loop,
             image_alone,
             ("images, pipeline", partial(self.extracted, "images", self.precision, image_batch)),
@@ -260,19 +284,24 @@ class Bench:
             clip_loop,
         ]
         speeds: dict[str, list[float]] = {}
+        encoding: dict[str, list[float]] = {}
         others = []
         for name, work in works:
-            speed, share = quietly(work)
-            speeds.setdefault(name, []).append(speed)
+            reached, share = quietly(work)
+            speeds.setdefault(name, []).append(reached.per_second)
+            if reached.encoding is not None:
+                encoding.setdefault(f"{name}, cores encoding", []).append(reached.encoding)
             others.append(share)
         # All that was done by the time that it took: as much is done each time.
         row = {name: round(statistics.harmonic_mean(found), 3) for name, found in speeds.items()}
+        row |= {name: round(statistics.mean(found), 3) for name, found in encoding.items()}
         row["others took at most"] = round(max(others), 3)
         say(str(row))
         return row
 
-    def extracted(self, items: str, precision: str, batch: int) -> float:
+    def extracted(self, items: str, precision: str, batch: int) -> Reached:
         """Return images or clips a second of an extraction in which the other stream is next to nothing."""
+        before = lanes().worked
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             store = Path(folder) / "some.zarr"
             every: Literal["all"] | float = "all" if precision == self.precision else FEWER
@@ -288,7 +317,8 @@ class Bench:
             pipeline.extract(self.dataset, recipe, store)
             local.audio_encoder = lambda recipe, device: self.hearing[recipe.precision]
             lines = [json.loads(line) for line in log_file(store).read_text().splitlines()]
-            return float(next(line["per_second"][items] for line in lines if line["event"] == "stages"))
+            stages = next(line for line in lines if line["event"] == "stages")
+            return Reached(stages["per_second"][items], encoding_since(before, stages["elapsed"]))
 
     @torch.no_grad()
     def image_loop(self) -> torch.Tensor:
