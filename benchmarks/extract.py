@@ -35,7 +35,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import open_clip
 import torch
-from media import FRAMES, RATE, textured, write_video
+from material import videos_with_crops
+from media import FRAMES, RATE
 from one_hour import memory
 from open_clip.transform import image_transform
 from PIL import Image
@@ -44,7 +45,6 @@ from quiet import per_second, quietly
 from torch.nn.functional import cosine_similarity
 from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 
-from vaprompt.datasets.base import Dataset, Video
 from vaprompt.encoders.pooling import patches_over_time
 from vaprompt.encoders.recipes import AudioEncoderRecipe, ImageEncoderRecipe
 from vaprompt.encoders.registry import audio_encoder, image_encoder
@@ -144,7 +144,7 @@ class Bench:
         """Make the material and load what is measured."""
         self.folder, self.rounds = folder, rounds
         self.precision = "bf16" if half_is_fast() else "fp32"
-        self.dataset = material(folder)
+        self.dataset = videos_with_crops(folder, VIDEOS)
         self.jpgs = [path.read_bytes() for path in sorted((folder / "crops0").iterdir())[:LOOP]]
         self.image_BHWC = np.stack([decoded(jpg) for jpg in self.jpgs])
         self.wave_BL = torch.rand(CLIPS, round(WINDOW * SAMPLES), generator=torch.Generator().manual_seed(0)) - 0.5
@@ -394,21 +394,6 @@ def decoded(jpg: bytes) -> np.ndarray:
 def say(text: str) -> None:
     """Tell whoever waits how far it is."""
     print(text, file=sys.stderr, flush=True)
-
-
-def material(folder: Path) -> Dataset:
-    """Write videos with crops of 112 x 112 spread over their frames, and return them as a data set."""
-    picture_HWC = textured(360, 640)
-    videos = []
-    for number in range(VIDEOS):
-        media, crops = folder / f"video{number}.mp4", folder / f"crops{number}"
-        write_video(media, np.roll(picture_HWC, 100 * number, axis=1))
-        crops.mkdir()
-        for index in range(FRAMES):
-            face_HWC = np.roll(picture_HWC, 7 * index + 50 * number, axis=1)[100:212, 200:312]
-            Image.fromarray(face_HWC).save(crops / f"{1 + index:05d}.jpg", quality=95)
-        videos.append(Video(f"video{number}", "train", media, crops, None))
-    return Dataset("benchmark", "affwild2", folder, "crops", tuple(videos))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What extractions on a GPU read while they are measured: face crops, whole frames or sound, made on the spot."""
+"""What extractions read while they are measured: face crops, whole frames or sound, made on the spot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import av
 import numpy as np
-from media import repeat, textured
+from media import FRAMES, repeat, textured
+from media import write_video as write_one_of
 from PIL import Image
 
 from vaprompt.datasets.base import Dataset, Video
@@ -94,3 +95,18 @@ def write_video(target: Path, height: int, width: int, frames: int, rate: int, *
         for stream in (video, audio):
             if stream is not None:
                 container.mux(stream.encode(None))
+
+
+def videos_with_crops(folder: Path, count: int) -> Dataset:
+    """Write videos with sound and a crop of 112 x 112 for each of their frames, and return them as a data set."""
+    picture_HWC = textured(360, 640)
+    videos = []
+    for number in range(count):
+        media, crops = folder / f"video{number}.mp4", folder / f"crops{number}"
+        write_one_of(media, np.roll(picture_HWC, 100 * number, axis=1))
+        crops.mkdir()
+        for index in range(FRAMES):
+            face_HWC = np.roll(picture_HWC, 7 * index + 50 * number, axis=1)[100:212, 200:312]
+            Image.fromarray(face_HWC).save(crops / f"{1 + index:05d}.jpg", quality=95)
+        videos.append(Video(f"video{number}", "train", media, crops, None))
+    return Dataset("benchmark", "affwild2", folder, "crops", tuple(videos))

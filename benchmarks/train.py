@@ -292,7 +292,6 @@ def starts(bench: Bench) -> dict[str, Any]:
 VARIANTS = {"seed": (0, 1), "loss.kl": (0.0, 0.5), "regions.sigma": (0.6,), "optimiser.learning_rate": (3e-4,)}
 """Of the sweep, each with one field changed."""
 
-
 SWEPT = {"a twentieth": (0.05, "fp32"), "a hundredth": (0.01, "fp32"), "a twentieth in bf16": (0.05, "bf16")}
 """Of Aff-Wild2's videos, for sweeps: trainings of some twenty seconds, and shorter ones, of which half is the start."""
 
